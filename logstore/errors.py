@@ -1,0 +1,119 @@
+"""Every error of the storage engine. Each says what happened, with the facts, and carries what to do about it."""
+
+from typing import ClassVar
+
+
+class LogStoreError(Exception):
+    """The root of this package's errors. `str()` says what happened; `remedy` is one sentence on what to do."""
+
+    #: True when the same call may succeed later, unchanged.
+    retriable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+# Of the data directory, met at start.
+
+
+class DataDirectoryLocked(LogStoreError):
+    """Another process has the data directory open."""
+
+
+class DataDirectoryUnusable(LogStoreError):
+    """The data directory cannot be read or written, or is not one of ours, or is only half there."""
+
+
+class FormatTooNew(LogStoreError):
+    """The data directory was written by a newer version."""
+
+
+class MetadataCorrupt(LogStoreError):
+    """A metadata file fails its checksum or contradicts another. It is never read as 'empty'."""
+
+
+# Of topics.
+
+
+class UnknownTopicOrPartition(LogStoreError):
+    """No such topic, or the topic has no such partition."""
+
+
+class UnknownTopicId(LogStoreError):
+    """The topic was deleted, or deleted and made again, since the caller learned its id."""
+
+
+class TopicAlreadyExists(LogStoreError):
+    """A topic of that name, or of one that cannot be told from it, exists."""
+
+
+class InvalidTopicName(LogStoreError):
+    """The name breaks Kafka's rules for topic names."""
+
+
+class InvalidPartitions(LogStoreError):
+    """The number of partitions is not one that can be made."""
+
+
+class InvalidConfig(LogStoreError):
+    """An unknown setting, or a value that it cannot have."""
+
+
+# Of records.
+
+
+class OffsetOutOfRange(LogStoreError):
+    """The offset is not in the log: it was deleted, or is not written yet."""
+
+
+class CorruptBatch(LogStoreError):
+    """The bytes are not one whole, valid record batch."""
+
+
+class BatchTooLarge(LogStoreError):
+    """The batch is larger than the topic takes."""
+
+
+class InvalidRecord(LogStoreError):
+    """A record cannot be stored as it is, such as one without a key in a compacted topic."""
+
+
+class InvalidTimestamp(LogStoreError):
+    """The largest timestamp of a batch is too far in the future."""
+
+
+# Of idempotent producers (KIP-98).
+
+
+class OutOfOrderSequence(LogStoreError):
+    """The batch does not follow the producer's last one in this partition."""
+
+
+class DuplicateSequence(LogStoreError):
+    """The batch was written, so long ago that its offset is no longer remembered."""
+
+
+class InvalidProducerEpoch(LogStoreError):
+    """The producer was replaced by one with a newer epoch."""
+
+
+class UnknownProducerId(LogStoreError):
+    """The partition has forgotten the producer, and the batch is not its first."""
+
+
+# Of the disk.
+
+
+class StorageFull(LogStoreError):
+    """The filesystem has no room for the append. Nothing was written."""
+
+    retriable = True
+
+
+class StorageFailed(LogStoreError):
+    """A write or sync failed. Final: nothing that was waiting is acknowledged, and the process must end."""
+
+
+class DataLoss(LogStoreError):
+    """Bytes on disk are damaged or missing."""

@@ -1,0 +1,1 @@
+"""logwire: the gRPC contract between clients and the server. Everything below `v1` but the .proto files is generated."""

@@ -1,8 +1,9 @@
-"""Writes the generated part of proto/logwire/v1 from its .proto files: `python tests/generate_proto.py [TARGET]`.
+"""Writes the generated part of proto/logwire/v1 from its .proto files: `python -m tests.generate_proto`.
 
 The compiler is pinned in pyproject.toml to one of protobuf 6, since what it writes runs on protobuf 6 and 7 alike.
 """
 
+import os
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,8 @@ PROTO = ROOT / "proto"
 
 def generate(target: Path) -> list[Path]:
     """Write the modules and their stubs below target and return them, sorted."""
+    # protoc looks for its plugins on PATH; they are installed beside this interpreter.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("logwire/v1/*.proto"))
     status = protoc.main(
         [
@@ -34,4 +37,4 @@ def generate(target: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    generate(Path(sys.argv[1]) if len(sys.argv) > 1 else PROTO)
+    generate(PROTO)

@@ -1,0 +1,91 @@
+"""The packages import each other in one direction only, and the light ones stay light."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+SOURCES = {
+    "logwire": ROOT / "proto" / "logwire",
+    "logstore": ROOT / "logstore",
+    "consumer_groups": ROOT / "consumer_groups",
+    "logserver": ROOT / "server" / "logserver",
+    "tailrace": ROOT / "tailrace",
+    "logctl": ROOT / "logctl",
+}
+
+#: What each package may import of the others: whole packages, or single modules of one.
+ALLOWED = {
+    "logwire": set(),
+    "logstore": set(),
+    "consumer_groups": {"logstore"},
+    "logserver": {"consumer_groups", "logstore", "logwire"},
+    "tailrace": {"logwire", "logstore.batch", "logstore.errors", "logstore.partitioner"},
+    "logctl": {"tailrace", "logstore"},
+}
+
+#: The storage engine and the group state machines know no event loop, no wire and no server.
+FORBIDDEN = {
+    "logstore": {"asyncio", "grpc", "google", "uvloop"},
+    "consumer_groups": {"grpc", "google", "uvloop"},
+    "tailrace": {"numpy", "uvloop", "kio", "mmap_ninja", "structlog"},
+    "logctl": {"numpy", "uvloop", "kio", "mmap_ninja", "structlog", "grpc"},
+}
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Every absolute module name that the file imports, wherever in the file it does."""
+    for node in ast.walk(ast.parse(path.read_text(), path.name)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively in line {node.lineno}"
+            assert node.module is not None
+            # `from logstore import batch` names the module logstore.batch.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, allowed: set[str]) -> bool:
+    return any(name == module or name.startswith(module + ".") for module in allowed)
+
+
+@pytest.mark.parametrize("package", SOURCES)
+def test_a_package_imports_only_what_stands_below_it(package: str) -> None:
+    files = [path for path in SOURCES[package].rglob("*.py") if "_pb2" not in path.name]
+    assert files, f"no sources of {package} found: this test looks in the wrong place"
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files
+        for name in imported_names(path)
+        if (name.split(".")[0] in SOURCES.keys() - {package} and not within(name, ALLOWED[package]))
+        or name.split(".")[0] in FORBIDDEN.get(package, set())
+    ]
+    assert wrong == []
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level packages in memory after the statement ran in a fresh interpreter."""
+    script = f"import sys\n{statement}\nsys.stdout.write(' '.join({{name.split('.')[0] for name in sys.modules}}))"
+    path = [str(ROOT), str(ROOT / "proto"), str(ROOT / "server")]
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{script}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(run.stdout.split())
+
+
+def test_naming_the_storage_package_loads_nothing_else() -> None:
+    bare = loaded_by("pass")
+    assert loaded_by("import logstore") - bare == {"logstore"}
+
+
+@pytest.mark.parametrize("statement", ["import tailrace, tailrace.aio", "import logctl.main"])
+def test_the_client_works_without_the_weight_of_the_server(statement: str) -> None:
+    assert not loaded_by(statement) & {"numpy", "uvloop", "kio", "mmap_ninja", "structlog", "logserver"}

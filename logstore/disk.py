@@ -1,0 +1,586 @@
+"""The disk, passed in: the one place of this package that touches files.
+
+Everything above speaks to a `Disk`, so that a test can give it one that loses what was not synced, tears pages, or
+fails the n-th call. Three rules are kept here, for all:
+
+- Written is not synced. `pwritev` reaches the page cache, `sync` the disk; a new, renamed or removed name is on the
+  disk after `sync_dir` of its directory. Only `replace_file`, `make_dir` and `write_array` sync by themselves.
+- No room is told apart from broken. ENOSPC is StorageFull, and nothing that was there before is harmed. Every other
+  failed write, and every failed sync (also one for want of room), is StorageFailed and final: after it the page cache
+  holds what the disk may not, so nobody retries it.
+- Nothing is stored through a map. On a full or failing disk that is a dead process rather than an error.
+"""
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from mmap_ninja import numpy as ninja
+
+from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
+
+Buffer = bytes | bytearray | memoryview
+Rows = npt.NDArray[np.int64]
+
+PAGE_BYTES = 4096
+#: The file of a mmap-ninja array that holds its rows; the others hold type, shape and order.
+ARRAY_DATA = "data.ninja"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FALLOC_FL_KEEP_SIZE = 1
+_EXT4_MAGIC = 0xEF53
+_SYNCFS_REPORTS_ERRORS = (5, 8)  # before that kernel syncfs returned 0 whatever had happened
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+_DIRECT = getattr(os, "O_DIRECT", 0)
+_fdatasync = getattr(os, "fdatasync", None)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class FileMap(Protocol):
+    """A whole file mapped read-only. Never closed by hand: the last view of it frees it."""
+
+    size: int
+
+    def view(self, position: int, size: int) -> memoryview:
+        """A read-only slice without a copy. It stays valid after the file is closed, removed or evicted."""
+        ...
+
+    def is_resident(self, position: int, size: int) -> bool:
+        """Whether touching those bytes needs no read from the disk."""
+        ...
+
+
+class DiskFile(Protocol):
+    """An open file. Every method may be called from any thread."""
+
+    path: Path
+
+    def pwritev(self, buffers: Sequence[Buffer], position: int) -> None:
+        """Write all the buffers, one after the other, at position. StorageFull or StorageFailed."""
+        ...
+
+    def pread(self, size: int, position: int) -> bytes:
+        """Read size bytes; fewer only where the file ends. An unreadable block is DataLoss."""
+        ...
+
+    def pread_nowait(self, size: int, position: int) -> Buffer | None:
+        """As pread, but None when it would have to wait for the disk."""
+        ...
+
+    def reserve(self, position: int, size: int) -> None:
+        """Have the filesystem set blocks aside past the end, without growing the file. StorageFull."""
+        ...
+
+    def sync(self) -> None: ...
+
+    def truncate(self, size: int) -> None:
+        """Cut, or give a reservation past the end back. Only where no map of the file exists."""
+        ...
+
+    def size(self) -> int: ...
+
+    def map(self) -> FileMap: ...
+
+    def close(self) -> None: ...
+
+
+class DiskLock(Protocol):
+    def release(self) -> None: ...
+
+
+class Disk(Protocol):
+    """A filesystem. A path that does not exist is FileNotFoundError where nothing else is said."""
+
+    def exists(self, path: Path) -> bool: ...
+
+    def list_dir(self, path: Path) -> list[str]:
+        """The names in a directory, sorted."""
+        ...
+
+    def make_dir(self, path: Path) -> None:
+        """Make the directory (mode 0700) and the missing ones above it, synced. One that exists is left alone."""
+        ...
+
+    def read_file(self, path: Path, bytes_max: int) -> bytes:
+        """The whole file. One larger than bytes_max is DataLoss: it is not what its reader believes it to be."""
+        ...
+
+    def replace_file(self, path: Path, data: Buffer) -> None:
+        """Write the file anew: all of it or nothing, and synced when this returns."""
+        ...
+
+    def create(self, path: Path) -> DiskFile:
+        """Make and open an empty file. FileExistsError if the name is taken."""
+        ...
+
+    def open(self, path: Path, *, writable: bool = False) -> DiskFile: ...
+
+    def open_uncached(self, path: Path) -> tuple[DiskFile, bool]:
+        """Open for reading what the disk has rather than what the page cache believes.
+
+        False when the filesystem has no O_DIRECT: then the kernel was asked to drop its cached pages first, which it
+        need not do.
+        """
+        ...
+
+    def rename(self, old: Path, new: Path) -> None: ...
+
+    def remove(self, path: Path) -> None:
+        """Unlink. Whoever has the file open, or a view of its map, goes on reading it. A missing one is no error."""
+        ...
+
+    def remove_tree(self, path: Path) -> None: ...
+
+    def sync_dir(self, path: Path) -> None: ...
+
+    def can_sync_filesystem(self, path: Path) -> bool:
+        """Whether this kernel and filesystem passed the power-cut test with `sync_filesystem`."""
+        ...
+
+    def sync_filesystem(self, path: Path) -> None:
+        """Sync all that is dirty on the filesystem that holds path, names included."""
+        ...
+
+    def lock(self, path: Path) -> DiskLock:
+        """Take the lock file, made if need be. DataDirectoryLocked when another process holds it."""
+        ...
+
+    def write_array(self, path: Path, rows: Rows) -> None:
+        """Write a mmap-ninja array anew (a directory of that name), synced when this returns."""
+        ...
+
+    def extend_array(self, path: Path, rows: Rows) -> None:
+        """Append rows to a mmap-ninja array, not synced."""
+        ...
+
+    def read_array(self, path: Path) -> bytes:
+        """The bytes of an array's rows, as many as its file has, whatever its shape file says."""
+        ...
+
+    def open_array(self, path: Path, shape: tuple[int, int]) -> Rows | None:
+        """Map an array; None unless its files say exactly that shape, so that a flipped bit maps nothing absurd."""
+        ...
+
+
+class LinuxDisk:
+    """The real one. On macOS, for development, it syncs with F_FULLFSYNC and reserves nothing."""
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def list_dir(self, path: Path) -> list[str]:
+        try:
+            return sorted(os.listdir(path))
+        except PermissionError as error:
+            _raise_unusable(error, path)
+
+    def make_dir(self, path: Path) -> None:
+        if path.is_dir():
+            return
+        if path.parent != path:
+            self.make_dir(path.parent)
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            _raise_unusable(error, path)
+        self.sync_dir(path.parent)
+
+    def read_file(self, path: Path, bytes_max: int) -> bytes:
+        try:
+            with open(path, "rb") as file:
+                data = file.read(bytes_max + 1)
+        except PermissionError as error:
+            _raise_unusable(error, path)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise _unreadable(error, path) from error
+        if len(data) > bytes_max:
+            raise DataLoss(
+                f"{path} is larger than the {bytes_max} bytes that such a file can have",
+                remedy="Move the file aside for inspection; it was not written by this program as it stands.",
+            )
+        return data
+
+    def replace_file(self, path: Path, data: Buffer) -> None:
+        temporary = path.with_name(path.name + ".new")
+        try:
+            with open(temporary, "wb", opener=_private) as file:
+                file.write(data)
+                file.flush()
+                _sync_descriptor(file.fileno())
+            os.rename(temporary, path)
+        except OSError as error:
+            _raise_write_failure(error, path)
+        self.sync_dir(path.parent)
+
+    def create(self, path: Path) -> DiskFile:
+        try:
+            return LinuxFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            raise
+        except OSError as error:
+            _raise_write_failure(error, path)
+
+    def open(self, path: Path, *, writable: bool = False) -> DiskFile:
+        return LinuxFile(path, _open(path, os.O_RDWR if writable else os.O_RDONLY))
+
+    def open_uncached(self, path: Path) -> tuple[DiskFile, bool]:
+        if _DIRECT:
+            try:
+                return DirectFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC | _DIRECT)), True
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # tmpfs and some FUSE filesystems have no O_DIRECT
+                    raise
+        descriptor = _open(path, os.O_RDONLY)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        return LinuxFile(path, descriptor), False
+
+    def rename(self, old: Path, new: Path) -> None:
+        try:
+            os.rename(old, new)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            _raise_write_failure(error, new)
+
+    def remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            _raise_write_failure(error, path)
+
+    def remove_tree(self, path: Path) -> None:
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            _raise_write_failure(error, path)
+
+    def sync_dir(self, path: Path) -> None:
+        self._sync_through(path, _sync_descriptor)
+
+    def can_sync_filesystem(self, path: Path) -> bool:
+        if not hasattr(_libc, "syncfs") or _kernel_version() < _SYNCFS_REPORTS_ERRORS:
+            return False
+        return _filesystem_magic(path) == _EXT4_MAGIC
+
+    def sync_filesystem(self, path: Path) -> None:
+        self._sync_through(path, _syncfs)
+
+    def _sync_through(self, path: Path, sync: "_Sync") -> None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                sync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _sync_failed(error, path) from error
+
+    def lock(self, path: Path) -> DiskLock:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            _raise_unusable(error, path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                _raise_unusable(error, path)
+            raise DataDirectoryLocked(
+                f"{path.parent} is in use by another process (pid {holder})",
+                remedy="Stop that process, or give this one another data directory.",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        return LinuxLock(descriptor)
+
+    def write_array(self, path: Path, rows: Rows) -> None:
+        # mmap-ninja's from_ndarray stores through a map of a sparse file, which on a full disk is SIGBUS. Its
+        # extend_dir writes: so an array begins without rows and is extended at once.
+        self.remove_tree(path)
+        try:
+            path.mkdir(mode=0o700)
+            ninja._save_mmap_kwargs(path, rows.dtype, (0, *rows.shape[1:]), "C")
+            ninja.extend_dir(path, rows)
+        except OSError as error:
+            _raise_write_failure(error, path)
+        for name in os.listdir(path):
+            file = self.open(path / name)
+            try:
+                file.sync()
+            finally:
+                file.close()
+        self.sync_dir(path)
+        self.sync_dir(path.parent)
+
+    def extend_array(self, path: Path, rows: Rows) -> None:
+        try:
+            ninja.extend_dir(path, rows)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            _raise_write_failure(error, path)
+
+    def read_array(self, path: Path) -> bytes:
+        file = self.open(path / ARRAY_DATA)
+        try:
+            return file.pread(file.size(), 0)
+        finally:
+            file.close()
+
+    def open_array(self, path: Path, shape: tuple[int, int]) -> Rows | None:
+        try:
+            size = os.stat(path / ARRAY_DATA).st_size
+            if size != shape[0] * shape[1] * 8 or ninja._read_mmap_kwargs(path) != {
+                "dtype": "int64",
+                "shape": shape,
+                "order": "C",
+            }:
+                return None
+            rows: Rows = ninja.open_existing(path)
+        except (OSError, ValueError):
+            return None
+        return rows
+
+
+class LinuxFile:
+    """An open file by its descriptor. Closing belongs to whoever counts its users."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def pwritev(self, buffers: Sequence[Buffer], position: int) -> None:
+        size = sum(len(buffer) for buffer in buffers)
+        try:
+            written = os.pwritev(self._descriptor, buffers, position)
+            if written != size:
+                self._write_rest(b"".join(buffers), position, written)
+        except OSError as error:
+            _raise_write_failure(error, self.path)
+
+    def _write_rest(self, data: bytes, position: int, written: int) -> None:
+        view = memoryview(data)
+        while written < len(view):
+            written += os.pwrite(self._descriptor, view[written:], position + written)
+
+    def pread(self, size: int, position: int) -> bytes:
+        try:
+            data = os.pread(self._descriptor, size, position)
+            while len(data) < size and (more := os.pread(self._descriptor, size - len(data), position + len(data))):
+                data += more
+        except OSError as error:
+            raise _unreadable(error, self.path, position) from error
+        return data
+
+    def pread_nowait(self, size: int, position: int) -> Buffer | None:
+        if not _NOWAIT:
+            return None
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(self._descriptor, [buffer], position, _NOWAIT)
+        except OSError:  # EAGAIN, or a filesystem that cannot say: the waiting read settles it
+            return None
+        return buffer if count == size else None
+
+    def reserve(self, position: int, size: int) -> None:
+        if not hasattr(_libc, "fallocate"):
+            return
+        while _fallocate(self._descriptor, position, size) != 0:
+            code = ctypes.get_errno()
+            if code == errno.EINTR:
+                continue
+            if code in (errno.EOPNOTSUPP, errno.ENOSYS):
+                return
+            _raise_write_failure(OSError(code, os.strerror(code)), self.path)
+
+    def sync(self) -> None:
+        try:
+            _sync_descriptor(self._descriptor)
+        except OSError as error:
+            raise _sync_failed(error, self.path) from error
+
+    def truncate(self, size: int) -> None:
+        try:
+            os.ftruncate(self._descriptor, size)
+        except OSError as error:
+            _raise_write_failure(error, self.path)
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def map(self) -> FileMap:
+        return LinuxMap(mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ))
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class DirectFile(LinuxFile):
+    """A file opened with O_DIRECT, for reading: blocks and buffers aligned, so it reads more and hands out a part."""
+
+    def pread(self, size: int, position: int) -> bytes:
+        start = position - position % PAGE_BYTES
+        wanted = position + size - start
+        aligned = mmap.mmap(-1, wanted + -wanted % PAGE_BYTES)  # anonymous maps begin on a page
+        view = memoryview(aligned)
+        filled = 0
+        try:
+            while filled < wanted:
+                count = os.preadv(self._descriptor, [view[filled:]], start + filled)
+                filled += count
+                if count == 0 or filled % PAGE_BYTES:  # the end of the file
+                    break
+            return bytes(view[position - start : min(filled, wanted)])
+        except OSError as error:
+            raise _unreadable(error, self.path, start + filled) from error
+        finally:
+            view.release()
+            aligned.close()
+
+    def pread_nowait(self, size: int, position: int) -> Buffer | None:
+        return None
+
+
+class LinuxMap:
+    """A read-only map. The array holds the map, every view holds the array."""
+
+    def __init__(self, source: mmap.mmap) -> None:
+        self.size = len(source)
+        self._bytes = np.frombuffer(source, dtype=np.uint8)
+        self._address = self._bytes.ctypes.data
+
+    def view(self, position: int, size: int) -> memoryview:
+        assert 0 <= position <= position + size <= self.size
+        return self._bytes.data[position : position + size]
+
+    def is_resident(self, position: int, size: int) -> bool:
+        first = position - position % mmap.PAGESIZE
+        length = position + size - first
+        pages = -(-length // mmap.PAGESIZE)
+        flags = (ctypes.c_ubyte * pages)()
+        if _libc.mincore(ctypes.c_void_p(self._address + first), ctypes.c_size_t(length), flags) != 0:
+            return False
+        return all(flag & 1 for flag in flags)
+
+
+class LinuxLock:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+class _Sync(Protocol):
+    def __call__(self, descriptor: int, /) -> None: ...
+
+
+def _sync_descriptor(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # its fsync stops at the drive's cache
+    elif _fdatasync is not None:
+        _fdatasync(descriptor)
+    else:
+        os.fsync(descriptor)
+
+
+def _syncfs(descriptor: int) -> None:
+    if _libc.syncfs(ctypes.c_int(descriptor)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _fallocate(descriptor: int, position: int, size: int) -> int:
+    return int(
+        _libc.fallocate(
+            ctypes.c_int(descriptor),
+            ctypes.c_int(_FALLOC_FL_KEEP_SIZE),
+            ctypes.c_int64(position),
+            ctypes.c_int64(size),
+        )
+    )
+
+
+def _filesystem_magic(path: Path) -> int:
+    """The first field of statfs(2), which Python's statvfs leaves out."""
+    buffer = ctypes.create_string_buffer(256)
+    if not hasattr(_libc, "statfs") or _libc.statfs(os.fsencode(path), buffer) != 0:
+        return 0
+    return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
+
+
+def _kernel_version() -> tuple[int, int]:
+    major, minor = platform.release().split(".")[:2]
+    return int(major), int("".join(digit for digit in minor if digit.isdigit()) or 0)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        _raise_unusable(error, path)
+
+
+def _raise_write_failure(error: OSError, path: Path) -> NoReturn:
+    if error.errno in _FULL:
+        raise StorageFull(
+            f"no room on the filesystem of {path} ({error.strerror})",
+            remedy="Free space or shorten retention; the same append can then be tried again.",
+        ) from error
+    if isinstance(error, PermissionError):
+        _raise_unusable(error, path)
+    raise StorageFailed(
+        f"writing {path} failed: {error.strerror} (errno {error.errno})",
+        remedy="Check the disk and the kernel log, then start again: recovery begins at the last synced point.",
+    ) from error
+
+
+def _sync_failed(error: OSError, path: Path) -> StorageFailed:
+    return StorageFailed(
+        f"syncing {path} failed: {error.strerror} (errno {error.errno})",
+        remedy="Check the disk and the kernel log, then start again: recovery begins at the last synced point.",
+    )
+
+
+def _unreadable(error: OSError, path: Path, position: int | None = None) -> DataLoss:
+    where = f"{path}" if position is None else f"{path} at position {position}"
+    return DataLoss(
+        f"{where} cannot be read: {error.strerror} (errno {error.errno})",
+        remedy="Check the disk; copy the file elsewhere before anything is tried on it.",
+    )
+
+
+def _raise_unusable(error: OSError, path: Path) -> NoReturn:
+    if error.errno in _FULL:
+        _raise_write_failure(error, path)
+    remedy = (
+        "Raise the limit of open files (ulimit -n)."
+        if error.errno in (errno.EMFILE, errno.ENFILE)
+        else "Give the process a data directory that it may read and write."
+    )
+    raise DataDirectoryUnusable(
+        f"{path} cannot be used: {error.strerror} (errno {error.errno})", remedy=remedy
+    ) from error

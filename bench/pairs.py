@@ -31,6 +31,14 @@ class Comparison:
         return [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
 
     @property
+    def ours_median(self) -> float:
+        return statistics.median(self.ours)
+
+    @property
+    def theirs_median(self) -> float:
+        return statistics.median(self.theirs)
+
+    @property
     def ratio(self) -> float:
         return statistics.median(self.ratios)
 
@@ -44,12 +52,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Rate:
-    """One row of the second table: a rate of ours alone, against a figure that was asked for."""
+    """One row of the second table: a figure of ours alone, held against what was asked for."""
 
     name: str
     unit: str
     values: list[float]
-    target: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
 
     @property
     def median(self) -> float:
@@ -57,7 +66,11 @@ class Rate:
 
     @property
     def met(self) -> bool | None:
-        return None if self.target is None else self.median >= self.target
+        if self.at_least is not None:
+            return self.median >= self.at_least
+        if self.at_most is not None:
+            return self.median <= self.at_most
+        return None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"median": self.median, "min": min(self.values), "max": max(self.values)}

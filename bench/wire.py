@@ -1,0 +1,137 @@
+"""Does the gRPC door cost more than gRPC itself?
+
+The same client sends, or reads, ready batches of 64 KiB through the same messages against `logserver` and against a
+bare handler (bench/bare_server.py), in turn. Both are processes of their own; the client shares the two cores with
+them.
+"""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import uvloop
+
+from bench.pairs import Comparison, take_turns
+from bench.payload import ready_batch
+from bench.programs import BareServer, LogServer
+from logwire.v1 import records_pb2, records_pb2_grpc, topics_pb2, topics_pb2_grpc
+
+BATCH_BYTES = 64 << 10
+#: One burst stays below the server's cap on unsynced bytes, so that the door is measured and not the disk.
+BURST_BYTES = 32 << 20
+BURSTS = 8
+IN_FLIGHT = 32
+CREDIT_BYTES = 8 << 20
+READ_BYTES = 512 << 20
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.max_send_message_length", 16 << 20),
+    # A channel of its own for every turn: no connection is shared with the one before.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+async def produce_rate(address: str, acks: records_pb2.Acks, drain: bool) -> float:
+    """MB/s of BURSTS bursts through one stream; with `drain`, a produce with acks=all between bursts, not counted."""
+    batch = ready_batch(BATCH_BYTES)
+    part = records_pb2.PartitionRecords(topic="bench", partition=0, batch=batch)
+    seconds = 0.0
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        call = records_pb2_grpc.ProduceServiceStub(channel).ProduceStream()
+        for _ in range(BURSTS):
+            started = time.perf_counter()
+            waiting = 0
+            for number in range(BURST_BYTES // BATCH_BYTES):
+                await call.write(records_pb2.ProduceStreamRequest(request_id=number, acks=acks, partitions=[part]))
+                waiting += 1
+                if waiting == IN_FLIGHT:
+                    check(await call.read())
+                    waiting -= 1
+            for _ in range(waiting):
+                check(await call.read())
+            seconds += time.perf_counter() - started
+            if drain:
+                await call.write(
+                    records_pb2.ProduceStreamRequest(request_id=0, acks=records_pb2.ACKS_ALL, partitions=[part])
+                )
+                check(await call.read())
+        await call.done_writing()
+    return BURSTS * BURST_BYTES / seconds / 1e6
+
+
+def check(response: records_pb2.ProduceStreamResponse) -> None:
+    for ack in response.acks:
+        if ack.HasField("error"):
+            raise RuntimeError(f"the server refused a batch: {ack.error.message}")
+
+
+async def fetch_rate(address: str) -> float:
+    """MB/s of READ_BYTES read through one stream from offset 0."""
+    position = records_pb2.FetchPosition(topic="bench", partition=0, offset=0, position_id=1)
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        call = records_pb2_grpc.FetchServiceStub(channel).FetchStream()
+        started = time.perf_counter()
+        await call.write(records_pb2.FetchStreamRequest(set=[position], credit_bytes=CREDIT_BYTES))
+        read = 0
+        async for response in responses(call):
+            taken = sum(len(part.batches) for part in response.partitions)
+            read += taken
+            if read >= READ_BYTES:
+                break
+            await call.write(records_pb2.FetchStreamRequest(credit_bytes=taken))
+        seconds = time.perf_counter() - started
+        call.cancel()
+    return read / seconds / 1e6
+
+
+async def responses(
+    call: "grpc.aio.StreamStreamCall[records_pb2.FetchStreamRequest, records_pb2.FetchStreamResponse]",
+) -> AsyncIterator[records_pb2.FetchStreamResponse]:
+    while isinstance(response := await call.read(), records_pb2.FetchStreamResponse):
+        yield response
+
+
+async def prepare(address: str) -> None:
+    """A topic that keeps what it gets long enough, filled with what will be read."""
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        await topics_pb2_grpc.TopicServiceStub(channel).CreateTopic(
+            topics_pb2.CreateTopicRequest(topic="bench", partitions=1)
+        )
+    while (await fetch_bytes(address)) < READ_BYTES:
+        await produce_rate(address, records_pb2.ACKS_ALL, drain=False)
+
+
+async def fetch_bytes(address: str) -> int:
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        description = await topics_pb2_grpc.TopicServiceStub(channel).DescribeTopic(
+            topics_pb2.DescribeTopicRequest(topic="bench")
+        )
+        return sum(partition.size_bytes for partition in description.partitions)
+
+
+def run(directory: Path, turns: int) -> list[Comparison]:
+    against = "bare grpc.aio handler"
+    with LogServer(directory / "wire") as server, BareServer() as bare:
+        uvloop.run(prepare(server.address))
+        leader_ours, leader_bare = take_turns(
+            lambda: uvloop.run(produce_rate(server.address, records_pb2.ACKS_LEADER, drain=True)),
+            lambda: uvloop.run(produce_rate(bare.address, records_pb2.ACKS_LEADER, drain=False)),
+            turns=turns,
+        )
+        all_ours, all_bare = take_turns(
+            lambda: uvloop.run(produce_rate(server.address, records_pb2.ACKS_ALL, drain=False)),
+            lambda: uvloop.run(produce_rate(bare.address, records_pb2.ACKS_ALL, drain=False)),
+            turns=turns,
+        )
+        fetch_ours, fetch_bare = take_turns(
+            lambda: uvloop.run(fetch_rate(server.address)),
+            lambda: uvloop.run(fetch_rate(bare.address)),
+            turns=turns,
+        )
+    return [
+        Comparison("produce 64 KiB, acks=leader", "MB/s", leader_ours, leader_bare, against, target=0.75),
+        Comparison("produce 64 KiB, acks=all (synced)", "MB/s", all_ours, all_bare, against),
+        Comparison("fetch 64 KiB batches", "MB/s", fetch_ours, fetch_bare, against, target=0.75),
+    ]

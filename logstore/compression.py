@@ -86,7 +86,7 @@ def _inflate_frames(data: Buffer, codec: ModuleType, compression: Compression, b
             if str(error) != _OUTPUT_IS_FULL:
                 raise _damaged(compression, str(error)) from None
             if capacity >= bytes_max:
-                raise _too_large(compression, len(data), bytes_max) from None
+                raise _too_large(compression, bytes_max) from None
             capacity = min(bytes_max, _GROWTH * capacity)
         else:
             return memoryview(output)[:size]
@@ -122,7 +122,7 @@ def _inflate_snappy(data: Buffer, bytes_max: int) -> Buffer:
     view = memoryview(data)
     # Only the magic is compared: some writers put the two versions in the other byte order.
     if view[: len(_XERIAL_MAGIC)] != _XERIAL_MAGIC:
-        return _inflate_snappy_block(view, bytes_max, len(view))
+        return _inflate_snappy_block(view, bytes_max, bytes_max)
 
     output = bytearray()
     position = len(_XERIAL_HEADER)
@@ -134,17 +134,17 @@ def _inflate_snappy(data: Buffer, bytes_max: int) -> Buffer:
         if not 0 < length <= len(view) - start:
             raise _damaged(Compression.SNAPPY, f"a block claims {length} bytes where {len(view) - start} are left")
         position = start + length
-        output += _inflate_snappy_block(view[start:position], bytes_max - len(output), len(view))
+        output += _inflate_snappy_block(view[start:position], bytes_max - len(output), bytes_max)
     return output
 
 
-def _inflate_snappy_block(block: memoryview, bytes_max: int, compressed_bytes: int) -> bytearray:
+def _inflate_snappy_block(block: memoryview, bytes_left: int, bytes_max: int) -> bytearray:
     try:
         claimed: int = cramjam.snappy.decompress_raw_len(block)
         if claimed > _SNAPPY_RATIO_MAX * len(block):
             raise _damaged(Compression.SNAPPY, f"{len(block)} bytes claim to inflate to {claimed}")
-        if claimed > bytes_max:
-            raise _too_large(Compression.SNAPPY, compressed_bytes, bytes_max)
+        if claimed > bytes_left:
+            raise _too_large(Compression.SNAPPY, bytes_max)
         output = bytearray(claimed)
         if cramjam.snappy.decompress_raw_into(block, output) != claimed:
             raise _damaged(Compression.SNAPPY, f"a block inflates to less than the {claimed} bytes it claims")
@@ -160,8 +160,8 @@ def _damaged(compression: Compression, detail: str) -> CorruptBatch:
     )
 
 
-def _too_large(compression: Compression, compressed_bytes: int, bytes_max: int) -> CorruptBatch:
+def _too_large(compression: Compression, bytes_max: int) -> CorruptBatch:
     return CorruptBatch(
-        f"{compressed_bytes} bytes of {compression.name.lower()} data inflate to more than {bytes_max} bytes",
+        f"the {compression.name.lower()} data of the batch inflates to more than {bytes_max} bytes",
         remedy="Put fewer records into a batch, or raise the bound for inflated batches.",
     )

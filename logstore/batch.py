@@ -25,13 +25,13 @@ The broker never reads past the header. Only `decode_batch` and `encode_batch` d
 a record to write, 60 to read), imported at first use because it brings asyncio along.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from operator import attrgetter, eq
 from struct import Struct
 from types import ModuleType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from crc32c import crc32c
 
@@ -51,6 +51,7 @@ __all__ = [
     "crc_matches",
     "decode_batch",
     "decode_codec_records",
+    "decode_column",
     "encode_batch",
     "iter_headers",
     "read_header",
@@ -284,6 +285,30 @@ def decode_codec_records(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BY
     Raises `CorruptBatch`: for whatever `check_batch` finds, for data that inflates to more than `inflated_bytes_max`,
     and for damage inside a batch whose CRC is right, which is the work of the producer that wrote it.
     """
+    header, records = _open(batch, inflated_bytes_max)
+    try:
+        opened = list(records)
+    except _codec_errors() as error:
+        raise _damaged_inside(error) from None
+    if not all(map(eq, map(_OFFSET_OF, opened), range(header.base_offset, header.next_offset))):
+        raise _corrupt("its records are damaged, though the CRC is right (their offsets do not follow each other)")
+    return opened
+
+
+def decode_column(batch: Buffer, field: str, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> list[Any]:
+    """One field of every record of a batch: "key", "value", "timestamp" or "headers". Raises `CorruptBatch`.
+
+    No record outlives its turn, so this takes half the time of `decode_codec_records` where the garbage collector is
+    on.
+    """
+    _, records = _open(batch, inflated_bytes_max)
+    try:
+        return list(map(attrgetter(field), records))
+    except _codec_errors() as error:
+        raise _damaged_inside(error) from None
+
+
+def _open(batch: Buffer, inflated_bytes_max: int) -> tuple[BatchHeader, Iterable[CodecRecord]]:
     header = check_batch(batch, bytes_max=None)
     records = inflate(memoryview(batch)[HEADER_SIZE:], header.compression, bytes_max=inflated_bytes_max)
     if header.records_count * _RECORD_BYTES_MIN > len(records):
@@ -293,13 +318,7 @@ def decode_codec_records(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BY
     # gives it zeros to find there; it ends the varint, and the codec's next look at the bounds ends the rest.
     plain = header._replace(attributes=header.attributes & ~_COMPRESSION_MASK)
     padded = b"".join((_HEADER.pack(*plain), records, _PADDING))
-    try:
-        opened: list[CodecRecord] = list(_codec().DefaultRecordBatch(memoryview(padded)[: -len(_PADDING)]))
-    except _codec_errors() as error:
-        raise _corrupt(f"its records are damaged, though the CRC is right ({error})") from None
-    if not all(map(eq, map(_OFFSET_OF, opened), range(header.base_offset, header.next_offset))):
-        raise _corrupt("its records are damaged, though the CRC is right (their offsets do not follow each other)")
-    return opened
+    return header, _codec().DefaultRecordBatch(memoryview(padded)[: -len(_PADDING)])
 
 
 def decode_batch(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> list[Record]:
@@ -427,6 +446,10 @@ def _codec_errors() -> tuple[type[Exception], ...]:
     from aiokafka.errors import CorruptRecordException
 
     return (CorruptRecordException, UnicodeDecodeError, OverflowError, MemoryError)
+
+
+def _damaged_inside(error: Exception) -> CorruptBatch:
+    return _corrupt(f"its records are damaged, though the CRC is right ({error})")
 
 
 def _corrupt(detail: str) -> CorruptBatch:

@@ -1,0 +1,261 @@
+"""The server's settings: one frozen record, filled from flags, then LOGSERVER_* variables, then a TOML file.
+
+Each setting is a field with its parser and its help beside it; the flag, the variable and the key of the file follow
+from its name: `fetch_wait_ms_max` is `--fetch-wait-ms-max`, `LOGSERVER_FETCH_WAIT_MS_MAX` and
+`fetch_wait_ms_max = ...`.
+"""
+
+import ipaddress
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from logserver.errors import InvalidServerConfig
+
+ENVIRONMENT_PREFIX = "LOGSERVER_"
+
+#: What Kubernetes puts into every pod's environment when a service is named logserver.
+_NOT_SETTINGS = re.compile(r"LOGSERVER_(CONFIG|PORT|PORT_\w+|SERVICE_\w+)")
+
+
+class Address(NamedTuple):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(value: object) -> Address:
+    """HOST:PORT, an IPv6 host in brackets. Raises ValueError."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):([0-9]{1,5})", str(value))
+    if match is None or int(match[2]) > 65535:
+        raise ValueError("HOST:PORT, such as 127.0.0.1:7070 or [::1]:7070")
+    return Address(match[1].strip("[]"), int(match[2]))
+
+
+def is_loopback(host: str) -> bool:
+    """True when the host can be reached from this machine only. A name is judged by all it resolves to."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(str(address[4][0]).partition("%")[0]).is_loopback for address in found)
+
+
+def parse_path(value: object) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("a path")
+    return Path(value)
+
+
+def parse_flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    try:
+        return known[str(value).lower()]
+    except KeyError:
+        raise ValueError("true or false") from None
+
+
+def whole(least: int, most: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        allowed = f"a whole number from {least} to {most}"
+        text = str(value)
+        if isinstance(value, bool) or re.fullmatch(r"-?[0-9]{1,18}", text) is None:
+            raise ValueError(allowed)
+        if not least <= int(text) <= most:
+            raise ValueError(allowed)
+        return int(text)
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return str(value)
+
+    return parse
+
+
+def _about(parse: Callable[[object], Any], documentation: str) -> dict[str, Any]:
+    return {"parse": parse, "documentation": documentation}
+
+
+_MIB = 1 << 20
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    data_dir: Path = field(
+        default=Path("./tailrace-data"), metadata=_about(parse_path, "Directory of the logs; created when missing.")
+    )
+    listen: Address = field(
+        default=Address("127.0.0.1", 7070),
+        metadata=_about(parse_address, "Where gRPC clients connect. Port 0: any free."),
+    )
+    advertise: Address | None = field(
+        default=None,
+        metadata=_about(parse_address, "What clients are told to connect to, where that differs from --listen."),
+    )
+    allow_insecure_listen: bool = field(
+        default=False,
+        metadata=_about(
+            parse_flag, "Listen beyond this machine, where everyone who connects may read and delete everything."
+        ),
+    )
+    auto_create_topics: bool = field(
+        default=True, metadata=_about(parse_flag, "Create a topic when somebody produces to it.")
+    )
+    default_partitions: int = field(
+        default=1, metadata=_about(whole(1, 10_000), "Partitions of a topic created without a number.")
+    )
+    log_level: str = field(
+        default="info", metadata=_about(one_of("debug", "info", "warning", "error"), "Least level that is logged.")
+    )
+
+    request_bytes_max: int = field(
+        default=16 * _MIB, metadata=_about(whole(64 << 10, 256 * _MIB), "Largest message a client may send.")
+    )
+    stream_bytes_in_flight_max: int = field(
+        default=16 * _MIB,
+        metadata=_about(whole(1, 1 << 40), "Unanswered bytes of one stream; reading it pauses there."),
+    )
+    connection_bytes_in_flight_max: int = field(
+        default=64 * _MIB,
+        metadata=_about(whole(1, 1 << 40), "Unanswered bytes of one connection, its streams and calls together."),
+    )
+    total_bytes_in_flight_max: int = field(
+        default=256 * _MIB, metadata=_about(whole(1, 1 << 40), "Unanswered bytes of all connections.")
+    )
+    connection_streams_max: int = field(
+        default=1000, metadata=_about(whole(1, 100_000), "Calls one connection may have open at once.")
+    )
+    concurrent_calls_max: int = field(
+        default=20_000, metadata=_about(whole(1, 1_000_000), "Calls open at once in all.")
+    )
+    dirty_bytes_max: int = field(
+        default=64 * _MIB,
+        metadata=_about(whole(1 * _MIB, 1 << 40), "Appended bytes waiting for a sync; producers wait there."),
+    )
+    fetch_bytes_max: int = field(
+        default=8 * _MIB, metadata=_about(whole(1, 256 * _MIB), "Largest answer to one fetch.")
+    )
+    fetch_wait_ms_max: int = field(
+        default=60_000, metadata=_about(whole(0, 600_000), "Longest wait of a fetch or of a group's heartbeat.")
+    )
+    produce_timeout_ms: int = field(
+        default=30_000,
+        metadata=_about(
+            whole(1, 600_000), "Longest wait of a producer for room or for a sync, when its own deadline is later."
+        ),
+    )
+    write_timeout_ms: int = field(
+        default=60_000, metadata=_about(whole(1, 600_000), "A stream whose client takes nothing for so long is cut.")
+    )
+    stop_grace_ms: int = field(
+        default=8_000, metadata=_about(whole(0, 600_000), "Time calls have to end after SIGTERM.")
+    )
+
+    retention_interval_ms: int = field(
+        default=60_000, metadata=_about(whole(10, _DAY_MS), "Between two looks for segments to delete.")
+    )
+    group_session_timeout_ms: int = field(
+        default=45_000, metadata=_about(whole(100, 3_600_000), "A group's member that is silent for so long is out.")
+    )
+    group_heartbeat_interval_ms: int = field(
+        default=5_000, metadata=_about(whole(10, 3_600_000), "What members are told to keep to.")
+    )
+
+    @property
+    def advertised(self) -> Address:
+        return self.advertise or self.listen
+
+    def check(self) -> None:
+        """Raise InvalidServerConfig for settings that contradict one another."""
+        if not self.allow_insecure_listen and not is_loopback(self.listen.host):
+            raise InvalidServerConfig(
+                f"listen={self.listen} can be reached from other machines, and the server has neither encryption nor "
+                "authentication",
+                remedy="Listen on 127.0.0.1, or allow it with --allow-insecure-listen in a network you trust.",
+            )
+        if self.advertise is None and self.listen.host in ("0.0.0.0", "::"):
+            raise InvalidServerConfig(
+                f"listen={self.listen} is every address of this machine, and none that a client can be told",
+                remedy="Say with --advertise HOST:PORT where clients connect.",
+            )
+        if self.group_heartbeat_interval_ms >= self.group_session_timeout_ms:
+            raise InvalidServerConfig(
+                f"group_heartbeat_interval_ms={self.group_heartbeat_interval_ms} is not below "
+                f"group_session_timeout_ms={self.group_session_timeout_ms}",
+                remedy="Let several heartbeats fit into one session timeout.",
+            )
+
+
+def settings() -> tuple[Field[Any], ...]:
+    """The fields of ServerConfig, in the order in which help shows them."""
+    return fields(ServerConfig)
+
+
+def load_config(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> ServerConfig:
+    """Merge the three sources, flags first. Raises InvalidServerConfig with the setting, its value and what is allowed.
+
+    flags holds what was given on the command line, by field name.
+    """
+    by_name = {setting.name: setting for setting in settings()}
+    values: dict[str, Any] = {}
+    for where, given in (
+        (str(file), _read_file(file) if file is not None else {}),
+        ("the environment", _read_environment(environment)),
+        ("the command line", flags),
+    ):
+        for name, value in given.items():
+            setting = by_name.get(name)
+            if setting is None:
+                raise InvalidServerConfig(
+                    f"{where} sets {name!r}, which is no setting of the server",
+                    remedy=f"Remove it or correct its name; there are {', '.join(by_name)}.",
+                )
+            try:
+                values[name] = setting.metadata["parse"](value)
+            except ValueError as allowed:
+                raise InvalidServerConfig(
+                    f"{name}={value!r}, from {where}, is not {allowed}", remedy=f"Set {name} to {allowed}."
+                ) from None
+    config = ServerConfig(**values)
+    config.check()
+    return config
+
+
+def _read_file(path: Path) -> Mapping[str, object]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InvalidServerConfig(
+            f"the configuration file {path} cannot be read: {error.strerror}", remedy="Correct --config."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidServerConfig(
+            f"the configuration file {path} is not TOML: {error}", remedy="Write one `name = value` a line."
+        ) from error
+
+
+def _read_environment(environment: Mapping[str, str]) -> Mapping[str, object]:
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and _NOT_SETTINGS.fullmatch(name) is None
+    }

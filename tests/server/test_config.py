@@ -1,0 +1,123 @@
+from pathlib import Path
+
+import pytest
+
+from logserver.config import Address, ServerConfig, is_loopback, load_config, parse_address, settings
+from logserver.errors import InvalidServerConfig
+
+
+def write_toml(directory: Path, text: str) -> Path:
+    file = directory / "logserver.toml"
+    file.write_text(text)
+    return file
+
+
+def test_without_any_source_the_defaults_hold() -> None:
+    config = load_config({}, {}, None)
+    assert config == ServerConfig()
+    assert str(config.listen) == "127.0.0.1:7070"
+    assert config.data_dir == Path("./tailrace-data")
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = write_toml(tmp_path, 'listen = "127.0.0.1:1"\ndata_dir = "from-file"\ndefault_partitions = 3\n')
+    config = load_config(
+        {"listen": "127.0.0.1:3"}, {"LOGSERVER_LISTEN": "127.0.0.1:2", "LOGSERVER_DATA_DIR": "from-environment"}, file
+    )
+    assert config.listen == Address("127.0.0.1", 3)
+    assert config.data_dir == Path("from-environment")
+    assert config.default_partitions == 3
+
+
+@pytest.mark.parametrize("source", ["flags", "environment", "file"])
+def test_an_unknown_setting_is_refused_by_its_name_wherever_it_stands(source: str, tmp_path: Path) -> None:
+    flags = {"lisen": "x"} if source == "flags" else {}
+    environment = {"LOGSERVER_LISEN": "x"} if source == "environment" else {}
+    file = write_toml(tmp_path, 'lisen = "x"\n') if source == "file" else None
+    with pytest.raises(InvalidServerConfig, match="'lisen', which is no setting") as refused:
+        load_config(flags, environment, file)
+    assert "listen" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("listen", "7070"),
+        ("listen", "localhost"),
+        ("listen", "127.0.0.1:65536"),
+        ("listen", "::1:7070"),
+        ("data_dir", ""),
+        ("data_dir", "a\0b"),
+        ("auto_create_topics", "maybe"),
+        ("default_partitions", "0"),
+        ("default_partitions", "-1"),
+        ("default_partitions", "1.5"),
+        ("default_partitions", "9" * 30),
+        ("fetch_wait_ms_max", "600001"),
+        ("log_level", "loud"),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_value_and_what_is_allowed(name: str, value: str) -> None:
+    with pytest.raises(InvalidServerConfig) as refused:
+        load_config({}, {f"LOGSERVER_{name.upper()}": value}, None)
+    assert f"{name}={value!r}" in str(refused.value)
+    assert refused.value.remedy.startswith(f"Set {name} to ")
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting_of_ours() -> None:
+    environment = {
+        "LOGSERVER_PORT": "tcp://10.0.0.1:7070",
+        "LOGSERVER_PORT_7070_TCP_ADDR": "10.0.0.1",
+        "LOGSERVER_SERVICE_HOST": "10.0.0.1",
+    }
+    assert load_config({}, environment, None) == ServerConfig()
+
+
+def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidServerConfig, match="cannot be read"):
+        load_config({}, {}, tmp_path / "nowhere.toml")
+    with pytest.raises(InvalidServerConfig, match="not TOML"):
+        load_config({}, {}, write_toml(tmp_path, "listen: yes"))
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "0.0.0.0", "[::]", "[2001:db8::1]"])
+def test_listening_beyond_this_machine_must_be_allowed_in_words(host: str) -> None:
+    flags = {"listen": f"{host}:7070", "advertise": "logs.example:7070"}
+    with pytest.raises(InvalidServerConfig, match="other machines") as refused:
+        load_config(flags, {}, None)
+    assert "--allow-insecure-listen" in refused.value.remedy
+    assert load_config(flags | {"allow_insecure_listen": True}, {}, None).advertised == Address("logs.example", 7070)
+
+
+def test_listening_everywhere_needs_an_address_that_clients_can_be_told() -> None:
+    with pytest.raises(InvalidServerConfig) as refused:
+        load_config({"listen": "0.0.0.0:7070", "allow_insecure_listen": "true"}, {}, None)
+    assert "--advertise" in refused.value.remedy
+
+
+def test_heartbeats_slower_than_the_session_are_refused() -> None:
+    with pytest.raises(InvalidServerConfig, match="group_heartbeat_interval_ms=5000"):
+        load_config({"group_session_timeout_ms": "5000"}, {}, None)
+
+
+def test_loopback_is_judged_by_all_that_a_name_resolves_to() -> None:
+    assert is_loopback("127.0.0.1")
+    assert is_loopback("127.8.9.10")
+    assert is_loopback("::1")
+    assert is_loopback("localhost")
+    assert not is_loopback("0.0.0.0")
+
+
+def test_an_address_reads_back_as_it_is_written() -> None:
+    for text in ("127.0.0.1:7070", "[::1]:7070", "localhost:0"):
+        assert str(parse_address(text)) == text
+
+
+def test_every_setting_has_its_help_and_its_default_passes_its_own_check() -> None:
+    for setting in settings():
+        assert setting.metadata["documentation"].endswith(".")
+        if setting.default is not None:
+            parsed = setting.metadata["parse"](
+                setting.default if isinstance(setting.default, bool) else str(setting.default)
+            )
+            assert parsed == setting.default

@@ -1,0 +1,21 @@
+"""Consumer groups: who reads what, how far they have read, and how to send them elsewhere.
+
+A *group* shares the partitions of its topics among its *members*, one owner each, after KIP-848: members send
+heartbeats, the server plans who should have what, and each member gives up and gets partitions one by one while the
+rest goes on. How far the group has read is a *committed offset* for each partition. A group that runs is sent to
+another place by a *seek*.
+
+Reading order:
+
+    requests      what is asked and answered
+    assignors     who should have what: pure arithmetic
+    member        how one member moves from what it holds to what it should hold
+    records       the journal: what outlives the process
+    group         the state machine, without clock, socket or disk
+    offsets, lag  how far a group has read, and how far behind it is
+    coordinator   the asyncio side: journal, timers, heartbeats that wait, seeks
+
+What to know before relying on it. Nothing is answered before it is durable. A partition has one owner, who may commit
+it until it has said that it gave it up, or was fenced. Sessions run on the monotonic clock, and start afresh when the
+server does. A member's requests must reach the server in the order in which it sent them.
+"""

@@ -1,0 +1,121 @@
+"""Committing offsets and reading them back."""
+
+import asyncio
+from collections.abc import Sequence
+
+from consumer_groups.errors import (
+    GroupError,
+    InvalidRequest,
+    OffsetMetadataTooLarge,
+    PartitionNotOwned,
+    UnknownMemberId,
+)
+from consumer_groups.group import Group
+from consumer_groups.live import LiveGroups
+from consumer_groups.records import OffsetKey, OffsetValue
+from consumer_groups.requests import NO_OFFSET, CommittedOffset, OffsetCommit, Partition, TopicInfo, TopicPartitions
+from consumer_groups.topics import topic_of_partition
+from logstore.errors import LogStoreError
+
+#: None: committed, and durable.
+CommitResult = GroupError | LogStoreError | None
+
+
+class Commits:
+    def __init__(self, groups: LiveGroups) -> None:
+        self._groups = groups
+        self._topics = groups.topics
+
+    async def commit(
+        self, name: str, member_id: str, member_epoch: int, offsets: Sequence[OffsetCommit]
+    ) -> list[CommitResult]:
+        if member_id and self._groups.get(name) is None:
+            raise UnknownMemberId(
+                f"there is no group {name!r}, so member {member_id!r} is not in it",
+                remedy="Give up all partitions and join again, with epoch 0.",
+            )
+        async with self._groups.commit(name) as live:
+            # As of now: whoever is past its deadline has lost its partitions, also if no timer has noticed yet.
+            group = live.group.copy()
+            group.expire(self._groups.clock.monotonic_ms())
+            group.check_committer(member_id, member_epoch)
+            results, values = self._check_all(group, member_id, offsets)
+            if not values:
+                return results
+            changes = [(OffsetKey(name, partition), value) for partition, value in values.items()]
+            ticket = live.offsets.ticket()
+            written = asyncio.ensure_future(self._groups.append(changes))
+            live.turns.commit_started()
+        try:
+            await written
+            for partition, value in values.items():
+                live.offsets.put(partition, value, ticket)
+        finally:
+            live.turns.commit_ended()
+        return results
+
+    def _check_all(
+        self, group: Group, member_id: str, offsets: Sequence[OffsetCommit]
+    ) -> tuple[list[CommitResult], dict[Partition, OffsetValue]]:
+        now_ms = self._groups.clock.wall_ms()
+        results: list[CommitResult] = []
+        values = {}
+        for commit in offsets:
+            try:
+                partition = self._check(group, member_id, commit)
+            except (GroupError, LogStoreError) as error:
+                results.append(error)
+            else:
+                values[partition] = OffsetValue(commit.offset, commit.metadata, now_ms)
+                results.append(None)
+        return results, values
+
+    def _check(self, group: Group, member_id: str, commit: OffsetCommit) -> Partition:
+        info = topic_of_partition(self._topics, commit.topic, commit.topic_id, commit.partition)
+        partition = Partition(info.topic_id, commit.partition)
+        if commit.offset < 0:
+            raise InvalidRequest(
+                f"offset {commit.offset} cannot be committed", remedy="Commit the next offset to read, 0 or more."
+            )
+        metadata_bytes = len(commit.metadata.encode())
+        if metadata_bytes > self._groups.config.metadata_bytes_max:
+            raise OffsetMetadataTooLarge(
+                f"the metadata of a commit has {metadata_bytes} bytes, more than"
+                f" {self._groups.config.metadata_bytes_max}",
+                remedy="Commit less text, and keep the rest elsewhere.",
+            )
+        if not group.may_commit(member_id, partition):
+            if group.held([partition]):
+                where = "is being sought elsewhere"
+            else:
+                where = f"is held by {group.owner(partition) or 'nobody'}"
+            raise PartitionNotOwned(
+                f"{member_id or 'a commit from outside'} may not commit partition {commit.partition} of topic"
+                f" {info.name!r} in group {group.name!r}: it {where}",
+                remedy="Drop what was read of it: whoever gets the partition goes on from the committed offset.",
+            )
+        return partition
+
+    def fetch(self, name: str, partitions: Sequence[TopicPartitions] | None) -> list[CommittedOffset]:
+        wanted: list[tuple[TopicInfo, Partition]] = []
+        if partitions is None:
+            live = self._groups.existing(name)
+            for partition in sorted(live.offsets):
+                known = self._topics.topic_by_id(partition.topic_id)
+                if known is not None:
+                    wanted.append((known, partition))
+        else:
+            for topic in partitions:
+                for number in topic.partitions:
+                    info = topic_of_partition(self._topics, topic.topic, topic.topic_id, number)
+                    wanted.append((info, Partition(info.topic_id, number)))
+        return [self._fetched(name, info, partition) for info, partition in wanted]
+
+    def _fetched(self, name: str, info: TopicInfo, partition: Partition) -> CommittedOffset:
+        live = self._groups.get(name)
+        value = None if live is None else live.offsets.get(partition)
+        if value is None:
+            return CommittedOffset(info.name, info.topic_id, partition.number, NO_OFFSET)
+        return CommittedOffset(
+            info.name, info.topic_id, partition.number, value.offset, value.metadata, value.commit_time_ms
+        )

@@ -1,0 +1,29 @@
+"""What can be set about groups, with the defaults of Kafka where Kafka has the setting."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """Times are in milliseconds of the monotonic clock."""
+
+    #: A member unheard of for this long is removed, and its partitions go to others.
+    session_timeout_ms: int = 45_000
+    #: What members are told; also the longest a heartbeat is held.
+    heartbeat_interval_ms: int = 5_000
+    #: How long a member may take to give partitions up, unless it says otherwise when joining.
+    rebalance_timeout_ms: int = 60_000
+    #: What a member may ask for at most.
+    rebalance_timeout_ms_max: int = 1_800_000
+    #: How long a seek waits for the partitions to be given up.
+    seek_timeout_ms: int = 60_000
+    #: Targets are planned at most this often, so that a crowd that joins at once is planned for once.
+    assignment_interval_ms: int = 200
+    #: Used by members that name none.
+    assignor: str = "uniform"
+    members_max: int = 1_000
+    groups_max: int = 10_000
+    #: Names in one member's subscription.
+    subscription_topics_max: int = 1_000
+    #: UTF-8 bytes of the text beside a committed offset.
+    metadata_bytes_max: int = 4_096

@@ -1,0 +1,204 @@
+"""The asyncio side of consumer groups, as the server sees it: heartbeats that wait for news, commits, seeks, listings.
+
+How changes become durable before anybody hears of them, and what happens when the journal fails, is told in `live`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from consumer_groups.checks import check_heartbeat, check_seek_target
+from consumer_groups.commits import CommitResult, Commits
+from consumer_groups.config import GroupConfig
+from consumer_groups.descriptions import describe
+from consumer_groups.errors import NonEmptyGroup, UnknownMemberId
+from consumer_groups.group import Group
+from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingHeartbeat
+from consumer_groups.protocols import Journal, TopicCatalog
+from consumer_groups.records import Change, GroupKey, Key, OffsetKey, OffsetValue, Value, fold
+from consumer_groups.requests import (
+    AWAY_EPOCH,
+    JOIN_EPOCH,
+    LEAVE_EPOCH,
+    CommittedOffset,
+    GroupDescription,
+    GroupListing,
+    HeartbeatReply,
+    HeartbeatRequest,
+    OffsetCommit,
+    SeekTarget,
+    SoughtPartition,
+    TopicPartitions,
+)
+from consumer_groups.seeks import Seeks
+from consumer_groups.topics import by_topic
+from logstore.clock import Clock
+from logstore.errors import StorageFull
+
+log = logging.getLogger(__name__)
+
+
+class GroupCoordinator:
+    """All groups of a server, between `start` and `stop`. Methods run on one event loop.
+
+    They raise this package's errors, and logstore's for topics, offsets and a full disk. What changes a group runs to
+    its end also if the caller is cancelled.
+    """
+
+    def __init__(self, journal: Journal, topics: TopicCatalog, clock: Clock, config: GroupConfig) -> None:
+        self._journal = journal
+        self._topics = topics
+        self._clock = clock
+        self._config = config
+        self._groups = LiveGroups(journal, topics, clock, config)
+        self._commits = Commits(self._groups)
+        self._seeks = Seeks(self._groups)
+
+    async def start(self) -> None:
+        """Read the journal; members of before go on in their epochs, in sessions that start now.
+
+        Raises JournalUnreadable, above all for what a newer version wrote.
+        """
+        images: dict[str, dict[Key, Value]] = {}
+        for key, value in fold(self._journal.replay()).items():
+            images.setdefault(key.group, {})[key] = value
+        now_ms = self._clock.monotonic_ms()
+        for name, image in images.items():
+            live = LiveGroup(Group.restore(name, self._config, self._topics.topic, image, now_ms))
+            for key, value in image.items():
+                if isinstance(key, OffsetKey) and isinstance(value, OffsetValue):
+                    live.offsets.put(key.partition, value, live.offsets.ticket())
+            self._groups.add(live)
+            self._groups.settle(live)
+        self._groups.is_open = True
+        # Topics may have gone meanwhile, and partitions that were being sought are in no target: plan again.
+        await self._refresh()
+        log.info("groups: %d read from the journal", len(images))
+
+    async def stop(self) -> None:
+        """Answer the heartbeats that wait, give seeks up (their old offsets stand), and finish what is under way."""
+        await self._groups.stop()
+
+    def run_due(self) -> None:
+        """Run the timers that are due by the clock. They run by themselves, too; this is for a clock that jumps."""
+        self._groups.timers.run_due()
+
+    async def heartbeat(self, request: HeartbeatRequest, wait_ms: int) -> HeartbeatReply:
+        """Take a member's heartbeat; hold the answer for up to wait_ms, capped, while it would say nothing new."""
+        self._groups.check_open()
+        check_heartbeat(request, self._config)
+        live = await self._groups.finish(self._take(request))
+        leaving = request.member_epoch in (LEAVE_EPOCH, AWAY_EPOCH)
+        if not leaving and wait_ms > 0 and self._groups.is_open and not live.group.has_news(request):
+            await self._wait_for_news(live, request, min(wait_ms, self._config.heartbeat_interval_ms))
+            self._groups.check_journal()
+        epoch, assignment = live.group.answer(request)
+        return HeartbeatReply(
+            member_id=request.member_id,
+            member_epoch=epoch,
+            heartbeat_interval_ms=self._config.heartbeat_interval_ms,
+            assignment=None if assignment is None else by_topic(self._topics, assignment),
+        )
+
+    async def _take(self, request: HeartbeatRequest) -> LiveGroup:
+        if request.member_epoch != JOIN_EPOCH and self._groups.get(request.group) is None:
+            raise UnknownMemberId(
+                f"there is no group {request.group!r}, so member {request.member_id!r} is not in it",
+                remedy="Give up all partitions and join again, with epoch 0.",
+            )
+        async with self._groups.change(request.group, create=True) as live:
+            draft = live.group.copy()
+            draft.heartbeat(request, self._clock.monotonic_ms())
+            await self._groups.write(live, draft)
+            return live
+
+    async def _wait_for_news(self, live: LiveGroup, request: HeartbeatRequest, wait_ms: int) -> None:
+        earlier = live.heartbeats.get(request.member_id)
+        if earlier is not None:
+            earlier.wake()
+        waiting = WaitingHeartbeat(request, asyncio.get_running_loop().create_future())
+        live.heartbeats[request.member_id] = waiting
+        timer = self._groups.timers.at(self._clock.monotonic_ms() + wait_ms, waiting.wake)
+        try:
+            await waiting.woken
+        finally:
+            timer.cancel()
+            if live.heartbeats.get(request.member_id) is waiting:
+                del live.heartbeats[request.member_id]
+
+    async def commit_offsets(
+        self, group: str, member_id: str, member_epoch: int, offsets: Sequence[OffsetCommit]
+    ) -> list[CommitResult]:
+        """Commit; return for each offset None once it is durable, or the error for which it was refused.
+
+        Raises if the committer itself is refused: UnknownMemberId, StaleMemberEpoch, NonEmptyGroup.
+        """
+        self._groups.check_open()
+        return await self._groups.finish(self._commits.commit(group, member_id, member_epoch, offsets))
+
+    async def fetch_offsets(self, group: str, partitions: Sequence[TopicPartitions] | None) -> list[CommittedOffset]:
+        """What is committed for the partitions, in their order, with -1 for nothing; None: all that is committed."""
+        self._groups.check_open()
+        return self._commits.fetch(group, partitions)
+
+    def list_groups(self) -> list[GroupListing]:
+        self._groups.check_open()
+        return [GroupListing(live.name, live.group.state, len(live.group.members)) for live in self._groups.all()]
+
+    def describe_group(self, group: str) -> GroupDescription:
+        """The group with its members, and its lag in every partition that it reads or has read."""
+        self._groups.check_open()
+        return describe(self._groups.existing(group), self._topics, self._clock.wall_ms())
+
+    async def delete_group(self, group: str) -> None:
+        """Forget a group without members, and all it has committed."""
+        self._groups.check_open()
+        self._groups.existing(group)
+        await self._groups.finish(self._delete(group))
+
+    async def _delete(self, name: str) -> None:
+        async with self._groups.change(name) as live:
+            group = live.group.copy()
+            group.expire(self._clock.monotonic_ms())
+            if group.members:
+                raise NonEmptyGroup(
+                    f"group {name!r} has {len(group.members)} members", remedy="Stop them first, then delete the group."
+                )
+            changes: list[Change] = [(OffsetKey(name, partition), None) for partition in live.offsets]
+            # Members that were fenced just now are still in the journal.
+            changes += [change for change in group.changes_since(live.group) if change[1] is None]
+            await self._groups.append([*changes, (GroupKey(name), None)])
+            self._groups.forget(live)
+
+    async def seek(
+        self, group: str, topic: str, partitions: Sequence[int], target: SeekTarget, dry_run: bool
+    ) -> list[SoughtPartition]:
+        """Send the group elsewhere in some partitions of a topic (all, if none is named), also while it runs.
+
+        Returns when the new offsets are durable and the partitions assigned again, or for a dry run at once. Raises
+        SeekTimedOut, SeekInProgress, OffsetOutOfRange, GroupIdNotFound; then the old offsets stand.
+        """
+        self._groups.check_open()
+        check_seek_target(target)
+        return await self._seeks.seek(group, topic, partitions, target, dry_run=dry_run)
+
+    def topics_changed(self) -> None:
+        """A topic was made or deleted, or got more partitions: groups plan again, offsets of deleted topics go."""
+        if self._groups.is_open:
+            self._groups.spawn(self._refresh())
+
+    async def _refresh(self) -> None:
+        for live in self._groups.all():
+            async with live.turns.change():
+                if not self._groups.is_current(live):
+                    continue
+                now_ms = self._clock.monotonic_ms()
+                draft = live.group.copy()
+                draft.expire(now_ms)
+                draft.topics_changed(now_ms)
+                gone = [partition for partition in live.offsets if self._topics.topic_by_id(partition.topic_id) is None]
+                try:
+                    await self._groups.write(live, draft, dropped=gone)
+                except StorageFull:
+                    self._groups.spawn_at(now_ms + RETRY_MS, self._refresh)
+                    return

@@ -1,0 +1,118 @@
+"""Every error of consumer groups. Each says what happened, with the facts, and carries what to do about it.
+
+Names are Kafka's wherever Kafka has the error. What concerns topics and offsets (an unknown topic, an offset out of
+range) is raised as the storage engine's error of that name.
+"""
+
+from typing import ClassVar
+
+
+class GroupError(Exception):
+    """The root of this package's errors. `str()` says what happened; `remedy` is one sentence on what to do."""
+
+    #: True when the same call may succeed later, unchanged.
+    retriable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+# Of requests as such.
+
+
+class InvalidRequest(GroupError):
+    """A field is missing, negative, absurd or contradicts another."""
+
+
+class Overloaded(GroupError):
+    """A bound of the server is reached, such as the number of groups."""
+
+    retriable = True
+
+
+class ShuttingDown(GroupError):
+    """The coordinator is stopping, or is not started yet."""
+
+    retriable = True
+
+
+class GroupsUnavailable(GroupError):
+    """Writing the journal failed, so what is on disk is unknown. Only a restart, which reads it again, helps."""
+
+
+class JournalUnreadable(GroupError):
+    """A record of the journal is damaged, or was written by a newer version. Met at start."""
+
+
+# Of groups.
+
+
+class InvalidGroupId(GroupError):
+    """The group's name is empty, too long or not printable."""
+
+
+class GroupIdNotFound(GroupError):
+    """There is no such group."""
+
+
+class NonEmptyGroup(GroupError):
+    """The group has members, and what was asked for is done only to groups without."""
+
+
+class GroupMaxSizeReached(GroupError):
+    """The group has as many members as it may have."""
+
+    retriable = True
+
+
+# Of members.
+
+
+class UnknownMemberId(GroupError):
+    """The group has no such member: it left, was fenced, or never joined."""
+
+
+class FencedMemberEpoch(GroupError):
+    """The member's epoch is not the one the coordinator knows, or it claims what is no longer its own."""
+
+
+class StaleMemberEpoch(GroupError):
+    """A commit with an older or newer epoch than the member's."""
+
+
+class UnreleasedInstanceId(GroupError):
+    """Another live member has the instance id."""
+
+    retriable = True
+
+
+class FencedInstanceId(GroupError):
+    """Another member has taken the instance id over."""
+
+
+class UnsupportedAssignor(GroupError):
+    """There is no assignor of that name."""
+
+
+# Of committed offsets.
+
+
+class OffsetMetadataTooLarge(GroupError):
+    """The text beside a committed offset is larger than the server keeps."""
+
+
+class PartitionNotOwned(GroupError):
+    """A commit of a partition the member does not hold, or of one that is being sought elsewhere."""
+
+
+class SeekInProgress(GroupError):
+    """Another seek of one of the partitions is under way."""
+
+    retriable = True
+
+
+class SeekTimedOut(GroupError):
+    """A member did not give its partitions up in time; the old offsets stand."""
+
+    retriable = True

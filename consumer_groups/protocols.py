@@ -1,0 +1,41 @@
+"""What the coordinator stands on. The server implements these over its own log; tests do in memory."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from consumer_groups.requests import PartitionPosition, TopicInfo
+
+
+class Journal(Protocol):
+    """An ordered, durable list of (key, value) records, in which nothing that is the newest of its key ever expires."""
+
+    async def append(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Return when the records are durable, all of them or after a crash none; appends keep the order of the calls.
+
+        One call may be some MiB (a large group planned anew) and is never split. Raises logstore's StorageFull when
+        certainly nothing was written; after any other error nobody can say, and the coordinator stops.
+        """
+        ...
+
+    def replay(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """All records, the oldest first. Those superseded by a newer one of their key may be missing."""
+        ...
+
+
+class TopicCatalog(Protocol):
+    """The topics there are now. Lookups are quick and do not wait."""
+
+    def topic(self, name: str) -> TopicInfo | None: ...
+
+    def topic_by_id(self, topic_id: UUID) -> TopicInfo | None: ...
+
+    def position(self, topic_id: UUID, partition: int) -> PartitionPosition: ...
+
+    def append_time_ms(self, topic_id: UUID, partition: int, offset: int) -> int | None:
+        """Wall time at which the record was appended, as the index knows it; None if it is not in the log."""
+        ...
+
+    async def offset_for_timestamp(self, topic_id: UUID, partition: int, timestamp_ms: int) -> int:
+        """The first offset with a timestamp at or after the given one; the high watermark if there is none."""
+        ...

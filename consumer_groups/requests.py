@@ -1,0 +1,188 @@
+"""What is asked of the coordinator and what it answers: groups.proto in Python, with topic ids as UUIDs."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+from uuid import UUID
+
+#: Member epochs with a meaning of their own, as in KIP-848.
+JOIN_EPOCH = 0
+LEAVE_EPOCH = -1
+AWAY_EPOCH = -2
+#: With an empty member id: a commit from outside the group.
+OUTSIDE_EPOCH = -1
+#: In an answer: nothing is committed.
+NO_OFFSET = -1
+
+
+class Partition(NamedTuple):
+    """One partition, by topic id: a topic deleted and made again has other partitions."""
+
+    topic_id: UUID
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPartitions:
+    """Some partitions of one topic. In a request one of topic and topic_id is enough; an answer has both."""
+
+    topic: str
+    topic_id: UUID | None
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatRequest:
+    """KIP-848's heartbeat. None in an optional field means: as in the member's last heartbeat.
+
+    A *full* heartbeat has both subscription and owned. A member sends one when it joins, and again after any call
+    that failed, since it cannot know whether that one was taken: with only its old epoch and nothing said about what
+    it owns, a member that missed an answer is fenced.
+    """
+
+    group: str
+    #: Chosen by the member, unique to its process.
+    member_id: str
+    #: 0 joins, -1 leaves, -2 leaves for a while (static members).
+    member_epoch: int
+    instance_id: str = ""
+    #: 0: the server's default. Read when joining.
+    rebalance_timeout_ms: int = 0
+    subscription: tuple[str, ...] | None = None
+    #: Empty: the group's default. Read when joining, and in any full heartbeat.
+    assignor: str = ""
+    #: What the member holds now, given whenever it changes: this is how partitions are given up.
+    owned: tuple[TopicPartitions, ...] | None = None
+    client_id: str = ""
+    client_host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReply:
+    member_id: str
+    member_epoch: int
+    heartbeat_interval_ms: int
+    #: What the member may hold now, in full. None: unchanged.
+    assignment: tuple[TopicPartitions, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetCommit:
+    topic: str
+    partition: int
+    #: The next offset to read.
+    offset: int
+    metadata: str = ""
+    #: Refused if the topic's id is another by now. None: whatever topic has the name.
+    topic_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedOffset:
+    topic: str
+    topic_id: UUID
+    partition: int
+    #: -1: nothing is committed.
+    offset: int
+    metadata: str = ""
+    #: Wall clock; 0 when nothing is committed.
+    commit_time_ms: int = 0
+
+
+class GroupState(Enum):
+    """KIP-848's states of a group."""
+
+    EMPTY = "Empty"
+    #: The group has changed since the target assignment was planned.
+    ASSIGNING = "Assigning"
+    #: Some member has not reached the target assignment yet.
+    RECONCILING = "Reconciling"
+    STABLE = "Stable"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupListing:
+    group: str
+    state: GroupState
+    members_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberDescription:
+    member_id: str
+    instance_id: str
+    client_id: str
+    client_host: str
+    #: -2: a static member that is away for a while.
+    member_epoch: int
+    state: str
+    subscribed_topics: tuple[str, ...]
+    assignment: tuple[TopicPartitions, ...]
+    target: tuple[TopicPartitions, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLag:
+    topic: str
+    topic_id: UUID
+    partition: int
+    #: -1: nothing is committed.
+    committed_offset: int
+    log_start_offset: int
+    high_watermark: int
+    lag_records: int
+    #: Age of the oldest record not yet committed, by the time it was appended; 0 without lag.
+    lag_seconds: float
+    #: Who holds it; empty when nobody does.
+    member_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDescription:
+    group: str
+    state: GroupState
+    group_epoch: int
+    assignment_epoch: int
+    assignor: str
+    members: tuple[MemberDescription, ...]
+    partitions: tuple[PartitionLag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeekTarget:
+    """Where to seek: exactly one of the fields is set."""
+
+    offset: int | None = None
+    timestamp_ms: int | None = None
+    beginning: bool = False
+    end: bool = False
+    #: Relative to the committed offset.
+    shift_by: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SoughtPartition:
+    topic: str
+    partition: int
+    #: -1: nothing was committed.
+    old_offset: int
+    new_offset: int
+
+
+#: What a plan or a member holds, as a set; answers list it by topic.
+Assignment = frozenset[Partition]
+NOTHING: Assignment = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    name: str
+    topic_id: UUID
+    #: How many: they are numbered from 0.
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionPosition:
+    log_start_offset: int
+    high_watermark: int

@@ -1,0 +1,117 @@
+"""What the coordinator stands on, in memory: a journal that fails, topics that change, a clock that jumps."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from consumer_groups.requests import PartitionPosition, TopicInfo
+from logstore.errors import StorageFull
+
+Record = tuple[bytes, bytes | None]
+
+
+@dataclass
+class FakeClock:
+    now_ms: int = 1_000_000
+    #: How far wall time is from monotonic time.
+    wall_offset_ms: int = 1_700_000_000_000
+
+    def monotonic_ms(self) -> int:
+        return self.now_ms
+
+    def wall_ms(self) -> int:
+        return self.now_ms + self.wall_offset_ms
+
+
+class Crash(Exception):
+    """The process ended here."""
+
+
+class MemoryJournal:
+    """Appends at once. `crash_after` appends more it crashes: what is appended then is on disk or not, as told."""
+
+    def __init__(self, records: Sequence[Record] = ()) -> None:
+        self.records: list[Record] = list(records)
+        self.appends = 0
+        self.crash_after: int | None = None
+        self.crash_keeps_last = False
+        self.full = False
+
+    async def append(self, records: Sequence[Record]) -> None:
+        assert records, "an empty append is a wasted sync"
+        if self.full:
+            raise StorageFull("the disk is full", remedy="Free some space.")
+        if self.crash_after is not None and self.appends >= self.crash_after:
+            if self.crash_keeps_last and self.appends == self.crash_after:
+                self.records.extend(records)
+            self.appends += 1
+            raise Crash
+        self.appends += 1
+        self.records.extend(records)
+
+    def replay(self) -> Iterator[Record]:
+        return iter(list(self.records))
+
+
+@dataclass
+class FakeTopic:
+    info: TopicInfo
+    positions: dict[int, PartitionPosition] = field(default_factory=dict)
+
+
+class FakeTopics:
+    """Topics whose logs are nothing but a range of offsets, appended one a second, stamped when appended."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, FakeTopic] = {}
+        self._made = 0
+
+    def create(self, name: str, partitions: int, end: int = 100, start: int = 0) -> TopicInfo:
+        assert name not in self._topics
+        self._made += 1
+        info = TopicInfo(name, UUID(int=self._made), partitions)
+        self._topics[name] = FakeTopic(info)
+        for number in range(partitions):
+            self.set_range(name, number, start, end)
+        return info
+
+    def delete(self, name: str) -> None:
+        del self._topics[name]
+
+    def add_partitions(self, name: str, count: int) -> TopicInfo:
+        topic = self._topics[name]
+        for number in range(topic.info.partitions, count):
+            self.set_range(name, number, 0, 0)
+        topic.info = TopicInfo(name, topic.info.topic_id, count)
+        return topic.info
+
+    def set_range(self, name: str, number: int, start: int, end: int) -> None:
+        self._topics[name].positions[number] = PartitionPosition(start, end)
+
+    def names(self) -> list[str]:
+        return sorted(self._topics)
+
+    def topic(self, name: str) -> TopicInfo | None:
+        topic = self._topics.get(name)
+        return None if topic is None else topic.info
+
+    def topic_by_id(self, topic_id: UUID) -> TopicInfo | None:
+        for topic in self._topics.values():
+            if topic.info.topic_id == topic_id:
+                return topic.info
+        return None
+
+    def position(self, topic_id: UUID, partition: int) -> PartitionPosition:
+        info = self.topic_by_id(topic_id)
+        assert info is not None
+        return self._topics[info.name].positions[partition]
+
+    def append_time_ms(self, topic_id: UUID, partition: int, offset: int) -> int | None:
+        position = self.position(topic_id, partition)
+        if not position.log_start_offset <= offset < position.high_watermark:
+            return None
+        return offset * 1000
+
+    async def offset_for_timestamp(self, topic_id: UUID, partition: int, timestamp_ms: int) -> int:
+        position = self.position(topic_id, partition)
+        return min(position.high_watermark, max(position.log_start_offset, -(-timestamp_ms // 1000)))

@@ -1,0 +1,103 @@
+"""Exit codes, the command line's own errors, and the one way any error is told."""
+
+import json
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TextIO
+
+import click
+
+
+class ExitCode(IntEnum):
+    DONE = 0
+    REFUSED = 1  # refused, or failed in part
+    BAD_USAGE = 2
+    CANNOT_CONNECT = 3
+    TIMED_OUT = 4
+    INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A command cannot be carried out. `str()` says what happened; `remedy` is one sentence on what to do."""
+
+    def __init__(self, message: str, *, remedy: str, code: str = "REFUSED") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+        self.code = code
+
+
+class MalformedLine(CommandError):
+    """A line of input is not a record. The lines around it are."""
+
+    def __init__(self, line_number: int, message: str, *, remedy: str) -> None:
+        super().__init__(f"line {line_number}: {message}", remedy=remedy, code="MALFORMED_LINE")
+        self.line_number = line_number
+
+
+class BadUsage(click.UsageError):
+    """The command line contradicts itself in a way that its grammar does not show."""
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it is told to people and to programs."""
+
+    message: str
+    remedy: str
+    code: str
+    retriable: bool
+    exit_code: ExitCode
+
+    def write(self, stream: TextIO, *, as_json: bool) -> None:
+        if as_json:
+            body = {
+                "code": self.code,
+                "message": self.message,
+                "remedy": self.remedy,
+                "retriable": self.retriable,
+            }
+            stream.write(json.dumps({"error": body}, ensure_ascii=False) + "\n")
+        else:
+            label = click.style("error:", fg="red", bold=True) if stream.isatty() else "error:"
+            stream.write(f"{label} {self.message}\n")
+            if self.remedy:
+                stream.write(f"       {self.remedy}\n")
+        stream.flush()
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """What to tell about an error; None when it is a bug of ours, whose traceback is worth more than a sentence."""
+    if isinstance(error, CommandError):
+        return Failure(str(error), error.remedy, error.code, False, ExitCode.REFUSED)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return Failure("Missing command.", _usage_remedy(error), "BAD_USAGE", False, ExitCode.BAD_USAGE)
+    if isinstance(error, click.UsageError):
+        return Failure(error.format_message(), _usage_remedy(error), "BAD_USAGE", False, ExitCode.BAD_USAGE)
+    if isinstance(error, click.ClickException):
+        return Failure(error.format_message(), "", "REFUSED", False, ExitCode.REFUSED)
+
+    # Here and not above: the client library costs a quarter of a second, which `--help` need not pay.
+    from tailrace import errors as client
+
+    if isinstance(error, client.TailraceError):
+        exit_code = ExitCode.REFUSED
+        if isinstance(error, client.ServerUnreachable | client.ServerUnavailable | client.IncompatibleServer):
+            exit_code = ExitCode.CANNOT_CONNECT
+        elif isinstance(
+            error, client.RequestTimedOut | client.DeliveryTimedOut | client.BufferFull | client.SeekTimedOut
+        ):
+            exit_code = ExitCode.TIMED_OUT
+        return Failure(str(error), error.remedy, error.code, error.retriable, exit_code)
+    return None
+
+
+def _usage_remedy(error: click.UsageError) -> str:
+    if isinstance(error, BadUsage):
+        return error.remedy
+    if error.ctx is None:
+        return "See `logctl --help`."
+    return f"See `{error.ctx.command_path} --help`."

@@ -1,0 +1,427 @@
+"""A log: one partition, a chain of segments of which the last is appended to.
+
+    [ sealed ][ sealed ][ rolled ][ active          ]
+    ^ log_start_offset        ^ high_watermark      ^ log_end_offset
+
+`append` writes and returns; it is durable when the high watermark has passed it, which a sync round brings about (see
+`sync`). Readers see nothing above the high watermark, so nothing that anyone read can vanish. In a relaxed topic it is
+the log end, and a power cut can take back what was seen.
+
+All methods are for the owner thread, one for all logs, unless they say otherwise.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+from logstore import files
+from logstore.batch import BatchHeader, Buffer, check_batch, decode_batch, stamped_prefix
+from logstore.checkpoint import PartitionCheckpoint
+from logstore.config import TopicConfig
+from logstore.epochs import LeaderEpochs
+from logstore.errors import (
+    BatchTooLarge,
+    CorruptBatch,
+    DataLoss,
+    InvalidTimestamp,
+    OffsetOutOfRange,
+    StorageFailed,
+    UnknownTopicOrPartition,
+)
+from logstore.handles import Handles
+from logstore.producers import ProducerStates
+from logstore.reader import LogReader, Places
+from logstore.segment import Segment
+from logstore.sync import LogEnd, Synchronizer, Unsynced
+
+PREFIX_SIZE = 16  # base_offset, batch_length, leader_epoch: what the log stamps, and the CRC leaves out
+SNAPSHOT_BYTES = 16 * 1024 * 1024
+
+
+class Appended(NamedTuple):
+    """Where a batch is. A duplicate is where the original is, and durable when that is."""
+
+    base_offset: int
+    last_offset: int
+    duplicate: bool
+
+
+class TimestampedOffset(NamedTuple):
+    offset: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Damage below the recovery point: from `offset` on the log cannot be trusted. Nothing of it is removed."""
+
+    offset: int
+    why: str
+
+
+class Log:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        topic: str,
+        topic_id: UUID,
+        partition: int,
+        config: TopicConfig,
+        handles: Handles,
+        sync: Synchronizer,
+        leader_epoch: int,
+        segments: tuple[Segment, ...],
+        log_start_offset: int,
+        epochs: LeaderEpochs,
+        producers: ProducerStates,
+        hole: Hole | None = None,
+        retired: Sequence[Segment] = (),
+        checkpoint: PartitionCheckpoint | None = None,
+    ) -> None:
+        """Only `recovery` makes logs: every byte of these segments is synced."""
+        assert segments
+        self.topic = topic
+        self.topic_id = topic_id
+        self.partition = partition
+        self.config = config
+        self.directory = directory
+        self.leader_epoch = leader_epoch
+        self.log_start_offset = log_start_offset
+        self.hole = hole
+        self.on_high_watermark: Callable[[Log], None] | None = None
+        self.is_closed = False
+        self._handles = handles
+        self._sync = sync
+        self._epochs = epochs
+        self._producers = producers
+        self._places = Places()
+        # Replaced, never changed: any thread may look at it.
+        self._segments = segments
+        self._retired = list(retired)  # below the log start, their files still there
+        self._found_checkpoint = checkpoint
+        self._unsynced: list[Segment] = []  # in order; owner thread appends, publish removes
+        active = segments[-1]
+        last_append_ms = max(segment.last_append_ms for segment in segments)
+        self._last_append_ms = last_append_ms
+        self._end = LogEnd(
+            active, active.end_position, active.next_offset, active.max_timestamp_ms, last_append_ms, appended_bytes=0
+        )
+        self.high_watermark = self._end.offset
+        self._published_bytes = 0
+        self._snapshot: tuple[int, bytes] | None = None  # (next_offset, bytes), not on disk yet
+        self._snapshot_at_bytes = SNAPSHOT_BYTES
+        # Of the sync thread:
+        self._synced_end = self._end
+        self._stored_at_bytes = 0
+        self._stored_epochs = epochs.entries
+
+    @property
+    def log_end_offset(self) -> int:
+        return self._end.offset
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.end_position for segment in self._segments)
+
+    @property
+    def segments_count(self) -> int:
+        return len(self._segments)
+
+    @property
+    def flush_ms(self) -> int:
+        return self.config.flush_ms
+
+    @property
+    def last_append_ms(self) -> int:
+        """When the last batch was appended, -1 in a log that never had one."""
+        return self._last_append_ms
+
+    # Appending.
+
+    def append(self, batch: Buffer, now_ms: int) -> Appended:
+        """Check one batch, give it its offsets and write it. It is in the page cache then, and not yet durable.
+
+        Raises BatchTooLarge, CorruptBatch, InvalidTimestamp, the errors of idempotent producers, StorageFull (nothing
+        was written), StorageFailed (nothing more will be), DataLoss (the log has a hole).
+        """
+        self._check_writable()
+        config = self.config
+        header = check_batch(batch, bytes_max=config.max_message_bytes)
+        if header.max_timestamp_ms > now_ms + config.timestamp_after_max_ms:
+            raise _too_far_ahead(header.max_timestamp_ms, now_ms, config.timestamp_after_max_ms)
+        duplicate = self._producers.check(header)
+        if duplicate is not None:
+            return Appended(duplicate.base_offset, duplicate.last_offset, True)
+
+        base_offset = self._end.offset
+        last_offset = base_offset + header.last_offset_delta
+        size = len(batch)
+        now_ms = max(now_ms, self._last_append_ms)  # append times never decrease, whatever the wall clock does
+        segment = self._segment_for(size, last_offset, now_ms)
+        prefix = stamped_prefix(header, base_offset, self.leader_epoch)
+        try:
+            segment.append(
+                (prefix, memoryview(batch)[PREFIX_SIZE:]),
+                size,
+                last_offset,
+                header.max_timestamp_ms,
+                now_ms,
+                config.segment_bytes,
+            )
+        except StorageFailed as error:
+            self._sync.fail(error)
+            raise
+        self._note_appended(segment, header, base_offset, size, now_ms)
+        return Appended(base_offset, last_offset, False)
+
+    def request_sync(self) -> None:
+        """Have what was appended synced now, because somebody waits for it, rather than after flush.ms."""
+        if self.high_watermark < self._end.offset or not self.config.is_durable:
+            self._sync.request()
+
+    def _check_writable(self) -> None:
+        if self._sync.failure is not None:
+            raise StorageFailed(
+                f"the storage has failed: {self._sync.failure}",
+                remedy="Check the disk, then start again: recovery begins at the last synced point.",
+            )
+        if self.hole is not None:
+            raise self._hole_error(self.hole)
+        if self.is_closed:
+            raise UnknownTopicOrPartition(
+                f"{self.topic} partition {self.partition} was deleted", remedy="Ask for the topic's metadata again."
+            )
+
+    def _segment_for(self, size: int, last_offset: int, now_ms: int) -> Segment:
+        """The active segment, rolled if need be and open for writing."""
+        segment = self._segments[-1]
+        config = self.config
+        if segment.must_roll(size, last_offset, now_ms, bytes_max=config.segment_bytes, age_ms_max=config.segment_ms):
+            segment = self._roll(segment)
+        if not segment.is_pinned:
+            segment.pin()
+            self._unsynced.append(segment)
+        return segment
+
+    def _roll(self, active: Segment) -> Segment:
+        successor = Segment(
+            self.directory,
+            active.next_offset,
+            handles=self._handles,
+            index_interval_bytes=self.config.index_interval_bytes,
+        )
+        successor.pin()  # makes the file: if there is no room for it, nothing has changed
+        active.is_rolled = True
+        self._unsynced.append(successor)
+        self._segments = (*self._segments, successor)
+        return successor
+
+    def _note_appended(self, segment: Segment, header: BatchHeader, base_offset: int, size: int, now_ms: int) -> None:
+        self._producers.record(header, base_offset, now_ms)
+        if self.leader_epoch > self._epochs.latest:
+            self._epochs.assign(self.leader_epoch, base_offset)
+        self._last_append_ms = now_ms
+        appended_bytes = self._end.appended_bytes + size
+        self._end = LogEnd(
+            segment, segment.end_position, segment.next_offset, segment.max_timestamp_ms, now_ms, appended_bytes
+        )
+        if appended_bytes >= self._snapshot_at_bytes:
+            self._snapshot = (segment.next_offset, self._producers.snapshot())
+            self._snapshot_at_bytes = appended_bytes + SNAPSHOT_BYTES
+        self._sync.note_append(self, size)
+        if not self.config.is_durable:
+            self._advance(segment.next_offset)
+
+    # Reading.
+
+    def open_read(self, offset: int, bytes_max: int, *, end_offset: int | None = None) -> LogReader:
+        """A reader of whole batches from the one that holds offset on, up to the high watermark or end_offset below it.
+
+        About bytes_max bytes, but at least one batch. OffsetOutOfRange outside the log, DataLoss at a hole.
+        """
+        high_watermark = self.high_watermark
+        if not self.log_start_offset <= offset <= self._end.offset:
+            raise OffsetOutOfRange(
+                f"offset {offset} of {self.topic} partition {self.partition} "
+                f"is not in [{self.log_start_offset}, {high_watermark})",
+                remedy="Read from an offset in that range; `beginning` and `end` always are.",
+            )
+        if self.hole is not None and offset >= self.hole.offset:
+            raise self._hole_error(self.hole)
+        end = high_watermark if end_offset is None else min(end_offset, high_watermark)
+        return LogReader(self._segment_of(self._segments, offset), self._places, offset, bytes_max, max(end, offset))
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> TimestampedOffset | None:
+        """The first record with that time or a later one, None if there is none. Any thread; waits for the disk."""
+        start, end = self.log_start_offset, self.high_watermark
+        for segment in self._segments:
+            if segment.max_timestamp_ms < timestamp_ms or segment.next_offset <= start:
+                continue
+            handle = segment.acquire(wait=True)
+            try:
+                for position, header in segment.find_timestamp(timestamp_ms, handle.file):
+                    if header.base_offset >= end:
+                        return None
+                    found = _first_record(handle.file.pread(header.size, position), header, timestamp_ms, start)
+                    if found is not None:
+                        return found
+            finally:
+                handle.release()
+        return None
+
+    def append_time_ms(self, offset: int) -> int:
+        """About when the record was appended, and not before. Past the end: when the last one was. Any thread."""
+        if offset >= self._end.offset:
+            return self._last_append_ms
+        return self._segment_of(self._segments, offset).append_time_ms(offset)
+
+    def epoch_end_offset(self, leader_epoch: int) -> tuple[int, int]:
+        """(the largest epoch that is known and not above, the offset where it ended), or (-1, -1)."""
+        return self._epochs.end_of(leader_epoch, self._end.offset)
+
+    @staticmethod
+    def _segment_of(segments: tuple[Segment, ...], offset: int) -> Segment:
+        return segments[max(0, bisect_right(segments, offset, key=lambda segment: segment.base_offset) - 1)]
+
+    def _hole_error(self, hole: Hole) -> DataLoss:
+        return DataLoss(
+            f"{self.topic} partition {self.partition} is damaged from offset {hole.offset} on: {hole.why}",
+            remedy="Records before it can be read. Keep the files; nothing is appended until they are repaired.",
+        )
+
+    # Retention and the end.
+
+    def retention_start(self, now_ms: int) -> int:
+        """Where the log would start if retention were applied now. Only whole sealed segments go, oldest first."""
+        config = self.config
+        start, size = self.log_start_offset, self.size_bytes
+        for segment in self._segments[:-1]:
+            too_old = config.retention_ms >= 0 and now_ms - segment.last_append_ms > config.retention_ms
+            too_much = config.retention_bytes >= 0 and size - segment.end_position >= config.retention_bytes
+            if segment.seal is None or not (too_old or too_much):
+                break
+            start = segment.next_offset
+            size -= segment.end_position
+        return start
+
+    def advance_log_start(self, offset: int) -> None:
+        """Start the log later. Nothing is removed yet: the new start must be on the disk before (`checkpoint`)."""
+        assert self.log_start_offset <= offset <= self.high_watermark
+        self.log_start_offset = offset
+        gone = list(takewhile(lambda segment: segment.seal and segment.next_offset <= offset, self._segments[:-1]))
+        self._retired += gone
+        self._segments = self._segments[len(gone) :]
+
+    def remove_retired(self) -> int:
+        """Remove the files of the segments that a synced log start has left behind; return how many. Sync thread."""
+        count = 0
+        while self._retired:
+            self._retired[0].remove_files()
+            del self._retired[0]
+            count += 1
+        return count
+
+    def expire_producers(self, before_ms: int) -> int:
+        return self._producers.expire(before_ms)
+
+    def discard(self) -> None:
+        """The topic is deleted: nothing of this log is synced any more. Its files go with its directory."""
+        self.is_closed = True
+        self._sync.forget(self, self._end.appended_bytes - self._published_bytes)
+        self._published_bytes = self._end.appended_bytes
+        for segment in self._segments:
+            segment.unpin()
+            self._handles.forget(segment.path)
+
+    # What the synchronizer asks.
+
+    def unsynced(self) -> Unsynced:
+        end = self._end  # first the end, then the segments: so they cover it
+        segments = tuple(self._unsynced)
+        return Unsynced(self, segments, end, end.appended_bytes - self._published_bytes)
+
+    def publish(self, unsynced: Unsynced) -> int:
+        released = unsynced.end.appended_bytes - self._published_bytes
+        if self.is_closed or released <= 0:
+            return 0
+        self._published_bytes = unsynced.end.appended_bytes
+        if self._end.appended_bytes == unsynced.end.appended_bytes:
+            keep: list[Segment] = []
+        else:
+            keep = [segment for segment in self._unsynced if segment.base_offset >= unsynced.end.segment.base_offset]
+        for segment in self._unsynced:
+            if segment not in keep:
+                segment.unpin()
+        self._unsynced = keep
+        self._advance(unsynced.end.offset)
+        return released
+
+    def _advance(self, offset: int) -> None:
+        if offset > self.high_watermark:
+            self.high_watermark = offset
+            if self.on_high_watermark is not None:
+                self.on_high_watermark(self)
+
+    def maintain(self, end: LogEnd, *, final: bool) -> None:
+        if self.is_closed:
+            return
+        disk = self._handles.disk
+        if self._epochs.entries != self._stored_epochs:
+            entries = self._epochs
+            disk.replace_file(self.directory / files.EPOCHS, entries.encode())
+            self._stored_epochs = entries.entries
+        rolled = [segment for segment in self._segments if segment.seal is None and segment.next_offset <= end.offset]
+        for segment in rolled:
+            if segment is not end.segment:
+                segment.write_seal()
+        if final or end.appended_bytes - self._stored_at_bytes >= SNAPSHOT_BYTES:
+            index = end.segment.index
+            stored_count = index.store()
+            self._sync.post(lambda: index.mark_stored(stored_count))
+            self._stored_at_bytes = end.appended_bytes
+        snapshot = (end.offset, self._producers.snapshot()) if final else self._snapshot
+        if snapshot is not None and snapshot[0] <= end.offset:
+            disk.replace_file(self.directory / files.PRODUCERS, snapshot[1])
+            if self._snapshot is snapshot:
+                self._snapshot = None
+        self._synced_end = end
+
+    def checkpoint(self) -> PartitionCheckpoint:
+        if self.hole is not None and self._found_checkpoint is not None:
+            return self._found_checkpoint  # what was known to be synced: a hole must not become a torn tail
+        end = self._synced_end
+        return PartitionCheckpoint(
+            topic_id=self.topic_id,
+            partition=self.partition,
+            log_start_offset=self.log_start_offset,
+            recovery_offset=end.offset,
+            segment_base_offset=end.segment.base_offset,
+            position=end.position,
+            last_append_ms=end.last_append_ms,
+            max_timestamp_ms=end.max_timestamp_ms,
+        )
+
+
+def _too_far_ahead(timestamp_ms: int, now_ms: int, after_ms_max: int) -> InvalidTimestamp:
+    return InvalidTimestamp(
+        f"the batch's largest timestamp {timestamp_ms} is {timestamp_ms - now_ms} ms after the server's clock, "
+        f"over message.timestamp.after.max.ms = {after_ms_max}",
+        remedy="Correct the clock or the time field (milliseconds since 1970), or raise that setting of the topic.",
+    )
+
+
+def _first_record(batch: bytes, header: BatchHeader, timestamp_ms: int, start_offset: int) -> TimestampedOffset | None:
+    """The first record of the batch with that time or a later one; the batch's first if its producer damaged them."""
+    try:
+        records = decode_batch(batch)
+    except (CorruptBatch, BatchTooLarge):
+        return TimestampedOffset(max(header.base_offset, start_offset), header.max_timestamp_ms)
+    for record in records:
+        if record.timestamp_ms >= timestamp_ms and record.offset >= start_offset:
+            return TimestampedOffset(record.offset, record.timestamp_ms)
+    return None

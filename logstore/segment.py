@@ -1,0 +1,422 @@
+"""A segment: one log file of batches, and the index over it.
+
+    log    batch batch batch ... | reserved, not part of the file yet      (end_position is at the bar)
+
+An offset in this segment is >= base_offset and >= the next_offset of the segment before. Single writer, any number of
+readers, each bounded by the end that it was given. The life of a segment: active (appended to), rolled (its successor
+is the active one), sealed (synced, and its seal says what it must hold), removed (readers that hold it read on).
+"""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from logstore import files
+from logstore.batch import HEADER_SIZE, BatchHeader, check_header, read_header
+from logstore.disk import Buffer, DiskFile, FileMap
+from logstore.errors import CorruptBatch, DataLoss, OffsetOutOfRange, StorageFull
+from logstore.handles import Handle, Handles
+from logstore.index import (
+    ActiveIndex,
+    Cells,
+    IndexBuilder,
+    IndexRow,
+    RowTable,
+    SealedRows,
+    as_rows,
+    open_sealed,
+    rows_crc,
+)
+from logstore.seal import Seal
+
+POSITION_MAX = 2**31 - 1  # Kafka's positions and relative offsets are int32, and its tools read our files
+RESERVE_BYTES_MIN = 64 * 1024
+RESERVE_BYTES_MAX = 16 * 1024 * 1024
+SCAN_BYTES = 8 * 1024
+REBUILD_BYTES = 256 * 1024
+VERIFIED_RANGES_MAX = 64
+
+Read = Callable[[int, int], Buffer]
+
+
+class WouldWait(Exception):
+    """The answer is not in memory. Caught within this package: a thread asks again and waits."""
+
+
+class Segment:
+    def __init__(
+        self,
+        directory: Path,
+        base_offset: int,
+        *,
+        handles: Handles,
+        index_interval_bytes: int,
+        next_offset: int | None = None,
+        end_position: int = 0,
+        max_timestamp_ms: int = -1,
+        first_append_ms: int = -1,
+        last_append_ms: int = -1,
+        index: ActiveIndex | None = None,
+        seal: Seal | None = None,
+        has_file: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.path = files.log_path(directory, base_offset)
+        self.base_offset = base_offset
+        self.next_offset = base_offset if next_offset is None else next_offset
+        self.end_position = end_position
+        self.max_timestamp_ms = max_timestamp_ms
+        self.first_append_ms = first_append_ms
+        self.last_append_ms = last_append_ms
+        self.seal = seal
+        self.has_file = has_file
+        self.is_rolled = seal is not None
+        self.is_named = has_file  # whether the directory that names the file was synced since it was made
+        self._handles = handles
+        self._interval_bytes = index_interval_bytes
+        self.index = index or ActiveIndex(handles.disk, files.active_index_path(directory, base_offset))
+        self._builder = IndexBuilder(index_interval_bytes)
+        self._pin: Handle | None = None
+        self._reserved_position = end_position
+        self._reserve_bytes = RESERVE_BYTES_MIN
+        self._index_is_wrong = False
+        self._rebuilt: RowTable | None = None
+        self._verified: tuple[tuple[int, int], ...] = ()
+
+    # Writing. Owner thread.
+
+    @property
+    def is_pinned(self) -> bool:
+        return self._pin is not None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.end_position == 0
+
+    def pin(self) -> None:
+        """Hold the file open for appends and their sync, made if it is the first time. StorageFull."""
+        assert self._pin is None
+        assert not self.is_rolled
+        if self.has_file:
+            self._pin = self._handles.acquire(self.path, writable=True)
+        else:
+            self._pin = self._handles.create(self.path)
+            self.has_file = True
+
+    def unpin(self) -> None:
+        if self._pin is not None:
+            self._pin.release()
+            self._pin = None
+
+    def must_roll(self, size: int, last_offset: int, now_ms: int, *, bytes_max: int, age_ms_max: int) -> bool:
+        if self.end_position == 0:
+            return False  # one batch larger than a segment has it to itself
+        return (
+            self.end_position + size > bytes_max
+            or now_ms - self.first_append_ms >= age_ms_max
+            or self.end_position + size > POSITION_MAX
+            or last_offset - self.base_offset > POSITION_MAX
+        )
+
+    def append(
+        self, buffers: Sequence[Buffer], size: int, last_offset: int, max_timestamp_ms: int, now_ms: int, bytes_max: int
+    ) -> None:
+        """Append one batch that was checked and stamped, given in parts. StorageFull or StorageFailed."""
+        assert self._pin is not None
+        position = self.end_position
+        end_position = position + size
+        if end_position > self._reserved_position:
+            self._reserve(end_position, bytes_max)
+        self._pin.file.pwritev(buffers, position)
+
+        if max_timestamp_ms > self.max_timestamp_ms:
+            self.max_timestamp_ms = max_timestamp_ms
+        if position == 0:
+            self.first_append_ms = now_ms
+        self.last_append_ms = now_ms
+        next_offset = last_offset + 1
+        if self._builder.is_due(size):
+            self.index.append(next_offset - self.base_offset, position, self.max_timestamp_ms, now_ms)
+        # Publish last: a reader that sees the new end also sees the whole batch.
+        self.end_position = end_position
+        self.next_offset = next_offset
+
+    def _reserve(self, end_position: int, bytes_max: int) -> None:
+        assert self._pin is not None
+        start = self._reserved_position
+        wanted = max(end_position, min(start + self._reserve_bytes, bytes_max))
+        try:
+            self._pin.file.reserve(start, wanted - start)
+        except StorageFull:
+            if wanted == end_position:
+                raise
+            wanted = end_position  # the last room on the disk may still take this batch
+            self._pin.file.reserve(start, wanted - start)
+        self._reserved_position = wanted
+        self._reserve_bytes = min(self._reserve_bytes * 2, RESERVE_BYTES_MAX)
+
+    # Syncing and sealing. Sync thread.
+
+    def sync(self) -> None:
+        """Sync the file, held by a count of our own: the owner may unpin it meanwhile, for an earlier round."""
+        handle = self._handles.acquire(self.path, writable=True)
+        try:
+            handle.file.sync()
+        finally:
+            handle.release()
+
+    def write_seal(self) -> None:
+        """Seal a rolled segment, all of whose bytes are synced. StorageFull leaves it rolled."""
+        assert self.is_rolled
+        disk = self._handles.disk
+        with_file = self._handles.acquire(self.path, writable=True)
+        try:
+            with_file.file.truncate(self.end_position)  # gives back what was reserved past the end
+        finally:
+            with_file.release()
+        table = self.index.all_rows()
+        if self._index_is_wrong or not self._first_and_last_match(table):
+            table = self._rebuild()
+        rows = as_rows(table.cells)
+        crc = rows_crc(rows)
+        seal = Seal(
+            base_offset=self.base_offset,
+            next_offset=self.next_offset,
+            end_position=self.end_position,
+            max_timestamp_ms=self.max_timestamp_ms,
+            first_append_ms=self.first_append_ms,
+            last_append_ms=self.last_append_ms,
+            index_rows_count=len(rows),
+            index_crc=crc,
+        )
+        disk.write_array(files.sealed_index_path(self.directory, self.base_offset, crc), rows)
+        disk.replace_file(files.seal_path(self.directory, self.base_offset), seal.encode())
+        self._handles.forget(self.path)  # from now on it is opened for reading only
+        self.seal = seal
+        self.index = ActiveIndex(disk, files.active_index_path(self.directory, self.base_offset))
+        disk.remove_tree(files.active_index_path(self.directory, self.base_offset))
+
+    def remove_files(self) -> None:
+        """Remove the segment from the disk. Whoever holds its handle or a slice of its map reads on."""
+        disk = self._handles.disk
+        self._handles.forget(self.path)
+        self._handles.maps.forget(self.path)
+        # The seal goes last: as long as it is there, a restart knows that the rest is to be removed too.
+        names = [name for name in disk.list_dir(self.directory) if files.belongs_to_segment(name, self.base_offset)]
+        for name in sorted(names, key=lambda name: name == files.seal_path(self.directory, self.base_offset).name):
+            self._handles.arrays.forget(self.directory / name)
+            if name.endswith(files.INDEX_SUFFIX):
+                disk.remove_tree(self.directory / name)
+            else:
+                disk.remove(self.directory / name)
+
+    # Reading. Any thread.
+
+    def acquire(self, *, wait: bool) -> Handle:
+        """A counted handle of the file, to be released. OffsetOutOfRange if it was removed."""
+        handle = self._handles.acquire_open(self.path)
+        if handle is not None:
+            return handle
+        if not wait:
+            raise WouldWait
+        try:
+            return self._handles.acquire(self.path, writable=self.seal is None)
+        except FileNotFoundError:
+            raise OffsetOutOfRange(
+                f"offsets [{self.base_offset}, {self.next_offset}) were just deleted by retention",
+                remedy="Read from the log's start, or keep records longer with retention.ms or retention.bytes.",
+            ) from None
+
+    def find(self, offset: int, file: DiskFile, *, wait: bool) -> int:
+        """The position of the batch that holds offset, which is in the segment. DataLoss if damage is in the way."""
+        assert self.base_offset <= offset < self.next_offset
+        row = self._row(lambda table: table.for_offset(offset - self.base_offset), file, wait=wait)
+        read = file.pread if wait else waitless(file)
+        for position, header in self.walk(read, row.position if row else 0, self.end_position, bytes_each=SCAN_BYTES):
+            if header.next_offset > offset:
+                return position
+        raise self.damage(self.end_position, f"no batch holds offset {offset}, which must be before the end")
+
+    def find_timestamp(self, timestamp_ms: int, file: DiskFile) -> Iterator[tuple[int, BatchHeader]]:
+        """(position, header) of each batch that may hold a record of that time or later, in order. May wait."""
+        row = self._row(lambda table: table.for_timestamp(timestamp_ms), file, wait=True)
+        start = row.position if row else 0
+        for position, header in self.walk(file.pread, start, self.end_position, bytes_each=SCAN_BYTES):
+            if header.max_timestamp_ms >= timestamp_ms:
+                yield position, header
+
+    def append_time_ms(self, offset: int) -> int:
+        """About when the record was appended, and not before: the time of the next row of the index."""
+        table = self._rebuilt or (self.index.in_memory() if self.seal is None else self._sealed_rows(wait=True))
+        row = table.covering(offset - self.base_offset) if table is not None else None
+        return self.last_append_ms if row is None else row.append_time_ms
+
+    def walk(self, read: Read, start: int, end: int, *, bytes_each: int) -> Iterator[tuple[int, BatchHeader]]:
+        """`walk_headers` over this segment, whose damage is DataLoss."""
+        position = start
+        try:
+            for position, header in walk_headers(read, start, end, bytes_each=bytes_each):
+                yield position, header
+        except CorruptBatch as error:
+            raise self.damage(position, str(error)) from error
+
+    def damage(self, position: int, why: str) -> DataLoss:
+        return DataLoss(
+            f"{self.path} is damaged at or after position {position}: {why}",
+            remedy="Keep the file. Records before the damage can be read; `logctl segments verify` says how far.",
+        )
+
+    # Slices without a copy. Any thread.
+
+    def mark_verified(self, position: int, size: int) -> None:
+        """The bytes were read from the disk and their CRCs are right. Only then may a slice of the map leave."""
+        if self.seal is not None:
+            self._verified = _merge(self._verified, (position, position + size))
+
+    def slice(self, position: int, size: int) -> memoryview | None:
+        """The bytes without a copy: only of a sealed segment, verified before, and resident. Never waits for the disk.
+
+        Whoever has the slice owns it: it stays readable when the segment is removed and when the map is evicted.
+        """
+        number = bisect_right(self._verified, (position, 2**63)) - 1
+        if number < 0 or self._verified[number][1] < position + size:
+            return None
+        try:
+            mapped = self._handles.maps.get(self.path, self._map)
+        except FileNotFoundError:
+            return None
+        return mapped.view(position, size) if mapped.is_resident(position, size) else None
+
+    def _map(self) -> FileMap:
+        handle = self._handles.acquire(self.path)
+        try:
+            return handle.file.map()
+        finally:
+            handle.release()
+
+    # The index.
+
+    def _row(
+        self, look_up: "Callable[[RowTable | SealedRows], IndexRow | None]", file: DiskFile, *, wait: bool
+    ) -> IndexRow | None:
+        """A row, checked against the batch header it names. None: begin at the first batch."""
+        table: RowTable | SealedRows | None = self._rebuilt
+        if table is None and self.seal is not None:
+            table = self._sealed_rows(wait=wait)
+        elif table is None:
+            row = look_up(self.index.in_memory())
+            if row is not None and self._row_matches(row, file, wait=wait):
+                return row
+            if row is None and self.index.count == self.index.in_memory().count:
+                return None
+            table = self._stored_rows(wait=wait)
+        if table is not None:
+            row = look_up(table)
+            if row is None or self._row_matches(row, file, wait=wait):
+                return row
+        if not wait:
+            raise WouldWait
+        self._index_is_wrong = True
+        if self.seal is None:
+            return None  # the rows still grow; sealing makes them anew, and until then the scan begins at the start
+        self._rebuilt = self._rebuild()
+        return look_up(self._rebuilt)
+
+    def _stored_rows(self, *, wait: bool) -> RowTable | None:
+        if not wait:
+            raise WouldWait
+        return None if self._index_is_wrong else self.index.all_rows()
+
+    def _sealed_rows(self, *, wait: bool) -> SealedRows | None:
+        seal = self.seal
+        assert seal is not None
+        path = files.sealed_index_path(self.directory, self.base_offset, seal.index_crc)
+        rows = self._handles.arrays.peek(path)
+        if rows is None and not wait:
+            raise WouldWait
+        if rows is None and not self._index_is_wrong:
+            rows = open_sealed(self._handles.disk, path, rows_count=seal.index_rows_count, crc=seal.index_crc)
+            if rows is not None:
+                self._handles.arrays.put(path, rows)
+        return rows
+
+    def _row_matches(self, row: IndexRow, file: DiskFile, *, wait: bool) -> bool:
+        if row.position + HEADER_SIZE > self.end_position:
+            return False
+        read = file.pread if wait else waitless(file)
+        try:
+            header = read_header(read(HEADER_SIZE, row.position))
+            check_header(header, available=self.end_position - row.position, expected_base_offset=None)
+        except CorruptBatch:
+            return False
+        return header.next_offset - self.base_offset == row.relative_next_offset
+
+    def _first_and_last_match(self, table: RowTable) -> bool:
+        if table.count == 0:
+            return False
+        handle = self.acquire(wait=True)
+        try:
+            return all(self._row_matches(table[number], handle.file, wait=True) for number in (0, table.count - 1))
+        finally:
+            handle.release()
+
+    def _rebuild(self) -> RowTable:
+        """Make the rows anew from the log. Append times that are lost become the segment's last: kept longer."""
+        handle = self.acquire(wait=True)
+        try:
+            return RowTable(self.build_rows(handle.file.pread))
+        finally:
+            handle.release()
+
+    def build_rows(self, read: Read) -> Cells:
+        cells: Cells = array("q")
+        builder = IndexBuilder(self._interval_bytes)
+        newest_ms = -1
+        for position, header in self.walk(read, 0, self.end_position, bytes_each=REBUILD_BYTES):
+            newest_ms = max(newest_ms, header.max_timestamp_ms)
+            if builder.is_due(header.size):
+                cells.extend((header.next_offset - self.base_offset, position, newest_ms, self.last_append_ms))
+        return cells
+
+
+def walk_headers(read: Read, start: int, end: int, *, bytes_each: int) -> Iterator[tuple[int, BatchHeader]]:
+    """Yield (position, checked header) of the batches in [start, end) of a file, reading bytes_each at a time.
+
+    Offsets must follow each other. Raises CorruptBatch at the first header that is wrong. CRCs are not looked at.
+    """
+    window: Buffer = b""
+    window_position = position = start
+    expected_base_offset: int | None = None
+    while position < end:
+        if position + HEADER_SIZE > window_position + len(window):
+            window = read(min(bytes_each, end - position), position)
+            window_position = position
+        header = read_header(window, position - window_position)
+        check_header(header, available=end - position, expected_base_offset=expected_base_offset)
+        yield position, header
+        position += header.size
+        expected_base_offset = header.next_offset
+
+
+def waitless(file: DiskFile) -> Read:
+    """A read that raises WouldWait rather than wait for the disk."""
+
+    def read(size: int, position: int) -> Buffer:
+        data = file.pread_nowait(size, position)
+        if data is None:
+            raise WouldWait
+        return data
+
+    return read
+
+
+def _merge(ranges: tuple[tuple[int, int], ...], new: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    start, end = new
+    apart = [other for other in ranges if other[1] < start or other[0] > end]
+    for other in ranges:
+        if other[1] >= start and other[0] <= end:
+            start, end = min(start, other[0]), max(end, other[1])
+    merged = sorted([*apart, (start, end)])
+    # Forgetting what was verified costs a copy, no more.
+    return tuple(merged[-VERIFIED_RANGES_MAX:])

@@ -48,7 +48,7 @@ class TopicConfig:
         """Make a config from names and values as users write them. Raises `InvalidConfig`."""
         return cls().with_changes(set=settings)
 
-    def with_changes(self, *, set: Mapping[str, str] | None = None, unset: Collection[str] = ()) -> "TopicConfig":
+    def with_changes(self, set: Mapping[str, str] | None = None, unset: Collection[str] = ()) -> "TopicConfig":
         """A copy in which some settings have new values and some their defaults again. Raises `InvalidConfig`."""
         changes: dict[str, Any] = {}
         for name in unset:

@@ -1,0 +1,249 @@
+"""Which topics there are: one directory for each, named by the topic's id, with a document that says what it is.
+
+    topics/6f9619ff8b86d011b42d00c04fc964ff/
+        topic                name, partitions, settings; replaced whole
+        0/ 1/ 2/ 3/          a directory for each partition, see `files`
+
+A topic that is deleted and made again has another id, so it never meets the files of the first. What a crash leaves:
+
+- A directory without the document, whose partitions have no files: a creation that was cut short. It is no topic.
+- The document, and a partition's directory beyond their number, without files: an addition that was cut short.
+- The document under the name `topic.deleted`: a topic that is gone. Its files are removed, now or at the next start.
+
+Any other contradiction is refused: records whose document is lost are records, and are not stepped over.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from logstore.config import TopicConfig
+from logstore.disk import Disk
+from logstore.documents import corrupt, read_document, write_document
+from logstore.errors import (
+    InvalidConfig,
+    InvalidPartitions,
+    InvalidTopicName,
+    TopicAlreadyExists,
+    UnknownTopicId,
+    UnknownTopicOrPartition,
+)
+
+PARTITIONS_MAX = 10_000
+
+_DOCUMENT = "topic"
+_DELETED = "topic.deleted"
+_KIND = "topic"
+_VERSION = 1
+
+_TOPIC_DIRECTORY = re.compile("[0-9a-f]{32}")
+_PARTITION_DIRECTORY = re.compile("0|[1-9][0-9]{0,5}")
+_NAME = re.compile("[a-zA-Z0-9._-]{1,249}")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    name: str
+    topic_id: UUID
+    partitions: int
+    config: TopicConfig
+    internal: bool = False
+
+
+class TopicCatalog:
+    """The topics under one directory, read once; every change is on disk when its method returns."""
+
+    def __init__(self, directory: Path, disk: Disk) -> None:
+        """Raises `MetadataCorrupt` for what contradicts itself, and `FormatTooNew`."""
+        self._directory = directory
+        self._disk = disk
+        self._topics: dict[str, Topic] = {}
+        self._by_id: dict[UUID, Topic] = {}
+        self._names_taken: dict[str, str] = {}  # with "." and "_" as one: the name
+        #: Directories of topics that were deleted, and are not yet removed.
+        self.condemned: list[Path] = []
+        for name in disk.list_dir(directory):
+            if _TOPIC_DIRECTORY.fullmatch(name):
+                self._read(UUID(hex=name))
+
+    # Asking.
+
+    def topic(self, name: str) -> Topic:
+        try:
+            return self._topics[name]
+        except KeyError:
+            raise UnknownTopicOrPartition(
+                f"there is no topic {name!r}", remedy="Create it, or check the name: `logctl topics list`."
+            ) from None
+
+    def topic_by_id(self, topic_id: UUID) -> Topic:
+        try:
+            return self._by_id[topic_id]
+        except KeyError:
+            raise UnknownTopicId(
+                f"there is no topic with the id {topic_id}: it was deleted, and perhaps made again under its name",
+                remedy="Ask for the topic's metadata by name.",
+            ) from None
+
+    def topics(self) -> list[Topic]:
+        """By name."""
+        return [self._topics[name] for name in sorted(self._topics)]
+
+    def topic_ids(self) -> set[UUID]:
+        return set(self._by_id)
+
+    @property
+    def partitions_count(self) -> int:
+        """Of all topics together."""
+        return sum(topic.partitions for topic in self._topics.values())
+
+    def partition_directory(self, topic_id: UUID, partition: int) -> Path:
+        return self._topic_directory(topic_id) / str(partition)
+
+    # Changing.
+
+    def check_new(self, name: str, partitions: int) -> None:
+        """Raises `InvalidTopicName`, `TopicAlreadyExists` or `InvalidPartitions` if no such topic can be made."""
+        check_name(name)
+        taken = self._names_taken.get(_one_of_many(name))
+        if taken is not None:
+            raise TopicAlreadyExists(
+                f"topic {name!r} exists"
+                if taken == name
+                else f"topic {taken!r} exists, and {name!r} differs from it in '.' and '_' alone",
+                remedy="Choose another name, or delete that topic first.",
+            )
+        _check_partitions(partitions)
+
+    def create(self, topic: Topic) -> None:
+        """Make the directories, and last the document, which makes it a topic."""
+        self.check_new(topic.name, topic.partitions)
+        assert topic.topic_id not in self._by_id
+        for partition in range(topic.partitions):
+            self._disk.make_dir(self.partition_directory(topic.topic_id, partition))
+        self._write(topic)
+
+    def add_partitions(self, topic: Topic, count: int) -> Topic:
+        """Make `count` more directories, and then say so in the document. Raises `InvalidPartitions`."""
+        if count < 1:
+            raise InvalidPartitions(f"{count} partitions cannot be added", remedy="Add one or more.")
+        _check_partitions(topic.partitions + count)
+        grown = replace(topic, partitions=topic.partitions + count)
+        for partition in range(topic.partitions, grown.partitions):
+            self._disk.make_dir(self.partition_directory(topic.topic_id, partition))
+        self._write(grown)
+        return grown
+
+    def alter_config(self, topic: Topic, config: TopicConfig) -> Topic:
+        altered = replace(topic, config=config)
+        self._write(altered)
+        return altered
+
+    def condemn(self, topic: Topic) -> Path:
+        """The topic is gone once this returns. Give the directory, out of use, to `remove`."""
+        directory = self._topic_directory(topic.topic_id)
+        self._disk.rename(directory / _DOCUMENT, directory / _DELETED)
+        self._disk.sync_dir(directory)
+        del self._topics[topic.name], self._by_id[topic.topic_id], self._names_taken[_one_of_many(topic.name)]
+        return directory
+
+    def remove(self, directory: Path) -> None:
+        """Remove the files of a condemned topic. Cut short, it is done again after the next start. Any thread."""
+        for name in self._disk.list_dir(directory):
+            if _PARTITION_DIRECTORY.fullmatch(name):
+                self._disk.remove_tree(directory / name)
+        # The document goes after the records it condemns: without it, they would be records that have lost theirs.
+        self._disk.sync_dir(directory)
+        self._disk.remove_tree(directory)
+        self._disk.sync_dir(directory.parent)
+
+    # Inside.
+
+    def _read(self, topic_id: UUID) -> None:
+        directory = self._topic_directory(topic_id)
+        names = set(self._disk.list_dir(directory))
+        if _DELETED in names:
+            self.condemned.append(directory)
+            return
+        partitions = {name for name in names if _PARTITION_DIRECTORY.fullmatch(name)}
+        if _DOCUMENT not in names:
+            self._refuse_records(directory, partitions, "the document of their topic is missing")
+            return
+        topic = self._read_document(directory / _DOCUMENT, topic_id)
+        expected = {str(partition) for partition in range(topic.partitions)}
+        if missing := expected - partitions:
+            raise corrupt(
+                directory / min(missing, key=int), f"the directory of that partition of {topic.name!r} is missing"
+            )
+        self._refuse_records(directory, partitions - expected, f"topic {topic.name!r} has {len(expected)} partitions")
+        if other := self._names_taken.get(_one_of_many(topic.name)):
+            raise corrupt(directory / _DOCUMENT, f"it is named {topic.name!r}, and another topic is named {other!r}")
+        self._enter(topic)
+
+    def _read_document(self, path: Path, topic_id: UUID) -> Topic:
+        content = read_document(self._disk, path, kind=_KIND, version=_VERSION)
+        try:
+            topic = Topic(
+                name=content["name"],
+                topic_id=UUID(content["topic_id"]),
+                partitions=content["partitions"],
+                config=TopicConfig.from_strings(content["config"]),
+                internal=content["internal"],
+            )
+            check_name(topic.name)
+            _check_partitions(topic.partitions)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise corrupt(path, f"a field is missing or wrong: {error!r}") from error
+        except (InvalidConfig, InvalidTopicName, InvalidPartitions) as error:
+            raise corrupt(path, str(error)) from error
+        if topic.topic_id != topic_id:
+            raise corrupt(path, f"it belongs to the topic with the id {topic.topic_id}")
+        return topic
+
+    def _refuse_records(self, directory: Path, partitions: set[str], why: str) -> None:
+        for partition in sorted(partitions, key=int):
+            if self._disk.list_dir(directory / partition):
+                raise corrupt(directory / partition, f"there are records, and {why}")
+
+    def _write(self, topic: Topic) -> None:
+        content: dict[str, Any] = {
+            "name": topic.name,
+            "topic_id": str(topic.topic_id),
+            "partitions": topic.partitions,
+            "config": topic.config.to_strings(),
+            "internal": topic.internal,
+        }
+        path = self._topic_directory(topic.topic_id) / _DOCUMENT
+        write_document(self._disk, path, kind=_KIND, version=_VERSION, content=content)
+        self._enter(topic)
+
+    def _enter(self, topic: Topic) -> None:
+        self._topics[topic.name] = topic
+        self._by_id[topic.topic_id] = topic
+        self._names_taken[_one_of_many(topic.name)] = topic.name
+
+    def _topic_directory(self, topic_id: UUID) -> Path:
+        return self._directory / topic_id.hex
+
+
+def check_name(name: str) -> None:
+    """Kafka's rules for topic names. Raises `InvalidTopicName`."""
+    if name in (".", "..") or not _NAME.fullmatch(name):
+        raise InvalidTopicName(
+            f"{name[:300]!r} cannot be the name of a topic",
+            remedy="A name is 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', and neither '.' nor '..'.",
+        )
+
+
+def _one_of_many(name: str) -> str:
+    """The same for names that metrics cannot tell apart: there a '.' becomes a '_'."""
+    return name.replace(".", "_")
+
+
+def _check_partitions(partitions: int) -> None:
+    if not 1 <= partitions <= PARTITIONS_MAX:
+        raise InvalidPartitions(
+            f"a topic cannot have {partitions} partitions", remedy=f"Give it 1 to {PARTITIONS_MAX} partitions."
+        )

@@ -1,0 +1,386 @@
+"""The store: a data directory, opened. From a topic's name and a partition to its log, and all that they share.
+
+    lock            one process has the directory
+    meta            who this directory is: `identity`
+    checkpoint      up to where every partition is on disk, and whether the last stop was clean: `checkpoint`
+    topics/         which topics there are, and their logs: `catalog`, `files`
+
+The order of a start is that of the safe assumptions: take the lock, read what there is, raise the leader epoch after an
+unclean stop, recover, and say on disk that the stop is not clean any more; only then may anything be appended. After a
+clean stop logs are opened when they are first asked for, so a thousand of them cost nothing; after any other, all are.
+
+What is not understood is refused and not touched. Nothing is removed to make a start succeed.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from uuid import UUID
+
+from logstore.catalog import Topic, TopicCatalog
+from logstore.checkpoint import Checkpoint, PartitionCheckpoint
+from logstore.clock import Clock
+from logstore.config import StoreConfig, TopicConfig
+from logstore.disk import Disk, DiskLock
+from logstore.errors import DataDirectoryUnusable, UnknownTopicOrPartition
+from logstore.handles import Handles
+from logstore.identity import META, Identity
+from logstore.log import Log
+from logstore.recovery import RecoveryFindings, open_log
+from logstore.sync import Synchronizer, SyncThread
+
+__all__ = ["Topic", "TopicStore"]
+
+LOCK = "lock"
+CHECKPOINT = "checkpoint"
+TOPICS = "topics"
+
+#: What a directory may hold and still become a data directory: what our own first start makes before `meta`, cut short,
+#: and what a fresh filesystem has.
+_MAY_BE_THERE = {LOCK, CHECKPOINT, f"{CHECKPOINT}.new", TOPICS, f"{META}.new", "lost+found"}
+
+#: Logs that one call of `retain` opens to look at their segments: it runs on the owner thread, beside appends.
+_RETENTION_OPENS_MAX = 32
+
+
+class TopicStore:
+    """Opened by `open`. All methods are for the owner thread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        disk: Disk,
+        clock: Clock,
+        config: StoreConfig,
+        random: Callable[[int], bytes],
+        post: Callable[[Callable[[], None]], object],
+        on_failure: Callable[[BaseException], None],
+        lock: DiskLock,
+        identity: Identity,
+        checkpoint: Checkpoint,
+        catalog: TopicCatalog,
+    ) -> None:
+        self._disk = disk
+        self._clock = clock
+        self._config = config
+        self._random = random
+        self._lock = lock
+        self._identity = identity
+        self._checkpoint = checkpoint
+        self._catalog = catalog
+        self._logs: dict[tuple[str, int], Log] = {}
+        self._handles = Handles(disk, open_max=config.open_files_max, maps_max=config.map_count_max)
+        self._live_topic_ids = frozenset(catalog.topic_ids())  # replaced, never changed: the sync thread looks at it
+        self._is_retaining = False
+        self._thread: SyncThread | None = None
+        self.synchronizer = Synchronizer(
+            directory,
+            disk=disk,
+            clock=clock,
+            dirty_bytes_max=config.dirty_bytes_max,
+            post=post,
+            on_failure=on_failure,
+            write_checkpoint=self._write_checkpoint,
+        )
+        #: What the start found and did, one for each log that was not as a clean stop leaves it.
+        self.recovery_report: list[RecoveryFindings] = []
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        disk: Disk,
+        clock: Clock,
+        config: StoreConfig,
+        random: Callable[[int], bytes],
+        post: Callable[[Callable[[], None]], object],
+        on_failure: Callable[[BaseException], None],
+        sync_in_thread: bool = True,
+    ) -> "TopicStore":
+        """Open a data directory, made if there is none. Waits for recovery.
+
+        `random(n)` gives n random bytes. `post` runs a callback on the owner thread, in order, from any thread.
+        `on_failure` is told, on the owner thread, of a write or sync that failed: then the process must end. Without
+        `sync_in_thread` the caller runs `synchronizer.run_round` itself.
+
+        Raises `DataDirectoryLocked`, `DataDirectoryUnusable`, `FormatTooNew`, `MetadataCorrupt`, `StorageFull` and
+        `StorageFailed`.
+        """
+        disk.make_dir(directory)
+        _refuse_foreign(directory, disk)  # before the lock, which would be the first file of ours in there
+        lock = disk.lock(directory / LOCK)
+        try:
+            is_new = _refuse_foreign(directory, disk)
+            if is_new:
+                _make_new(directory, disk, random)
+            store = cls(
+                directory,
+                disk=disk,
+                clock=clock,
+                config=config,
+                random=random,
+                post=post,
+                on_failure=on_failure,
+                lock=lock,
+                identity=Identity.load(directory, disk),
+                checkpoint=Checkpoint.load(directory / CHECKPOINT, disk),
+                catalog=TopicCatalog(directory / TOPICS, disk),
+            )
+            store._start(in_thread=sync_in_thread)
+        except BaseException:
+            lock.release()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Sync everything, mark the stop as clean, and let go of the directory.
+
+        Raises `StorageFailed` if a write or sync failed, now or before. Then the stop is not clean, but the directory
+        is let go of all the same.
+        """
+        if self._thread is not None:
+            self._thread.stop()
+        try:
+            self.synchronizer.finish()
+            self._checkpoint.write(clean=True)
+        finally:
+            self._checkpoint.close()
+            self._handles.close_idle()
+            self._lock.release()
+
+    # Who this is.
+
+    @property
+    def cluster_id(self) -> str:
+        return self._identity.cluster_id
+
+    @property
+    def node_id(self) -> int:
+        return self._identity.node_id
+
+    @property
+    def leader_epoch(self) -> int:
+        return self._identity.leader_epoch
+
+    def next_producer_id(self) -> int:
+        """An id that no producer had and none will have. Waits for the disk now and then."""
+        return self._identity.next_producer_id(block=self._config.producer_id_block)
+
+    # Topics.
+
+    def topic(self, name: str) -> Topic:
+        """Raises `UnknownTopicOrPartition`."""
+        return self._catalog.topic(name)
+
+    def topic_by_id(self, topic_id: UUID) -> Topic:
+        """Raises `UnknownTopicId`."""
+        return self._catalog.topic_by_id(topic_id)
+
+    def topics(self) -> list[Topic]:
+        """All topics, by name, with the internal ones."""
+        return self._catalog.topics()
+
+    def create_topic(self, name: str, partitions: int, config: TopicConfig, *, internal: bool = False) -> Topic:
+        """Make a topic; it is on disk when this returns.
+
+        Raises `InvalidTopicName`, `TopicAlreadyExists`, `InvalidPartitions`, `StorageFull` and `StorageFailed`.
+        """
+        self._catalog.check_new(name, partitions)
+        self._checkpoint.reserve(self._catalog.partitions_count + partitions)
+        topic = Topic(name, UUID(bytes=self._random(16), version=4), partitions, config, internal)
+        self._catalog.create(topic)
+        self._live_topic_ids = frozenset(self._catalog.topic_ids())
+        return topic
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic; it is gone, also after a crash, when this returns. Its files are removed after that.
+
+        Raises `UnknownTopicOrPartition` and `StorageFailed`. Its logs refuse appends from now on; readers that are
+        open read on.
+        """
+        topic = self._catalog.topic(name)
+        directory = self._catalog.condemn(topic)
+        self._live_topic_ids = frozenset(self._catalog.topic_ids())
+        opened = (self._logs.pop((name, partition), None) for partition in range(topic.partitions))
+        logs = [log for log in opened if log is not None]
+        for log in logs:
+            log.discard()
+        self.synchronizer.run_between_rounds(partial(self._remove_topic, directory, logs))
+
+    def add_partitions(self, name: str, count: int) -> Topic:
+        """Give a topic `count` more partitions. Raises as `create_topic`."""
+        topic = self._catalog.topic(name)
+        self._checkpoint.reserve(self._catalog.partitions_count + max(0, count))
+        return self._catalog.add_partitions(topic, count)
+
+    def alter_config(self, name: str, config: TopicConfig) -> Topic:
+        """Give a topic another config, at once for its open logs too. Raises `UnknownTopicOrPartition`."""
+        topic = self._catalog.alter_config(self._catalog.topic(name), config)
+        for partition in range(topic.partitions):
+            if log := self._logs.get((name, partition)):
+                log.config = config
+        return topic
+
+    # Logs.
+
+    def log(self, name: str, partition: int) -> Log:
+        """The log of a partition, opened if it is not: that waits for the disk. Raises `UnknownTopicOrPartition`."""
+        log = self._logs.get((name, partition))
+        return log if log is not None else self._open_log(self._catalog.topic(name), partition)
+
+    def retain(self, now_ms: int) -> int:
+        """Apply retention, and forget producers that were silent for long. Returns how many segments are deleted.
+
+        Their files go a little later, on the sync thread: the new log start has to be on disk before.
+        """
+        for log in self._logs.values():
+            log.expire_producers(now_ms - self._config.producer_expiry_ms)
+        if self._is_retaining:
+            return 0  # the files of the last time are not removed yet
+        for topic, partition in islice(self._unopened_with_sealed_segments(), _RETENTION_OPENS_MAX):
+            self._open_log(topic, partition)
+        shortened: list[Log] = []
+        deleted = 0
+        for log in self._logs.values():
+            start = log.retention_start(now_ms)
+            if start > log.log_start_offset:
+                before = log.segments_count
+                log.advance_log_start(start)
+                deleted += before - log.segments_count
+                shortened.append(log)
+        if shortened:
+            self._is_retaining = True
+            self.synchronizer.run_between_rounds(partial(self._remove_retired, shortened))
+        return deleted
+
+    # The bytes that wait to be synced, in all logs.
+
+    @property
+    def dirty_bytes(self) -> int:
+        return self.synchronizer.dirty_bytes
+
+    def has_room(self, size: int) -> bool:
+        """Whether an append of `size` bytes may go ahead, or should wait until more is synced."""
+        return self.synchronizer.has_room(size)
+
+    def on_room(self, callback: Callable[[], None]) -> None:
+        """Call back once, on the owner thread, when there is more room. Ask `has_room` again then."""
+        self.synchronizer.on_room(callback)
+
+    # Inside.
+
+    def _start(self, *, in_thread: bool) -> None:
+        self._checkpoint.keep_only(self._live_topic_ids)
+        was_clean = self._checkpoint.is_clean
+        if not was_clean:
+            self._identity.raise_leader_epoch()
+            for topic in self._catalog.topics():
+                for partition in range(topic.partitions):
+                    self._open_log(topic, partition, clean=False)
+        self._checkpoint.reserve(self._catalog.partitions_count)
+        self._checkpoint.update(log.checkpoint() for log in self._logs.values())
+        self._checkpoint.write(both=True)
+        for directory in self._catalog.condemned:
+            self.synchronizer.run_between_rounds(partial(self._catalog.remove, directory))
+        if in_thread:
+            self._thread = SyncThread(self.synchronizer)
+            self._thread.start()
+
+    def _open_log(self, topic: Topic, partition: int, *, clean: bool = True) -> Log:
+        """`clean` holds for all logs that are opened after the start: they were closed cleanly, or never written."""
+        if not 0 <= partition < topic.partitions:
+            raise UnknownTopicOrPartition(
+                f"topic {topic.name!r} has no partition {partition}",
+                remedy=f"Its partitions are 0 to {topic.partitions - 1}.",
+            )
+        log, findings = open_log(
+            self._catalog.partition_directory(topic.topic_id, partition),
+            topic=topic.name,
+            topic_id=topic.topic_id,
+            partition=partition,
+            config=topic.config,
+            disk=self._disk,
+            clock=self._clock,
+            handles=self._handles,
+            sync=self.synchronizer,
+            checkpoint=self._checkpoint.get(topic.topic_id, partition),
+            clean=clean,
+            leader_epoch=self._identity.leader_epoch,
+            producers_max=self._config.producers_per_partition_max,
+        )
+        if findings.cuts or findings.hole or findings.notes:
+            self.recovery_report.append(findings)
+        self._logs[topic.name, partition] = log
+        return log
+
+    def _unopened_with_sealed_segments(self) -> Iterator[tuple[Topic, int]]:
+        for topic in self._catalog.topics():
+            for partition in range(topic.partitions):
+                if (topic.name, partition) in self._logs:
+                    continue
+                row = self._checkpoint.get(topic.topic_id, partition)
+                if row is not None and row.segment_base_offset > row.log_start_offset:
+                    yield topic, partition
+
+    # On the sync thread.
+
+    def _write_checkpoint(self, rows: Sequence[PartitionCheckpoint]) -> None:
+        self._checkpoint.update(row for row in rows if row.topic_id in self._live_topic_ids)
+        self._checkpoint.write()
+
+    def _remove_retired(self, logs: list[Log]) -> None:
+        rows = [log.checkpoint() for log in logs]
+        self._checkpoint.update(row for row in rows if row.topic_id in self._live_topic_ids)
+        # In both slots: an older log start would make the removed segments look lost.
+        self._checkpoint.write(both=True)
+        for log in logs:
+            log.remove_retired()
+        self.synchronizer.post(self._end_retaining)
+
+    def _end_retaining(self) -> None:
+        self._is_retaining = False
+
+    def _remove_topic(self, directory: Path, logs: list[Log]) -> None:
+        for log in logs:
+            log.release_files()
+        self._checkpoint.keep_only(self._live_topic_ids)
+        self._catalog.remove(directory)
+
+
+def _refuse_foreign(directory: Path, disk: Disk) -> bool:
+    """Whether the directory is to become a data directory. Raises `DataDirectoryUnusable` if it is someone else's."""
+    try:
+        names = disk.list_dir(directory)
+    except NotADirectoryError:
+        raise DataDirectoryUnusable(
+            f"{directory} is a file", remedy="Give a directory, or a name that does not exist yet."
+        ) from None
+    if META in names:
+        return False
+    strangers = [name for name in names if name not in _MAY_BE_THERE]
+    if strangers:
+        raise DataDirectoryUnusable(
+            f"{directory} is not a data directory: it has no {META!r}, and holds {_some(strangers)}",
+            remedy="Give an empty directory, or one that does not exist yet. Nothing in this one was touched.",
+        )
+    if TOPICS in names and disk.list_dir(directory / TOPICS):
+        raise DataDirectoryUnusable(
+            f"{directory} has topics, and its {META!r} is missing",
+            remedy=f"Restore {META!r} from a copy of the directory. Nothing in this one was touched.",
+        )
+    return True
+
+
+def _make_new(directory: Path, disk: Disk, random: Callable[[int], bytes]) -> None:
+    """Make a data directory. `meta` comes last: with it there is one, and before it nothing that could be lost."""
+    disk.make_dir(directory / TOPICS)
+    Checkpoint.create(directory / CHECKPOINT, disk)
+    Identity.create(directory, disk, random=random)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

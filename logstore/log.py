@@ -334,6 +334,9 @@ class Log:
         self.is_closed = True
         self._sync.forget(self, self._end.appended_bytes - self._published_bytes)
         self._published_bytes = self._end.appended_bytes
+
+    def release_files(self) -> None:
+        """Let go of the files of a discarded log. Sync thread, between rounds: one under way may still sync them."""
         for segment in self._segments:
             segment.unpin()
             self._handles.forget(segment.path)

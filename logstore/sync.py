@@ -95,7 +95,7 @@ class Synchronizer:
         disk: Disk,
         clock: Clock,
         dirty_bytes_max: int,
-        post: Callable[[Callable[[], None]], None],
+        post: Callable[[Callable[[], None]], object],
         on_failure: Callable[[BaseException], None],
         write_checkpoint: Callable[[Sequence[PartitionCheckpoint]], None],
     ) -> None:

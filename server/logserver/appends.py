@@ -1,0 +1,229 @@
+"""Records on their way into logs, and the acknowledgements on their way back."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import partial
+from itertools import count
+from typing import NamedTuple
+
+import structlog
+
+from logserver.context import RequestContext
+from logserver.errors import RequestTimedOut
+from logserver.topics import Topics
+from logserver.waiters import HighWatermarkWaiters
+from logstore.batch import Buffer, Record, encode_batch
+from logstore.clock import Clock
+from logstore.errors import LogStoreError, StorageFailed
+from logstore.log import Log
+from logstore.partitioner import partition_for_key
+from logstore.topics import TopicStore
+
+logger = structlog.get_logger()
+
+
+class Acks(Enum):
+    ALL = auto()  # when a sync covers the records
+    LEADER = auto()  # when they are in the page cache
+    NONE = auto()  # whatever becomes of them
+
+
+class BatchAppend(NamedTuple):
+    """One record batch for one partition."""
+
+    topic: str
+    #: Empty when the producer has not learned it.
+    topic_id: bytes
+    partition: int
+    batch: Buffer
+
+
+@dataclass(slots=True)
+class Ack:
+    topic: str
+    partition: int
+    topic_id: bytes = b""
+    base_offset: int = -1
+    duplicate: bool = False
+    log_start_offset: int = -1
+    error: Exception | None = None
+
+
+@dataclass(slots=True, eq=False)
+class PendingAcks:
+    """The acknowledgements of one request, of which some may wait for a sync still."""
+
+    acks: list[Ack]
+    #: Called once, when the last one is known. Not called when all are known before it is set.
+    on_done: Callable[[], None] | None = None
+    _waiting: dict[int, tuple[Log, object]] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return not self._waiting
+
+    def wait(self, waiters: HighWatermarkWaiters, log: Log, last_offset: int, ack: Ack) -> None:
+        """Keep this request waiting until the record at last_offset may be read."""
+        self._waiting[id(ack)] = (log, None)
+        key = waiters.wait(log, last_offset + 1, partial(self._woken, ack))
+        if id(ack) in self._waiting:
+            self._waiting[id(ack)] = (log, key)
+
+    def give_up(self, waiters: HighWatermarkWaiters, waited_ms: int) -> None:
+        """Answer what is still waiting with RequestTimedOut: its records may become durable or not."""
+        for ack in self.acks:
+            waiting = self._waiting.pop(id(ack), None)
+            if waiting is not None:
+                waiters.cancel(*waiting)
+                self.on_done = None
+                ack.error = RequestTimedOut(
+                    f"the records of {ack.topic!r} partition {ack.partition} were written, and no sync covered them "
+                    f"in {waited_ms} ms",
+                    remedy="Send them again with the same producer id and sequence: what was written is not repeated.",
+                )
+
+    def forget(self, waiters: HighWatermarkWaiters) -> None:
+        """Nobody wants the answer any more."""
+        self.on_done = None
+        for log, key in self._waiting.values():
+            waiters.cancel(log, key)
+        self._waiting.clear()
+
+    def _woken(self, ack: Ack, failure: LogStoreError | None) -> None:
+        del self._waiting[id(ack)]
+        if failure is not None:
+            ack.error = failure
+        if not self._waiting and self.on_done is not None:
+            self.on_done()
+
+
+class Appends:
+    def __init__(
+        self,
+        store: TopicStore,
+        topics: Topics,
+        waiters: HighWatermarkWaiters,
+        clock: Clock,
+        *,
+        timeout_ms: int,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        """timeout_ms bounds every wait for room and for a sync. on_failure is told of a disk that failed a write."""
+        self._store = store
+        self._topics = topics
+        self._waiters = waiters
+        self._clock = clock
+        self._timeout_ms = timeout_ms
+        self._on_failure = on_failure
+        self._turn = count()
+
+    async def append(self, context: RequestContext, batches: Sequence[BatchAppend | Ack], acks: Acks) -> PendingAcks:
+        """Append the batches in order and return what is to be acknowledged, one for each batch. What a door could not
+        even make a batch of takes its place as an acknowledgement with the error.
+
+        Waits while too much is unsynced already. What is refused of one partition stands in its acknowledgement and
+        hinders no other.
+        """
+        pending = PendingAcks([])
+        try:
+            for append in batches:
+                if isinstance(append, Ack):
+                    pending.acks.append(append)
+                    continue
+                ack = Ack(append.topic, append.partition)
+                pending.acks.append(ack)
+                try:
+                    if not self._store.has_room(len(append.batch)):
+                        await self._room(context, len(append.batch))
+                    self._append_one(context, append, acks, pending, ack)
+                except Exception as refused:
+                    self._refused(ack, acks, refused)
+        except BaseException:
+            pending.forget(self._waiters)
+            raise
+        return pending
+
+    async def append_and_wait(
+        self, context: RequestContext, batches: Sequence[BatchAppend | Ack], acks: Acks
+    ) -> list[Ack]:
+        """As `append`, and returns when all is known or the caller's deadline is over."""
+        pending = await self.append(context, batches, acks)
+        if not pending.done:
+            finished = asyncio.get_running_loop().create_future()
+            pending.on_done = partial(_finish, finished)
+            wait_ms = context.remaining_ms(self._clock, self._timeout_ms)
+            try:
+                async with asyncio.timeout(wait_ms / 1000):
+                    await finished
+            except TimeoutError:
+                self.give_up(pending)
+            finally:
+                pending.forget(self._waiters)
+        return pending.acks
+
+    def give_up(self, pending: PendingAcks) -> None:
+        pending.give_up(self._waiters, self._timeout_ms)
+
+    def forget(self, pending: PendingAcks) -> None:
+        pending.forget(self._waiters)
+
+    def encode(
+        self, context: RequestContext, topic: str, topic_id: bytes, partition: int | None, records: Sequence[Record]
+    ) -> list[BatchAppend]:
+        """Batches of plain records. Without a partition a record goes by its key's hash, or without one to one
+        partition in turn, the same for all of this call."""
+        if partition is not None:
+            return [BatchAppend(topic, topic_id, partition, encode_batch(records))]
+        partitions = self._topics.find_or_create(context, topic, topic_id).partitions
+        keyless = next(self._turn) % partitions
+        by_partition: dict[int, list[Record]] = {}
+        for record in records:
+            chosen = keyless if record.key is None else partition_for_key(record.key, partitions)
+            by_partition.setdefault(chosen, []).append(record)
+        return [BatchAppend(topic, topic_id, chosen, encode_batch(of_one)) for chosen, of_one in by_partition.items()]
+
+    def _append_one(
+        self, context: RequestContext, append: BatchAppend, acks: Acks, pending: PendingAcks, ack: Ack
+    ) -> None:
+        topic = self._topics.find_or_create(context, append.topic, append.topic_id)
+        log = self._topics.log(topic, append.partition)
+        appended = log.append(append.batch, self._clock.wall_ms())
+        ack.topic_id = topic.topic_id.bytes
+        ack.base_offset = appended.base_offset
+        ack.duplicate = appended.duplicate
+        ack.log_start_offset = log.log_start_offset
+        if acks is Acks.ALL:
+            # For a duplicate last_offset is the original's: its sync is waited for, too.
+            pending.wait(self._waiters, log, appended.last_offset, ack)
+        else:
+            self._waiters.appended(log)
+
+    def _refused(self, ack: Ack, acks: Acks, reason: Exception) -> None:
+        ack.error = reason
+        if isinstance(reason, StorageFailed):
+            self._on_failure(reason)
+        if acks is Acks.NONE:
+            # The producer does not want to know; whoever reads the log may.
+            logger.warning("append refused", topic=ack.topic, partition=ack.partition, exc_info=reason)
+
+    async def _room(self, context: RequestContext, size: int) -> None:
+        wait_ms = context.remaining_ms(self._clock, self._timeout_ms)
+        try:
+            async with asyncio.timeout(wait_ms / 1000):
+                while not self._store.has_room(size):
+                    room = asyncio.get_running_loop().create_future()
+                    self._store.on_room(partial(_finish, room))
+                    await room
+        except TimeoutError:
+            raise RequestTimedOut(
+                f"{self._store.dirty_bytes} bytes are waiting to be synced, and room for {size} more did not come in "
+                f"{wait_ms} ms",
+                remedy="Retry after a pause; the disk is slower than what is sent.",
+            ) from None
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,129 @@
+"""The composition: everything behind the doors, built in one place, started and stopped in one order."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from consumer_groups.config import GroupConfig
+from consumer_groups.coordinator import GroupCoordinator
+from logserver.appends import Appends
+from logserver.catalog import StoreCatalog
+from logserver.config import ServerConfig
+from logserver.context import Operation, RequestContext, Resource, authorize
+from logserver.fetches import Fetches
+from logserver.journal import GROUPS_TOPIC, TopicJournal
+from logserver.limits import Connections
+from logserver.streams import FetchStream
+from logserver.topics import Topics
+from logserver.waiters import HighWatermarkWaiters
+from logstore.clock import Clock
+from logstore.config import StoreConfig
+from logstore.disk import LinuxDisk
+from logstore.topics import TopicStore
+
+logger = structlog.get_logger()
+
+#: Threads that read what is not in memory. Each waits for the disk; the loop does not.
+READER_THREADS = 8
+
+
+class Broker:
+    """One data directory, served. All doors call the same one; its methods and those of its parts run on the loop.
+
+    `topics`, `appends`, `fetches` and `groups` are its parts, and take a RequestContext where a client stands behind
+    the call.
+    """
+
+    def __init__(self, config: ServerConfig, clock: Clock, on_failure: Callable[[BaseException], None]) -> None:
+        """Open the data directory: blocks until it is recovered. Must be called on the loop that will serve.
+
+        on_failure is called once when the disk fails: nothing that waits may be answered after it.
+        Raises DataDirectoryLocked, DataDirectoryUnusable, FormatTooNew, MetadataCorrupt.
+        """
+        self.config = config
+        self.clock = clock
+        #: Where clients are told to connect; the server that listens sets it.
+        self.advertised = config.advertised
+        self.waiters = HighWatermarkWaiters()
+        self.connections = Connections(config.connection_bytes_in_flight_max, config.total_bytes_in_flight_max)
+        self.store = TopicStore.open(
+            config.data_dir,
+            disk=LinuxDisk(),
+            clock=clock,
+            config=StoreConfig(dirty_bytes_max=config.dirty_bytes_max),
+            random=os.urandom,
+            post=asyncio.get_running_loop().call_soon_threadsafe,
+            on_failure=on_failure,
+        )
+        for finding in self.store.recovery_report:
+            logger.warning("recovered", finding=str(finding))
+        self.topics = Topics(
+            self.store,
+            self.waiters,
+            auto_create=config.auto_create_topics,
+            default_partitions=config.default_partitions,
+            changed=self._topics_changed,
+        )
+        self.appends = Appends(
+            self.store, self.topics, self.waiters, clock, timeout_ms=config.produce_timeout_ms, on_failure=on_failure
+        )
+        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
+        self.fetches = Fetches(
+            self.topics,
+            self.waiters,
+            clock,
+            readers=self._readers,
+            decoder=self._decoder,
+            bytes_max=config.fetch_bytes_max,
+            wait_ms_max=config.fetch_wait_ms_max,
+        )
+        self.groups = GroupCoordinator(
+            TopicJournal(self.store, self.waiters, clock, GROUPS_TOPIC),
+            StoreCatalog(self.store, self.fetches),
+            clock,
+            GroupConfig(
+                session_timeout_ms=config.group_session_timeout_ms,
+                heartbeat_interval_ms=config.group_heartbeat_interval_ms,
+            ),
+        )
+        self._retention: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Replay the groups and start what runs by the clock."""
+        await self.groups.start()
+        self._retention = asyncio.create_task(self._retain())
+
+    async def release(self) -> None:
+        """Answer everything that waits for something to happen; the first step of stopping."""
+        self.fetches.stop()
+        await self.groups.stop()
+
+    async def close(self) -> None:
+        """Sync everything, mark the stop as clean, and let go of the directory. Nothing may be called any more."""
+        if self._retention is not None:
+            self._retention.cancel()
+            await asyncio.gather(self._retention, return_exceptions=True)
+        self._readers.shutdown()
+        self._decoder.shutdown()
+        self.store.close()
+
+    def fetch_stream(self, context: RequestContext) -> FetchStream:
+        return FetchStream(context, self.fetches, self.topics, self.waiters)
+
+    def new_producer_id(self, context: RequestContext) -> int:
+        authorize(context, Operation.WRITE, Resource.CLUSTER, "")
+        return self.store.next_producer_id()
+
+    def _topics_changed(self) -> None:
+        self.groups.topics_changed()
+
+    async def _retain(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.retention_interval_ms / 1000)
+            deleted = self.store.retain(self.clock.wall_ms())
+            if deleted:
+                logger.info("segments deleted by retention", segments=deleted)

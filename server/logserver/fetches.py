@@ -1,0 +1,217 @@
+"""Records on their way out: one answer to one question. Following a log for long is streams.py."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from logserver.context import Operation, RequestContext
+from logserver.errors import InvalidRequest
+from logserver.topics import Topics
+from logserver.waiters import HighWatermarkWaiters
+from logstore.batch import Record, decode_batch, iter_headers
+from logstore.clock import Clock
+from logstore.errors import LogStoreError
+from logstore.log import Log
+from logstore.reader import LogRead, LogReader
+
+#: Most bytes of batches that one call decodes for a caller without a codec, before and after inflation.
+DECODE_BYTES_MAX = 1 << 20
+INFLATED_BYTES_MAX = 16 << 20
+
+
+class Position(NamedTuple):
+    topic: str
+    #: Empty when the reader has not learned it.
+    topic_id: bytes
+    partition: int
+    offset: int
+
+
+@dataclass(slots=True)
+class PartitionRead:
+    """What was read of one partition: whole batches, or nothing when its end was reached, or why it cannot be read."""
+
+    topic: str
+    partition: int
+    batches: bytes = b""
+    next_offset: int = -1
+    high_watermark: int = -1
+    log_start_offset: int = -1
+    error: Exception | None = None
+    #: Of a stream: which of the reader's positions this answers.
+    position_id: int = 0
+    records: Sequence[Record] = ()
+
+
+class Fetches:
+    def __init__(
+        self,
+        topics: Topics,
+        waiters: HighWatermarkWaiters,
+        clock: Clock,
+        *,
+        readers: Executor,
+        decoder: Executor,
+        bytes_max: int,
+        wait_ms_max: int,
+    ) -> None:
+        """readers runs reads of what is not in memory, decoder one decoding at a time."""
+        self._topics = topics
+        self._waiters = waiters
+        self._clock = clock
+        self._readers = readers
+        self._decoder = decoder
+        self._bytes_max = bytes_max
+        self._wait_ms_max = wait_ms_max
+        self._parked: set[asyncio.Future[None]] = set()
+        self._stopping = False
+
+    async def fetch(
+        self, context: RequestContext, positions: Sequence[Position], *, wait_ms: int, bytes_max: int, decode: bool
+    ) -> list[PartitionRead]:
+        """Read at each position until bytes_max (0: the most there is) are found; wait up to wait_ms for the first.
+
+        What is refused of one partition stands in its answer and hinders no other.
+        """
+        until_ms = self._clock.monotonic_ms() + context.remaining_ms(self._clock, min(wait_ms, self._wait_ms_max))
+        bytes_max = min(bytes_max or self._bytes_max, self._bytes_max)
+        if decode:
+            bytes_max = min(bytes_max, DECODE_BYTES_MAX)
+        while True:
+            reads, logs = await self._read_each(context, positions, bytes_max)
+            left_ms = until_ms - self._clock.monotonic_ms()
+            if left_ms <= 0 or self._stopping or any(read.batches or read.error is not None for read in reads):
+                break
+            await self._park(logs, positions, left_ms)
+        if decode:
+            loop = asyncio.get_running_loop()
+            for read, position in zip(reads, positions, strict=True):
+                if read.batches:
+                    try:
+                        await loop.run_in_executor(self._decoder, _decode, read, position.offset)
+                    except LogStoreError as damaged:
+                        read.batches = b""
+                        read.error = damaged
+        return reads
+
+    def stop(self) -> None:
+        """Answer all that wait, now and from now on at once."""
+        self._stopping = True
+        for parked in self._parked:
+            _finish(parked)
+
+    async def read(self, log: Log, offset: int, bytes_max: int) -> LogRead | None:
+        """Whole batches from offset on, at least one, or None at the high watermark.
+
+        Raises InvalidRequest, OffsetOutOfRange, DataLoss.
+        """
+        if offset < 0:
+            raise InvalidRequest(
+                f"offset {offset} is negative", remedy="Ask for the earliest or latest offset, and read from there."
+            )
+        if offset >= log.high_watermark and offset <= log.log_end_offset:
+            return None
+        reader = log.open_read(offset, bytes_max)
+        try:
+            read = reader.read_nowait()
+        except BaseException:
+            reader.close()
+            raise
+        if read is None:
+            return await self._read_cold(reader)
+        reader.close()
+        return read
+
+    async def offset_for_timestamp(self, log: Log, timestamp_ms: int) -> tuple[int, int | None]:
+        """Offset and timestamp of the first record at or after timestamp_ms, else the high watermark and None."""
+        found = await asyncio.get_running_loop().run_in_executor(self._readers, log.offset_for_timestamp, timestamp_ms)
+        if found is None or found.offset >= log.high_watermark:
+            return log.high_watermark, None
+        return found.offset, found.timestamp_ms
+
+    async def _read_each(
+        self, context: RequestContext, positions: Sequence[Position], bytes_max: int
+    ) -> tuple[list[PartitionRead], list[Log]]:
+        reads = []
+        logs = []
+        left_bytes = bytes_max
+        for position in positions:
+            answer = PartitionRead(position.topic, position.partition, next_offset=position.offset)
+            reads.append(answer)
+            try:
+                topic = self._topics.find(context, position.topic, position.topic_id, Operation.READ)
+                log = self._topics.log(topic, position.partition)
+                logs.append(log)
+                read = await self.read(log, position.offset, left_bytes) if left_bytes > 0 else None
+                answer.high_watermark = log.high_watermark
+                answer.log_start_offset = log.log_start_offset
+                if read is not None:
+                    answer.batches = read.batches
+                    answer.next_offset = read.next_offset
+                    left_bytes -= len(read.batches)
+            except Exception as refused:
+                answer.error = refused
+        return reads, logs
+
+    async def _park(self, logs: Sequence[Log], positions: Sequence[Position], wait_ms: int) -> None:
+        """Return when any of the logs has grown past its position, or wait_ms are over."""
+        assert len(logs) == len(positions), "a position that cannot be read is answered, not waited for"
+        grown = asyncio.get_running_loop().create_future()
+        self._parked.add(grown)
+        keys = []
+        try:
+            for log, position in zip(logs, positions, strict=True):
+                keys.append((log, self._waiters.wait(log, position.offset + 1, partial(_finish, grown))))
+            async with asyncio.timeout(wait_ms / 1000):
+                await grown
+        except TimeoutError:
+            pass  # The caller looks at its own clock, and answers with what there is: nothing.
+        finally:
+            self._parked.discard(grown)
+            for log, key in keys:
+                self._waiters.cancel(log, key)
+
+    async def _read_cold(self, reader: LogReader) -> LogRead:
+        reading = asyncio.get_running_loop().run_in_executor(self._readers, reader.read)
+        try:
+            read = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            # The thread still reads, and must not find its segment gone.
+            reading.add_done_callback(partial(_close_after, reader))
+            raise
+        except BaseException:
+            reader.close()
+            raise
+        reader.close()
+        return read
+
+
+def _decode(read: PartitionRead, offset: int) -> None:
+    """Put plain records in the place of batches, from offset on, and as many batches as may be inflated."""
+    records: list[Record] = []
+    inflated_bytes = 0
+    view = memoryview(read.batches)
+    for position, header in iter_headers(view):
+        if records and inflated_bytes >= DECODE_BYTES_MAX:
+            read.next_offset = header.base_offset
+            break
+        batch = decode_batch(view[position : position + header.size], inflated_bytes_max=INFLATED_BYTES_MAX)
+        records.extend(record for record in batch if record.offset >= offset)
+        inflated_bytes += sum(len(record.key or b"") + len(record.value or b"") for record in batch)
+    read.records = records
+    read.batches = b""
+
+
+def _close_after(reader: LogReader, reading: asyncio.Future[LogRead]) -> None:
+    reader.close()
+    if not reading.cancelled():
+        reading.exception()  # Looked at, so that a failed read that nobody waits for is not reported as lost.
+
+
+def _finish(future: asyncio.Future[None], failure: LogStoreError | None = None) -> None:
+    """Wake the waiting fetch; it finds out for itself whether its topic is gone."""
+    if not future.done():
+        future.set_result(None)

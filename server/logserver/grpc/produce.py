@@ -1,0 +1,239 @@
+"""ProduceService: batches and plain records in, acknowledgements out."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from logserver.appends import Ack, Acks, BatchAppend, PendingAcks
+from logserver.broker import Broker
+from logserver.context import RequestContext
+from logserver.errors import InvalidRequest, RequestTooLarge
+from logserver.grpc.calls import Calls, Stream
+from logserver.limits import BytesInFlight
+from logserver.status import describe
+from logstore.batch import Record
+from logwire.v1 import records_pb2 as pb
+
+PARTITIONS_PER_REQUEST_MAX = 10_000
+
+#: Plain records are encoded on the loop, about a microsecond each.
+PLAIN_RECORDS_MAX = 10_000
+
+_ACKS = {pb.ACKS_UNSPECIFIED: Acks.ALL, pb.ACKS_ALL: Acks.ALL, pb.ACKS_LEADER: Acks.LEADER, pb.ACKS_NONE: Acks.NONE}
+
+
+class ProduceDoor:
+    def __init__(self, broker: Broker, calls: Calls) -> None:
+        self.broker = broker
+        self.calls = calls
+
+    async def produce(self, request: pb.ProduceRequest, context: RequestContext) -> pb.ProduceResponse:
+        acks = requested_acks(request)
+        connection = self.broker.connections.enter(context.peer)
+        try:
+            with connection.hold(request.ByteSize()):
+                batches = self.batches(request.partitions, context)
+                answers = await self.broker.appends.append_and_wait(context, batches, acks)
+        finally:
+            self.broker.connections.leave(context.peer)
+        return pb.ProduceResponse(acks=[to_wire(answer, acks) for answer in answers])
+
+    async def produce_stream(self, stream: Stream, context: RequestContext) -> None:
+        connection = self.broker.connections.enter(context.peer)
+        try:
+            await _ProduceStream(self, stream, context, connection).run()
+        finally:
+            self.broker.connections.leave(context.peer)
+
+    async def init_producer(self, request: pb.InitProducerRequest, context: RequestContext) -> pb.InitProducerResponse:
+        return pb.InitProducerResponse(producer_id=self.broker.new_producer_id(context), producer_epoch=0)
+
+    def batches(self, partitions: Sequence[pb.PartitionRecords], context: RequestContext) -> list[BatchAppend | Ack]:
+        batches: list[BatchAppend | Ack] = []
+        for part in partitions:
+            if part.WhichOneof("payload") == "batch" and part.HasField("partition"):
+                batches.append(BatchAppend(part.topic, part.topic_id, part.partition, part.batch))
+                continue
+            try:
+                batches.extend(self._encoded(part, context))
+            except Exception as refused:
+                batches.append(Ack(part.topic, part.partition if part.HasField("partition") else -1, error=refused))
+        return batches
+
+    def _encoded(self, part: pb.PartitionRecords, context: RequestContext) -> list[BatchAppend]:
+        if part.WhichOneof("payload") != "records":
+            raise InvalidRequest(
+                f"a batch for topic {part.topic!r} comes without a partition"
+                if part.WhichOneof("payload") == "batch"
+                else f"neither a batch nor records came for topic {part.topic!r}",
+                remedy="Send one batch with its partition, or records with or without one.",
+            )
+        records = part.records.records
+        if not 1 <= len(records) <= PLAIN_RECORDS_MAX:
+            raise InvalidRequest(
+                f"{len(records)} records came for topic {part.topic!r}, where 1 to {PLAIN_RECORDS_MAX} can be",
+                remedy="Send fewer at a time, or batches.",
+            )
+        now_ms = self.broker.clock.wall_ms()
+        partition = part.partition if part.HasField("partition") else None
+        return self.broker.appends.encode(
+            context, part.topic, part.topic_id, partition, [_from_wire(record, now_ms) for record in records]
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """One request of a stream, from when it is read until its answer is sent."""
+
+    request_id: int
+    acks: Acks
+    size: int
+    give_up_ms: int
+    pending: PendingAcks = field(default_factory=lambda: PendingAcks([]))
+
+
+class _ProduceStream:
+    """One stream: a task reads and appends in order, the call itself answers in the order in which syncs complete."""
+
+    def __init__(self, door: ProduceDoor, stream: Stream, context: RequestContext, connection: BytesInFlight) -> None:
+        broker = door.broker
+        self._door = door
+        self._stream = stream
+        self._context = context
+        self._appends = broker.appends
+        self._clock = broker.clock
+        self._timeout_ms = broker.config.produce_timeout_ms
+        self._in_flight = BytesInFlight(broker.config.stream_bytes_in_flight_max, "this stream", connection)
+        #: What is not answered, oldest first.
+        self._open: dict[_Request, None] = {}
+        self._ready: deque[_Request] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Serve the stream to its end: all that was read is answered, also when the server stops."""
+        stopping = self._door.calls.stopping
+        reader = asyncio.create_task(self._read())
+        reader.add_done_callback(self._awake)
+        stopping.add_done_callback(stop := lambda _: reader.cancel())
+        try:
+            while self._open or not reader.done():
+                if self._ready:
+                    await self._answer(self._ready.popleft())
+                else:
+                    self._wake = asyncio.get_running_loop().create_future()
+                    await self._wake
+            if stopping.done():
+                raise self._door.calls.shutting_down()
+            reader.result()  # Raises what ended the reading, now that all before it is answered.
+        finally:
+            stopping.remove_done_callback(stop)
+            reader.cancel()
+            await asyncio.wait([reader])
+            self._close()
+
+    async def _read(self) -> None:
+        while True:
+            await self._in_flight.room()
+            message = await self._stream.read()
+            if message is None:
+                return
+            acks = requested_acks(message)
+            request = _Request(
+                message.request_id, acks, message.ByteSize(), self._clock.monotonic_ms() + self._timeout_ms
+            )
+            self._in_flight.add(request.size)
+            self._open[request] = None
+            try:
+                batches = self._door.batches(message.partitions, self._context)
+                request.pending = await self._appends.append(self._context, batches, acks)
+            except BaseException:
+                self._done(request)
+                raise
+            if request.pending.done:
+                self._answerable(request)
+            else:
+                request.pending.on_done = partial(self._answerable, request)
+                if self._timer is None:
+                    self._timer = asyncio.get_running_loop().call_later(self._timeout_ms / 1000, self._give_up_overdue)
+
+    async def _answer(self, request: _Request) -> None:
+        acks = [to_wire(ack, request.acks) for ack in request.pending.acks]
+        await self._stream.write(pb.ProduceStreamResponse(request_id=request.request_id, acks=acks))
+        self._done(request)
+
+    def _answerable(self, request: _Request) -> None:
+        self._ready.append(request)
+        self._awake()
+
+    def _give_up_overdue(self) -> None:
+        """One timer for the whole stream: all its requests are given the same time, so the oldest is due first."""
+        self._timer = None
+        now_ms = self._clock.monotonic_ms()
+        for request in self._open:
+            if request.pending.done:
+                continue
+            if request.give_up_ms > now_ms:
+                self._timer = asyncio.get_running_loop().call_later(
+                    (request.give_up_ms - now_ms) / 1000, self._give_up_overdue
+                )
+                return
+            self._appends.give_up(request.pending)
+            self._answerable(request)
+
+    def _done(self, request: _Request) -> None:
+        del self._open[request]
+        self._in_flight.remove(request.size)
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for request in list(self._open):
+            self._appends.forget(request.pending)
+            self._done(request)
+
+    def _awake(self, _: object = None) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+def requested_acks(request: pb.ProduceRequest | pb.ProduceStreamRequest) -> Acks:
+    """Check what concerns the request as a whole. Raises InvalidRequest, RequestTooLarge."""
+    count = len(request.partitions)
+    if count > PARTITIONS_PER_REQUEST_MAX:
+        raise RequestTooLarge(
+            f"the request has {count} partitions, where {PARTITIONS_PER_REQUEST_MAX} can be",
+            remedy="Split it into several.",
+        )
+    if count == 0:
+        raise InvalidRequest("the request has no partitions", remedy="Name at least one, with its batch or records.")
+    acks = _ACKS.get(request.acks)
+    if acks is None:
+        raise InvalidRequest(f"acks={request.acks} is no level", remedy="Use ACKS_ALL, ACKS_LEADER or ACKS_NONE.")
+    return acks
+
+
+def to_wire(ack: Ack, acks: Acks) -> pb.PartitionAck:
+    if acks is Acks.NONE:
+        return pb.PartitionAck(topic=ack.topic, partition=ack.partition, base_offset=-1, log_start_offset=-1)
+    return pb.PartitionAck(
+        topic=ack.topic,
+        partition=ack.partition,
+        base_offset=ack.base_offset,
+        duplicate=ack.duplicate,
+        log_start_offset=ack.log_start_offset,
+        error=None if ack.error is None else describe(ack.error),
+        topic_id=ack.topic_id,
+    )
+
+
+def _from_wire(record: pb.Record, now_ms: int) -> Record:
+    return Record(
+        0,
+        record.timestamp_ms if record.HasField("timestamp_ms") else now_ms,
+        record.key if record.HasField("key") else None,
+        record.value if record.HasField("value") else None,
+        tuple((header.key, header.value if header.HasField("value") else None) for header in record.headers),
+    )

@@ -1,0 +1,101 @@
+"""The gRPC door as a whole: one port, its services, and how it opens and closes."""
+
+import asyncio
+import socket
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from logserver.broker import Broker
+from logserver.config import Address, is_loopback
+from logserver.errors import ListenFailed
+from logserver.grpc.calls import Calls
+from logserver.grpc.fetch import FetchDoor
+from logserver.grpc.groups import GroupDoor
+from logserver.grpc.produce import ProduceDoor
+from logserver.grpc.topics import TopicDoor
+from logwire.v1 import groups_pb2, records_pb2, topics_pb2
+
+#: A handler that does not end when it is told to is left behind after this.
+_IDLE_WAIT_S = 1.0
+
+
+class GrpcServer:
+    def __init__(self, broker: Broker) -> None:
+        config = broker.config
+        self._broker = broker
+        self.address = config.listen
+        self._calls = Calls(broker.clock, write_timeout_ms=config.write_timeout_ms)
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=config.concurrent_calls_max,
+            options=[
+                ("grpc.so_reuseport", 0),  # Else a second server on the port starts, and gets half of the clients.
+                ("grpc.max_receive_message_length", config.request_bytes_max),
+                # Answers end by their own bounds, which one large batch may exceed.
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", config.connection_streams_max),
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                # Clients may ping this often; by default more than one ping in 5 minutes costs the connection.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ],
+        )
+        services = [
+            (records_pb2, "ProduceService", ProduceDoor(broker, self._calls)),
+            (records_pb2, "FetchService", FetchDoor(broker, self._calls)),
+            (topics_pb2, "TopicService", TopicDoor(broker)),
+            (groups_pb2, "GroupService", GroupDoor(broker)),
+        ]
+        self._names = [health.SERVICE_NAME]
+        for module, name, door in services:
+            service = module.DESCRIPTOR.services_by_name[name]
+            self._calls.serve(self._server, service, door)
+            self._names.append(service.full_name)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    async def start(self, listen: Address) -> None:
+        """Listen; `address` is then the one with the port that port 0 became. Raises ListenFailed."""
+        if is_loopback(listen.host):
+            # Whoever can connect here may see the services; grpcurl works without the .proto files.
+            from grpc_reflection.v1alpha import reflection
+
+            reflection.enable_server_reflection([*self._names, reflection.SERVICE_NAME], self._server)
+        try:
+            port = self._server.add_insecure_port(str(listen))
+        except RuntimeError as error:
+            raise ListenFailed(
+                f"{listen} cannot be listened on: {_reason(listen)}",
+                remedy="End what listens there, or choose another address with --listen.",
+            ) from error
+        await self._server.start()
+        for name in ("", *self._names):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self.address = Address(listen.host, port)
+
+    async def stop(self, grace_ms: int) -> None:
+        """Take no new calls, let the open ones end, and after grace_ms cut them."""
+        await self._health.enter_graceful_shutdown()
+        self._calls.stop()
+        await self._broker.release()
+        await self._server.stop(grace_ms / 1000)
+        try:
+            async with asyncio.timeout(_IDLE_WAIT_S):
+                await self._calls.idle()
+        except TimeoutError:
+            pass
+
+
+def _reason(listen: Address) -> str:
+    """Why binding fails. gRPC does not say, so it is tried again to hear it from the system."""
+    try:
+        found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+                probe.listen(1)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return "gRPC refused it without a reason"

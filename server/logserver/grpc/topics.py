@@ -1,0 +1,121 @@
+"""TopicService: topics, their settings, and where each partition is led."""
+
+from logserver.broker import Broker
+from logserver.context import Operation, RequestContext
+from logserver.errors import RequestTooLarge
+from logserver.status import describe
+from logserver.version import server_version
+from logstore.errors import UnknownTopicOrPartition
+from logstore.topics import Topic
+from logwire.v1 import topics_pb2 as pb
+
+TOPICS_PER_REQUEST_MAX = 10_000
+
+
+class TopicDoor:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def get_metadata(self, request: pb.GetMetadataRequest, context: RequestContext) -> pb.GetMetadataResponse:
+        if len(request.topics) > TOPICS_PER_REQUEST_MAX:
+            raise RequestTooLarge(
+                f"the request names {len(request.topics)} topics, where {TOPICS_PER_REQUEST_MAX} can be",
+                remedy="Split it into several, or name none to get all.",
+            )
+        if request.topics:
+            topics = [self._named(name, request.auto_create, context) for name in request.topics]
+        else:
+            listed = self._broker.topics.listed(context, include_internal=False)
+            topics = [self._metadata(topic) for topic in listed]
+        host, port = self._broker.advertised
+        return pb.GetMetadataResponse(
+            cluster_id=self._broker.store.cluster_id,
+            nodes=[pb.Node(node_id=self._broker.store.node_id, host=host, port=port)],
+            topics=topics,
+            server_version=server_version(),
+        )
+
+    async def create_topic(self, request: pb.CreateTopicRequest, context: RequestContext) -> pb.CreateTopicResponse:
+        topic = self._broker.topics.create(context, request.topic, request.partitions, dict(request.config))
+        return pb.CreateTopicResponse(topic_id=topic.topic_id.bytes, partitions=topic.partitions)
+
+    async def delete_topic(self, request: pb.DeleteTopicRequest, context: RequestContext) -> pb.DeleteTopicResponse:
+        self._broker.topics.delete(context, request.topic)
+        return pb.DeleteTopicResponse()
+
+    async def alter_topic(self, request: pb.AlterTopicRequest, context: RequestContext) -> pb.AlterTopicResponse:
+        self._broker.topics.alter(
+            context,
+            request.topic,
+            partitions=request.partitions,
+            set_config=dict(request.set_config),
+            unset_config=request.unset_config,
+        )
+        return pb.AlterTopicResponse()
+
+    async def describe_topic(
+        self, request: pb.DescribeTopicRequest, context: RequestContext
+    ) -> pb.DescribeTopicResponse:
+        topic = self._broker.topics.find(context, request.topic, b"", Operation.DESCRIBE)
+        return pb.DescribeTopicResponse(
+            topic=topic.name,
+            topic_id=topic.topic_id.bytes,
+            partitions=[self._partition(topic, partition) for partition in range(topic.partitions)],
+            config=[
+                pb.ConfigEntry(name=name, value=value, is_default=is_default, documentation=documentation)
+                for name, value, is_default, documentation in topic.config.describe()
+            ],
+            internal=topic.internal,
+        )
+
+    async def list_topics(self, request: pb.ListTopicsRequest, context: RequestContext) -> pb.ListTopicsResponse:
+        return pb.ListTopicsResponse(
+            topics=[
+                pb.TopicListing(
+                    topic=topic.name,
+                    topic_id=topic.topic_id.bytes,
+                    partitions=topic.partitions,
+                    internal=topic.internal,
+                )
+                for topic in self._broker.topics.listed(context, include_internal=request.include_internal)
+            ]
+        )
+
+    def _named(self, name: str, auto_create: bool, context: RequestContext) -> pb.TopicMetadata:
+        try:
+            try:
+                topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
+            except UnknownTopicOrPartition:
+                if not auto_create:
+                    raise
+                topic = self._broker.topics.find_or_create(context, name, b"")
+        except Exception as refused:
+            return pb.TopicMetadata(topic=name, error=describe(refused))
+        return self._metadata(topic)
+
+    def _metadata(self, topic: Topic) -> pb.TopicMetadata:
+        # One node leads everything so far, and a partition's epoch is that of the node.
+        node_id, epoch = self._broker.store.node_id, self._broker.store.leader_epoch
+        return pb.TopicMetadata(
+            topic=topic.name,
+            topic_id=topic.topic_id.bytes,
+            partitions=[
+                pb.PartitionMetadata(partition=partition, leader_node_id=node_id, leader_epoch=epoch)
+                for partition in range(topic.partitions)
+            ],
+            message_bytes_max=topic.config.max_message_bytes,
+            internal=topic.internal,
+        )
+
+    def _partition(self, topic: Topic, partition: int) -> pb.PartitionDescription:
+        log = self._broker.topics.log(topic, partition)
+        return pb.PartitionDescription(
+            partition=partition,
+            log_start_offset=log.log_start_offset,
+            high_watermark=log.high_watermark,
+            log_end_offset=log.log_end_offset,
+            size_bytes=log.size_bytes,
+            segments_count=log.segments_count,
+            leader_node_id=self._broker.store.node_id,
+            leader_epoch=log.leader_epoch,
+        )

@@ -1,0 +1,78 @@
+"""The coordinator's journal: one partition of an internal topic, in which every change of a group is a record."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+
+from logserver.waiters import HighWatermarkWaiters
+from logstore.batch import Record, decode_batch, encode_batch, iter_headers
+from logstore.clock import Clock
+from logstore.config import TopicConfig
+from logstore.errors import LogStoreError, TopicAlreadyExists
+from logstore.topics import TopicStore
+
+GROUPS_TOPIC = "__consumer_offsets"
+
+#: Nothing of a journal ages: until it is compacted, all of it is the state.
+GROUPS_TOPIC_CONFIG = {
+    "segment.bytes": str(16 << 20),
+    "max.message.bytes": str(
+        16 << 20
+    ),  # One change of a group is one batch, so that a crash keeps all of it or nothing.
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+}
+
+_READ_BYTES = 1 << 20
+
+
+class TopicJournal:
+    """consumer_groups' Journal over the one partition of a topic, which is created if it is missing."""
+
+    def __init__(self, store: TopicStore, waiters: HighWatermarkWaiters, clock: Clock, topic: str) -> None:
+        with suppress(TopicAlreadyExists):  # As after every start but the first.
+            store.create_topic(topic, 1, TopicConfig.from_strings(GROUPS_TOPIC_CONFIG), internal=True)
+        self._log = store.log(topic, 0)
+        self._waiters = waiters
+        self._clock = clock
+
+    async def append(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Return when the records are on disk. They are in the log, in order, before this first yields.
+
+        A caller that is cancelled leaves it open whether they are.
+        """
+        now_ms = self._clock.wall_ms()
+        batch = encode_batch([Record(i, now_ms, key, value, ()) for i, (key, value) in enumerate(records)])
+        appended = self._log.append(batch, now_ms)
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        key = self._waiters.wait(self._log, appended.last_offset + 1, partial(_settle, durable))
+        try:
+            await durable
+        finally:
+            self._waiters.cancel(self._log, key)
+
+    def replay(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Every record from the first on. It blocks on the disk: for the start, before anyone waits for the loop."""
+        offset = self._log.log_start_offset
+        while offset < self._log.high_watermark:
+            reader = self._log.open_read(offset, _READ_BYTES)
+            try:
+                read = reader.read()
+            finally:
+                reader.close()
+            view = memoryview(read.batches)
+            for position, header in iter_headers(view):
+                for record in decode_batch(view[position : position + header.size]):
+                    assert record.key is not None, "the coordinator keys everything"
+                    yield record.key, record.value
+            offset = read.next_offset
+
+
+def _settle(durable: asyncio.Future[None], failure: LogStoreError | None) -> None:
+    if durable.done():
+        return
+    if failure is None:
+        durable.set_result(None)
+    else:
+        durable.set_exception(failure)

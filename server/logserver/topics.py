@@ -1,0 +1,167 @@
+"""Topics as clients ask for them: found, created on demand, listed, altered, deleted."""
+
+from collections.abc import Callable, Iterable, Mapping
+from uuid import UUID
+
+import structlog
+
+from logserver.context import SERVER_ITSELF, Operation, RequestContext, Resource, authorize
+from logserver.errors import InternalTopic, InvalidRequest
+from logserver.waiters import HighWatermarkWaiters
+from logstore.config import TopicConfig
+from logstore.errors import InvalidPartitions, InvalidTopicName, UnknownTopicId, UnknownTopicOrPartition
+from logstore.log import Log
+from logstore.topics import Topic, TopicStore
+
+logger = structlog.get_logger()
+
+#: Names of the server's own topics begin so.
+INTERNAL_PREFIX = "__"
+
+PARTITIONS_MAX = 10_000
+
+
+class Topics:
+    def __init__(
+        self,
+        store: TopicStore,
+        waiters: HighWatermarkWaiters,
+        *,
+        auto_create: bool,
+        default_partitions: int,
+        changed: Callable[[], None],
+    ) -> None:
+        """changed is called whenever a topic was created, deleted or given partitions."""
+        self._store = store
+        self._waiters = waiters
+        self._auto_create = auto_create
+        self._default_partitions = default_partitions
+        self._changed = changed
+
+    # Found.
+
+    def find(self, context: RequestContext, name: str, topic_id: bytes, operation: Operation) -> Topic:
+        """The topic of that name and, when topic_id is not empty, of that identity.
+
+        Raises UnknownTopicOrPartition, or UnknownTopicId for a topic that was deleted or made again.
+        """
+        authorize(context, operation, Resource.TOPIC, name)
+        try:
+            topic = self._store.topic(name)
+        except UnknownTopicOrPartition:
+            if not topic_id:
+                raise
+            raise self._unknown_id(name, topic_id, "it was deleted") from None
+        if topic_id and topic.topic_id.bytes != topic_id:
+            raise self._unknown_id(name, topic_id, f"the topic of that name is {topic.topic_id} now")
+        return topic
+
+    def find_or_create(self, context: RequestContext, name: str, topic_id: bytes) -> Topic:
+        """As `find` for writing, and creates what nobody has known yet, where that is allowed.
+
+        Raises InternalTopic too.
+        """
+        try:
+            topic = self.find(context, name, topic_id, Operation.WRITE)
+        except UnknownTopicOrPartition:
+            if not self._auto_create:
+                raise
+            return self.create(context, name, 0, {})
+        if topic.internal and context is not SERVER_ITSELF:
+            raise InternalTopic(
+                f"topic {name!r} holds the server's own state and is written by the server alone",
+                remedy="Produce to a topic of your own.",
+            )
+        return topic
+
+    def log(self, topic: Topic, partition: int) -> Log:
+        if partition < 0:
+            raise InvalidRequest(
+                f"partition {partition} of topic {topic.name!r} is negative or missing",
+                remedy=f"Name one of 0 to {topic.partitions - 1}.",
+            )
+        return self._store.log(topic.name, partition)
+
+    def listed(self, context: RequestContext, *, include_internal: bool) -> list[Topic]:
+        authorize(context, Operation.DESCRIBE, Resource.CLUSTER, "")
+        return [topic for topic in self._store.topics() if include_internal or not topic.internal]
+
+    # Changed.
+
+    def create(self, context: RequestContext, name: str, partitions: int, config: Mapping[str, str]) -> Topic:
+        """partitions 0 means the server's default. Raises what TopicStore.create_topic does."""
+        authorize(context, Operation.CREATE, Resource.TOPIC, name)
+        if name.startswith(INTERNAL_PREFIX):
+            raise InvalidTopicName(
+                f"topic name {name!r} begins with {INTERNAL_PREFIX!r}, as the server's own topics do",
+                remedy="Choose a name that begins otherwise.",
+            )
+        topic = self._store.create_topic(
+            name, self._checked_partitions(partitions) or self._default_partitions, TopicConfig.from_strings(config)
+        )
+        logger.info("topic created", topic=name, topic_id=str(topic.topic_id), partitions=topic.partitions)
+        self._changed()
+        return topic
+
+    def delete(self, context: RequestContext, name: str) -> None:
+        topic = self.find(context, name, b"", Operation.DELETE)
+        self._refuse_internal(topic, "deleted")
+        logs = list(self._waiters.logs_of(topic.topic_id))
+        self._store.delete_topic(name)
+        for log in logs:
+            self._waiters.fail(
+                log,
+                UnknownTopicOrPartition(
+                    f"topic {name!r} was deleted", remedy="Create it again, or stop reading and writing it."
+                ),
+            )
+        logger.info("topic deleted", topic=name, topic_id=str(topic.topic_id))
+        self._changed()
+
+    def alter(
+        self,
+        context: RequestContext,
+        name: str,
+        *,
+        partitions: int,
+        set_config: Mapping[str, str],
+        unset_config: Iterable[str],
+    ) -> None:
+        """partitions is the new number, 0 to leave it. Everything is checked before anything is changed."""
+        topic = self.find(context, name, b"", Operation.ALTER)
+        self._refuse_internal(topic, "altered")
+        config = topic.config.with_changes(set_config, tuple(unset_config))
+        if self._checked_partitions(partitions) and partitions <= topic.partitions:
+            raise InvalidPartitions(
+                f"topic {name!r} has {topic.partitions} partitions, and {partitions} were asked for",
+                remedy="Partitions can only be added: keys would move and records be lost otherwise.",
+            )
+        if partitions:
+            self._store.add_partitions(name, partitions - topic.partitions)
+            self._changed()
+        if config != topic.config:
+            self._store.alter_config(name, config)
+        logger.info("topic altered", topic=name, partitions=partitions or topic.partitions)
+
+    def _checked_partitions(self, partitions: int) -> int:
+        if not 0 <= partitions <= PARTITIONS_MAX:
+            raise InvalidPartitions(
+                f"{partitions} partitions were asked for, where 1 to {PARTITIONS_MAX} can be",
+                remedy="Ask for fewer, or for 0 to have the server's default.",
+            )
+        return partitions
+
+    def _refuse_internal(self, topic: Topic, what: str) -> None:
+        if topic.internal:
+            raise InternalTopic(
+                f"topic {topic.name!r} holds the server's own state and cannot be {what}",
+                remedy="Delete the groups or topics that you no longer need instead.",
+            )
+
+    def _unknown_id(self, name: str, topic_id: bytes, fact: str) -> Exception:
+        if len(topic_id) != 16:
+            return InvalidRequest(f"a topic id has 16 bytes, and {len(topic_id)} were given", remedy="Send it as got.")
+        return UnknownTopicId(
+            f"topic {name!r} with id {UUID(bytes=topic_id)} is not here: {fact}",
+            remedy="Ask for the metadata again; offsets of the old topic mean nothing in a new one.",
+        )

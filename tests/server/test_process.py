@@ -1,0 +1,313 @@
+"""`logserver` as a program: its ready line, its signals, its exit codes, and what a kill -9 leaves."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from logserver.config import Address, parse_address
+from logwire.v1 import records_pb2 as pb
+from logwire.v1 import topics_pb2
+from tests.server.wire import Client, batch, code
+
+ROOT = Path(__file__).parent.parent.parent
+RUN = "import sys; sys.argv[0] = 'logserver'; from logserver.main import main; main()"
+
+
+class Program:
+    """One run of the program, on a directory, with its own port unless told otherwise."""
+
+    def __init__(self, *arguments: str, directory: Path, environment: dict[str, str] | None = None) -> None:
+        path = os.pathsep.join(str(ROOT / part) for part in (".", "proto", "server"))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUN, *arguments],
+            cwd=directory,
+            env=os.environ | {"PYTHONPATH": path} | (environment or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ready(self) -> Address:
+        """Wait for the ready line; return where it says that gRPC listens."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        match = re.fullmatch(r"logserver ready: grpc=(\S+) data=(\S+)\n", line)
+        if match is None:
+            self.process.kill()
+            raise AssertionError(f"no ready line but {line!r}: {self.process.communicate()[1]}")
+        return parse_address(match[1])
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Send the signal; return the exit status and what was logged."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> tuple[int, str]:
+        _, errors = self.process.communicate(timeout=20)
+        return self.process.returncode, errors
+
+
+class Programs:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.started: list[Program] = []
+
+    def start(self, *arguments: str, environment: dict[str, str] | None = None) -> Program:
+        if not any(argument.startswith("--listen") for argument in arguments):
+            arguments = ("--listen", "127.0.0.1:0", *arguments)
+        program = Program(*arguments, directory=self.directory, environment=environment)
+        self.started.append(program)
+        return program
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    programs = Programs(tmp_path)
+    yield programs
+    for program in programs.started:
+        if program.process.poll() is None:
+            program.process.kill()
+            program.wait()
+        for pipe in (program.process.stdout, program.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+async def test_it_starts_serves_and_stops_at_sigterm_with_nothing_lost(programs: Programs) -> None:
+    program = programs.start("--data-dir", "./some-data")
+    client = Client(program.ready())
+    await client.produce("t", batch(b"a"), acks=pb.ACKS_LEADER)
+    await client.channel.close()
+    status, _ = program.end()
+    assert status == 0
+    again = programs.start("--data-dir", "./some-data")
+    client = Client(again.ready())
+    assert (await client.fetch("t")).next_offset == 1
+    await client.channel.close()
+    assert again.end(signal.SIGINT)[0] == 0
+    assert (programs.directory / "some-data").stat().st_mode & 0o077 == 0
+
+
+def test_plain_logserver_just_works_and_says_where(programs: Programs) -> None:
+    program = programs.start()
+    assert program.ready().host == "127.0.0.1"
+    assert (programs.directory / "tailrace-data").is_dir()
+    assert program.end()[0] == 0
+
+
+async def test_sigterm_under_load_loses_nothing_that_was_acknowledged(programs: Programs) -> None:
+    program = programs.start()
+    client = Client(program.ready())
+    call = client.producing.ProduceStream()
+    acknowledged = -1
+    for number in range(100):
+        await call.write(
+            pb.ProduceStreamRequest(
+                request_id=number,
+                partitions=[pb.PartitionRecords(topic="t", partition=0, batch=batch(b"x" * 10_000))],
+            )
+        )
+        if number == 50:
+            program.process.send_signal(signal.SIGTERM)
+        if number >= 20:
+            try:
+                response = await call.read()
+            except Exception:
+                break
+            if not isinstance(response, pb.ProduceStreamResponse):
+                break
+            assert code(response.acks[0].error) == ""
+            acknowledged = max(acknowledged, response.acks[0].base_offset)
+    assert program.wait()[0] == 0
+    await client.channel.close()
+    client = Client(programs.start().ready())
+    assert (await client.fetch("t", acknowledged)).high_watermark > acknowledged >= 0
+    await client.channel.close()
+
+
+async def test_what_was_acknowledged_survives_kill_9(programs: Programs) -> None:
+    producer_id = -1
+    sent: list[bytes] = []
+    for round_ in range(3):
+        program = programs.start()
+        client = Client(program.ready())
+        if producer_id < 0:
+            producer_id = (await client.producing.InitProducer(pb.InitProducerRequest())).producer_id
+        elif sent:
+            # The retry of what was acknowledged before the kill is known to be one.
+            [again] = await client.produce("t", sent[-1])
+            assert (again.duplicate, again.base_offset) == (True, len(sent) - 1)
+        for _ in range(10):
+            sent.append(batch(b"%d" % len(sent), producer_id=producer_id, epoch=0, sequence=len(sent)))
+            [ack] = await client.produce("t", sent[-1])
+            assert ack.base_offset == len(sent) - 1
+        read = await client.fetch("t", decode=True)
+        assert [record.value for record in read.records] == [b"%d" % number for number in range(10 * (round_ + 1))]
+        await client.channel.close()
+        assert program.end(signal.SIGKILL)[0] == -signal.SIGKILL
+
+
+async def test_ids_of_producers_are_never_handed_out_twice(programs: Programs) -> None:
+    seen: set[int] = set()
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        program = programs.start()
+        client = Client(program.ready())
+        for _ in range(3):
+            producer_id = (await client.producing.InitProducer(pb.InitProducerRequest())).producer_id
+            assert producer_id not in seen
+            seen.add(producer_id)
+        await client.channel.close()
+        program.end(number)
+
+
+async def test_the_leader_epoch_rises_when_a_stop_was_not_clean(programs: Programs) -> None:
+    epochs = []
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        program = programs.start()
+        client = Client(program.ready())
+        await client.produce("t", batch(b"x"))
+        metadata = await client.topics.GetMetadata(topics_pb2.GetMetadataRequest(topics=["t"]))
+        epochs.append(metadata.topics[0].partitions[0].leader_epoch)
+        await client.channel.close()
+        program.end(number)
+    assert epochs[0] == epochs[1] < epochs[2]
+
+
+async def test_a_second_server_on_the_directory_is_refused_and_harms_nobody(programs: Programs) -> None:
+    first = programs.start()
+    address = first.ready()
+    status, errors = programs.start().wait()
+    assert status == 1
+    assert re.fullmatch(r"logserver: .*tailrace-data.*\. .+\n", errors)
+    assert "Traceback" not in errors
+    client = Client(address)
+    assert code((await client.produce("t", batch(b"x")))[0].error) == ""
+    await client.channel.close()
+
+
+def test_a_taken_port_is_refused_with_the_reason(programs: Programs) -> None:
+    taken = programs.start().ready()
+    status, errors = programs.start("--listen", str(taken), "--data-dir", "other").wait()
+    assert status == 1
+    assert errors.splitlines()[-1].startswith(f"logserver: {taken} cannot be listened on: address already in use.")
+    assert "--listen" in errors
+    assert "Traceback" not in errors
+    # The refused one has let go of its directory.
+    programs.start("--data-dir", "other").ready()
+
+
+def test_an_address_of_another_machine_is_refused(programs: Programs) -> None:
+    status, errors = programs.start("--listen", "192.0.2.1:7070", "--allow-insecure-listen").wait()
+    assert status == 1
+    assert "192.0.2.1:7070 cannot be listened on: cannot assign requested address" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["--lisen", "x"], {}, "--lisen"),
+        (["--listen", "nonsense"], {}, "listen='nonsense', from the command line, is not HOST:PORT"),
+        (["--listen", "192.0.2.1:7070"], {}, "other machines"),
+        (["--config", "nowhere.toml"], {}, "nowhere.toml cannot be read"),
+        ([], {"LOGSERVER_LOG_LEVEL": "loud"}, "log_level='loud', from the environment"),
+        ([], {"LOGSERVER_LISEN": "x"}, "'lisen', which is no setting"),
+    ],
+)
+def test_bad_usage_is_a_sentence_and_status_2(
+    programs: Programs, arguments: list[str], environment: dict[str, str], said: str
+) -> None:
+    status, errors = programs.start(*arguments, environment=environment).wait()
+    assert status == 2
+    assert said in errors
+    assert "Traceback" not in errors
+
+
+def test_the_file_of_settings_is_read(programs: Programs) -> None:
+    (programs.directory / "server.toml").write_text('data_dir = "from-file"\n')
+    programs.start("--config", "server.toml").ready()
+    assert (programs.directory / "from-file").is_dir()
+
+
+@pytest.mark.parametrize(("name", "content"), [("somebody's file", b"x"), ("meta", b"not ours"), ("meta", b"")])
+def test_a_directory_that_is_not_ours_is_refused_and_left_alone(programs: Programs, name: str, content: bytes) -> None:
+    data = programs.directory / "tailrace-data"
+    data.mkdir()
+    (data / name).write_bytes(content)
+    status, errors = programs.start().wait()
+    assert status == 1
+    assert "Traceback" not in errors
+    assert (data / name).read_bytes() == content
+
+
+def test_a_directory_that_is_a_file_is_refused(programs: Programs) -> None:
+    (programs.directory / "tailrace-data").write_text("")
+    status, errors = programs.start().wait()
+    assert status == 1
+    assert "Traceback" not in errors
+
+
+async def test_a_failed_sync_ends_the_process_without_an_ack(programs: Programs, tmp_path: Path) -> None:
+    # The program itself, with a disk whose syncs begin to fail.
+    failing = (
+        "import os, sys; sys.argv[0] = 'logserver'\n"
+        "import logstore.disk as disk\n"
+        "def fail(fd): raise OSError(5, 'Input/output error')\n"
+        "from logserver import grpc as _; from logserver.appends import Appends\n"
+        "append = Appends.append\n"
+        "async def breaking(self, *arguments):\n"
+        "    os.fdatasync = os.fsync = fail\n"
+        "    disk.LinuxDisk.sync_filesystem = lambda self, path: fail(0)\n"
+        "    return await append(self, *arguments)\n"
+        "Appends.append = breaking\n"
+        "from logserver.main import main; main()"
+    )
+    program = programs.start()
+    client = Client(program.ready())
+    await client.create("t")
+    await client.channel.close()
+    assert program.end()[0] == 0
+    path = os.pathsep.join(str(ROOT / part) for part in (".", "proto", "server"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", failing, "--listen", "127.0.0.1:0"],
+        cwd=programs.directory,
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    program.process = process
+    client = Client(program.ready())
+    with pytest.raises(Exception, match=r"(?s).*"):
+        await client.produce("t", batch(b"x"))
+    status, errors = program.wait()
+    assert status == 1
+    assert "the disk failed" in errors
+    await client.channel.close()
+
+
+def test_it_is_ready_within_a_second_and_small(programs: Programs) -> None:
+    programs.start().ready()  # Warms the page cache.
+    started = time.monotonic()
+    program = programs.start("--data-dir", "other")
+    program.ready()
+    assert time.monotonic() - started < 2.5  # 1 s on a quiet machine.
+    status = Path(f"/proc/{program.process.pid}/status").read_text()
+    match = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert match is not None
+    assert int(match[1]) < 100_000
+
+
+def test_the_port_is_free_for_others_after_a_stop(programs: Programs) -> None:
+    program = programs.start()
+    address = program.ready()
+    assert program.end()[0] == 0
+    with socket.create_server((address.host, address.port)):
+        pass

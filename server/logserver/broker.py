@@ -1,6 +1,7 @@
 """The composition: everything behind the doors, built in one place, started and stopped in one order."""
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -58,8 +59,8 @@ class Broker:
             post=asyncio.get_running_loop().call_soon_threadsafe,
             on_failure=on_failure,
         )
-        for finding in self.store.recovery_report:
-            logger.warning("recovered", finding=str(finding))
+        for findings in self.store.recovery_report:
+            logger.warning("recovered after an unclean stop", **dataclasses.asdict(findings))
         self.topics = Topics(
             self.store,
             self.waiters,

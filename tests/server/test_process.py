@@ -1,5 +1,6 @@
 """`logserver` as a program: its ready line, its signals, its exit codes, and what a kill -9 leaves."""
 
+import asyncio
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc.aio
 import pytest
 
 from logserver.config import Address, parse_address
@@ -24,12 +26,13 @@ RUN = "import sys; sys.argv[0] = 'logserver'; from logserver.main import main; m
 class Program:
     """One run of the program, on a directory, with its own port unless told otherwise."""
 
-    def __init__(self, *arguments: str, directory: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, directory: Path, environment: dict[str, str], first: str) -> None:
+        """first is Python that runs before the program does."""
         path = os.pathsep.join(str(ROOT / part) for part in (".", "proto", "server"))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN, *arguments],
+            [sys.executable, "-c", first + RUN, *arguments],
             cwd=directory,
-            env=os.environ | {"PYTHONPATH": path} | (environment or {}),
+            env=os.environ | {"PYTHONPATH": path} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -60,10 +63,10 @@ class Programs:
         self.directory = directory
         self.started: list[Program] = []
 
-    def start(self, *arguments: str, environment: dict[str, str] | None = None) -> Program:
+    def start(self, *arguments: str, environment: dict[str, str] | None = None, first: str = "") -> Program:
         if not any(argument.startswith("--listen") for argument in arguments):
             arguments = ("--listen", "127.0.0.1:0", *arguments)
-        program = Program(*arguments, directory=self.directory, environment=environment)
+        program = Program(*arguments, directory=self.directory, environment=environment or {}, first=first)
         self.started.append(program)
         return program
 
@@ -106,30 +109,25 @@ def test_plain_logserver_just_works_and_says_where(programs: Programs) -> None:
 async def test_sigterm_under_load_loses_nothing_that_was_acknowledged(programs: Programs) -> None:
     program = programs.start()
     client = Client(program.ready())
-    call = client.producing.ProduceStream()
     acknowledged = -1
-    for number in range(100):
-        await call.write(
-            pb.ProduceStreamRequest(
-                request_id=number,
-                partitions=[pb.PartitionRecords(topic="t", partition=0, batch=batch(b"x" * 10_000))],
-            )
-        )
-        if number == 50:
-            program.process.send_signal(signal.SIGTERM)
-        if number >= 20:
-            try:
-                response = await call.read()
-            except Exception:
-                break
-            if not isinstance(response, pb.ProduceStreamResponse):
-                break
-            assert code(response.acks[0].error) == ""
-            acknowledged = max(acknowledged, response.acks[0].base_offset)
+
+    async def send() -> None:
+        nonlocal acknowledged
+        while True:
+            [ack] = await client.produce("t", batch(b"x" * 10_000))
+            assert code(ack.error) == ""
+            acknowledged = max(acknowledged, ack.base_offset)
+            if acknowledged > 50 and program.process.poll() is None:
+                program.process.send_signal(signal.SIGTERM)
+
+    ended = await asyncio.gather(*[send() for _ in range(8)], return_exceptions=True)
+    for error in ended:
+        assert isinstance(error, grpc.aio.AioRpcError), error
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert program.wait()[0] == 0
     await client.channel.close()
     client = Client(programs.start().ready())
-    assert (await client.fetch("t", acknowledged)).high_watermark > acknowledged >= 0
+    assert (await client.fetch("t", acknowledged)).high_watermark > acknowledged >= 50
     await client.channel.close()
 
 
@@ -254,39 +252,30 @@ def test_a_directory_that_is_a_file_is_refused(programs: Programs) -> None:
     assert "Traceback" not in errors
 
 
-async def test_a_failed_sync_ends_the_process_without_an_ack(programs: Programs, tmp_path: Path) -> None:
-    # The program itself, with a disk whose syncs begin to fail.
-    failing = (
-        "import os, sys; sys.argv[0] = 'logserver'\n"
-        "import logstore.disk as disk\n"
-        "def fail(fd): raise OSError(5, 'Input/output error')\n"
-        "from logserver import grpc as _; from logserver.appends import Appends\n"
-        "append = Appends.append\n"
-        "async def breaking(self, *arguments):\n"
-        "    os.fdatasync = os.fsync = fail\n"
-        "    disk.LinuxDisk.sync_filesystem = lambda self, path: fail(0)\n"
-        "    return await append(self, *arguments)\n"
-        "Appends.append = breaking\n"
-        "from logserver.main import main; main()"
-    )
-    program = programs.start()
+#: The program itself, with a disk whose syncs begin to fail when the first batch comes.
+FAILING = """
+import errno, sys
+import logstore.disk as disk
+from logserver.appends import Appends
+
+def fail(descriptor):
+    raise OSError(errno.EIO, "Input/output error")
+
+def breaking(self, *arguments, append=Appends.append):
+    disk._fdatasync = disk._syncfs = fail
+    return append(self, *arguments)
+
+Appends.append = breaking
+"""
+
+
+async def test_a_failed_sync_ends_the_process_without_an_ack(programs: Programs) -> None:
+    program = programs.start(first=FAILING)
     client = Client(program.ready())
     await client.create("t")
-    await client.channel.close()
-    assert program.end()[0] == 0
-    path = os.pathsep.join(str(ROOT / part) for part in (".", "proto", "server"))
-    process = subprocess.Popen(
-        [sys.executable, "-c", failing, "--listen", "127.0.0.1:0"],
-        cwd=programs.directory,
-        env=os.environ | {"PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    program.process = process
-    client = Client(program.ready())
-    with pytest.raises(Exception, match=r"(?s).*"):
+    with pytest.raises(grpc.aio.AioRpcError) as cut:
         await client.produce("t", batch(b"x"))
+    assert cut.value.code() is grpc.StatusCode.UNAVAILABLE
     status, errors = program.wait()
     assert status == 1
     assert "the disk failed" in errors

@@ -62,7 +62,8 @@ class Calls:
     def __init__(self, clock: Clock, *, write_timeout_ms: int) -> None:
         self._clock = clock
         self._write_timeout_ms = write_timeout_ms
-        self._open_count = 0
+        #: Calls that have begun and not ended.
+        self.open_count = 0
         self._idle = asyncio.Event()
         self._idle.set()
         #: Done when the server stops: streams end, and nothing new begins.
@@ -127,12 +128,12 @@ class Calls:
         return call
 
     def _begin(self) -> None:
-        self._open_count += 1
+        self.open_count += 1
         self._idle.clear()
 
     def _end(self) -> None:
-        self._open_count -= 1
-        if self._open_count == 0:
+        self.open_count -= 1
+        if self.open_count == 0:
             self._idle.set()
 
     def _context(self, context: Context) -> RequestContext:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import grpc.aio
+import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from logserver.broker import Broker
@@ -16,8 +17,10 @@ from logserver.grpc.produce import ProduceDoor
 from logserver.grpc.topics import TopicDoor
 from logwire.v1 import groups_pb2, records_pb2, topics_pb2
 
-#: A handler that does not end when it is told to is left behind after this.
-_IDLE_WAIT_S = 1.0
+logger = structlog.get_logger()
+
+#: For calls that are on their way in when the server stops.
+_LAST_CALLS_S = 0.1
 
 
 class GrpcServer:
@@ -79,12 +82,17 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         self._calls.stop()
         await self._broker.release()
-        await self._server.stop(grace_ms / 1000)
         try:
-            async with asyncio.timeout(_IDLE_WAIT_S):
+            async with asyncio.timeout(grace_ms / 1000):
                 await self._calls.idle()
         except TimeoutError:
-            pass
+            logger.warning("calls are cut: they did not end in time", calls=self._calls.open_count, grace_ms=grace_ms)
+        # A call that gRPC's own stop catches on its way in is answered CANCELLED, which its client cannot tell from a
+        # cancellation of its own. So for a moment what still comes is answered by us.
+        await asyncio.sleep(_LAST_CALLS_S)
+        await self._server.stop(_LAST_CALLS_S)
+        # It does not wait for handlers that are cleaning up.
+        await self._calls.idle()
 
 
 def _reason(listen: Address) -> str:

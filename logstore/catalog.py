@@ -121,18 +121,20 @@ class TopicCatalog:
         """Make the directories, and last the document, which makes it a topic."""
         self.check_new(topic.name, topic.partitions)
         assert topic.topic_id not in self._by_id
-        for partition in range(topic.partitions):
-            self._disk.make_dir(self.partition_directory(topic.topic_id, partition))
+        self._make_partitions(topic, range(topic.partitions))
         self._write(topic)
 
-    def add_partitions(self, topic: Topic, count: int) -> Topic:
-        """Make `count` more directories, and then say so in the document. Raises `InvalidPartitions`."""
+    def check_growth(self, topic: Topic, count: int) -> None:
+        """Raises `InvalidPartitions` if the topic cannot get `count` more."""
         if count < 1:
             raise InvalidPartitions(f"{count} partitions cannot be added", remedy="Add one or more.")
         _check_partitions(topic.partitions + count)
+
+    def add_partitions(self, topic: Topic, count: int) -> Topic:
+        """Make `count` more directories, and then say so in the document."""
+        self.check_growth(topic, count)
         grown = replace(topic, partitions=topic.partitions + count)
-        for partition in range(topic.partitions, grown.partitions):
-            self._disk.make_dir(self.partition_directory(topic.topic_id, partition))
+        self._make_partitions(topic, range(topic.partitions, grown.partitions))
         self._write(grown)
         return grown
 
@@ -201,6 +203,9 @@ class TopicCatalog:
         if topic.topic_id != topic_id:
             raise corrupt(path, f"it belongs to the topic with the id {topic.topic_id}")
         return topic
+
+    def _make_partitions(self, topic: Topic, partitions: range) -> None:
+        self._disk.make_dirs(self._topic_directory(topic.topic_id), [str(partition) for partition in partitions])
 
     def _refuse_records(self, directory: Path, partitions: set[str], why: str) -> None:
         for partition in sorted(partitions, key=int):

@@ -52,6 +52,11 @@ class Handles:
     def open_count(self) -> int:
         return len(self._used) + len(self._idle)
 
+    @property
+    def used_count(self) -> int:
+        """Files that somebody uses now: appended to and not synced yet, or being read."""
+        return len(self._used)
+
     def acquire(self, path: Path, *, writable: bool = False) -> Handle:
         """Return the file, opened if it is not. May wait for the disk. FileNotFoundError if it was removed."""
         handle = self.acquire_open(path)

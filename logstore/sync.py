@@ -116,7 +116,7 @@ class Synchronizer:
         self._dirty: dict[SyncedLog, int] = {}  # log: when its sync is due at the latest, monotonic
         self._is_due = False
         self._next_due_ms: int | None = None
-        self._tasks: list[Callable[[], None]] = []
+        self._tasks: list[Callable[[], object]] = []
         # Of the sync thread:
         self._late: dict[SyncedLog, LogEnd] = {}  # synced up to there, and the late work is still to do
         self._unfinished: dict[SyncedLog, LogEnd] = {}  # done, but for what only a clean stop needs
@@ -171,7 +171,7 @@ class Synchronizer:
             self._dirty.pop(log, None)
         self._release(dirty_bytes)
 
-    def run_between_rounds(self, task: Callable[[], None]) -> None:
+    def run_between_rounds(self, task: Callable[[], object]) -> None:
         """Run the task on the sync thread when no round is under way: to remove files that a round might touch."""
         with self.changed:
             self._tasks.append(task)

@@ -13,6 +13,7 @@ What is not understood is refused and not touched. Nothing is removed to make a 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from logstore.checkpoint import Checkpoint, PartitionCheckpoint
 from logstore.clock import Clock
 from logstore.config import StoreConfig, TopicConfig
 from logstore.disk import Disk, DiskLock
-from logstore.errors import DataDirectoryUnusable, UnknownTopicOrPartition
+from logstore.errors import DataDirectoryUnusable, StorageFailed, UnknownTopicOrPartition
 from logstore.handles import Handles
 from logstore.identity import META, Identity
 from logstore.log import Log
@@ -129,9 +130,13 @@ class TopicStore:
                 checkpoint=Checkpoint.load(directory / CHECKPOINT, disk),
                 catalog=TopicCatalog(directory / TOPICS, disk),
             )
-            store._start(in_thread=sync_in_thread)
         except BaseException:
             lock.release()
+            raise
+        try:
+            store._start(in_thread=sync_in_thread)
+        except BaseException:
+            store._let_go()
             raise
         return store
 
@@ -147,9 +152,12 @@ class TopicStore:
             self.synchronizer.finish()
             self._checkpoint.write(clean=True)
         finally:
-            self._checkpoint.close()
-            self._handles.close_idle()
-            self._lock.release()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._checkpoint.close()
+        self._handles.close_idle()
+        self._lock.release()
 
     # Who this is.
 
@@ -167,7 +175,8 @@ class TopicStore:
 
     def next_producer_id(self) -> int:
         """An id that no producer had and none will have. Waits for the disk now and then."""
-        return self._identity.next_producer_id(block=self._config.producer_id_block)
+        with self._final_failures():
+            return self._identity.next_producer_id(block=self._config.producer_id_block)
 
     # Topics.
 
@@ -189,9 +198,10 @@ class TopicStore:
         Raises `InvalidTopicName`, `TopicAlreadyExists`, `InvalidPartitions`, `StorageFull` and `StorageFailed`.
         """
         self._catalog.check_new(name, partitions)
-        self._checkpoint.reserve(self._catalog.partitions_count + partitions)
+        self._reserve(partitions)
         topic = Topic(name, UUID(bytes=self._random(16), version=4), partitions, config, internal)
-        self._catalog.create(topic)
+        with self._final_failures():
+            self._catalog.create(topic)
         self._live_topic_ids = frozenset(self._catalog.topic_ids())
         return topic
 
@@ -202,7 +212,8 @@ class TopicStore:
         open read on.
         """
         topic = self._catalog.topic(name)
-        directory = self._catalog.condemn(topic)
+        with self._final_failures():
+            directory = self._catalog.condemn(topic)
         self._live_topic_ids = frozenset(self._catalog.topic_ids())
         opened = (self._logs.pop((name, partition), None) for partition in range(topic.partitions))
         logs = [log for log in opened if log is not None]
@@ -213,12 +224,15 @@ class TopicStore:
     def add_partitions(self, name: str, count: int) -> Topic:
         """Give a topic `count` more partitions. Raises as `create_topic`."""
         topic = self._catalog.topic(name)
-        self._checkpoint.reserve(self._catalog.partitions_count + max(0, count))
-        return self._catalog.add_partitions(topic, count)
+        self._catalog.check_growth(topic, count)
+        self._reserve(count)
+        with self._final_failures():
+            return self._catalog.add_partitions(topic, count)
 
     def alter_config(self, name: str, config: TopicConfig) -> Topic:
         """Give a topic another config, at once for its open logs too. Raises `UnknownTopicOrPartition`."""
-        topic = self._catalog.alter_config(self._catalog.topic(name), config)
+        with self._final_failures():
+            topic = self._catalog.alter_config(self._catalog.topic(name), config)
         for partition in range(topic.partitions):
             if log := self._logs.get((name, partition)):
                 log.config = config
@@ -263,7 +277,12 @@ class TopicStore:
         return self.synchronizer.dirty_bytes
 
     def has_room(self, size: int) -> bool:
-        """Whether an append of `size` bytes may go ahead, or should wait until more is synced."""
+        """Whether an append of `size` bytes may go ahead, or should wait until more is synced.
+
+        A file that was appended to stays open until it is synced, so their number is bounded here too.
+        """
+        if self.synchronizer.dirty_bytes and self._handles.used_count >= self._config.open_files_max:
+            return False
         return self.synchronizer.has_room(size)
 
     def on_room(self, callback: Callable[[], None]) -> None:
@@ -280,14 +299,29 @@ class TopicStore:
             for topic in self._catalog.topics():
                 for partition in range(topic.partitions):
                     self._open_log(topic, partition, clean=False)
-        self._checkpoint.reserve(self._catalog.partitions_count)
+        self._reserve(0)
         self._checkpoint.update(log.checkpoint() for log in self._logs.values())
         self._checkpoint.write(both=True)
+        for log in self._logs.values():  # what a crash left of segments below the log start, which is synced
+            self.synchronizer.run_between_rounds(log.remove_retired)
         for directory in self._catalog.condemned:
             self.synchronizer.run_between_rounds(partial(self._catalog.remove, directory))
         if in_thread:
             self._thread = SyncThread(self.synchronizer)
             self._thread.start()
+
+    def _reserve(self, partitions_more: int) -> None:
+        with self._final_failures():
+            self._checkpoint.reserve(self._catalog.partitions_count + partitions_more)
+
+    @contextmanager
+    def _final_failures(self) -> Iterator[None]:
+        """A write or sync that fails here, on the owner thread, is as final as one on the sync thread."""
+        try:
+            yield
+        except StorageFailed as error:
+            self.synchronizer.fail(error)
+            raise
 
     def _open_log(self, topic: Topic, partition: int, *, clean: bool = True) -> Log:
         """`clean` holds for all logs that are opened after the start: they were closed cleanly, or never written."""
@@ -352,12 +386,7 @@ class TopicStore:
 
 def _refuse_foreign(directory: Path, disk: Disk) -> bool:
     """Whether the directory is to become a data directory. Raises `DataDirectoryUnusable` if it is someone else's."""
-    try:
-        names = disk.list_dir(directory)
-    except NotADirectoryError:
-        raise DataDirectoryUnusable(
-            f"{directory} is a file", remedy="Give a directory, or a name that does not exist yet."
-        ) from None
+    names = disk.list_dir(directory)
     if META in names:
         return False
     strangers = [name for name in names if name not in _MAY_BE_THERE]

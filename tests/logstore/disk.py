@@ -189,6 +189,14 @@ class SimulatedDisk:
         self._directory(path.parent).change(None, path.name, DirectoryNode())
         self.sync_dir(path.parent)
 
+    def make_dirs(self, parent: Path, names: Sequence[str]) -> None:
+        self.make_dir(parent)
+        for name in names:
+            if not self.exists(parent / name):
+                self.step("make_dir", parent / name)
+                self._directory(parent).change(None, name, DirectoryNode())
+        self.sync_dir(parent)
+
     def read_file(self, path: Path, bytes_max: int) -> bytes:
         data = bytes(self._file(path).cache)
         if len(data) > bytes_max:

@@ -1,0 +1,301 @@
+"""Where records gather into batches: filled by the application's threads, emptied by the I/O thread.
+
+    TopicQueues      one topic: its partitions, and which of them a key goes to
+      PartitionQueue one partition: open (being filled) -> sealed (full) -> the sender
+
+One lock guards what both sides touch. `send` holds it for the time of one append; everything slow, such as computing a
+CRC or compressing, happens on the I/O thread after a batch has left the open place.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from logstore.batch import Compression
+from logstore.partitioner import partition_for_key
+from tailrace.delivery import Batch
+from tailrace.errors import ClientClosed, MessageTooLarge, UnknownTopicOrPartition
+from tailrace.metadata import TopicInfo
+from tailrace.sequences import PartitionSequence
+
+#: Keys whose partition a topic remembers; hashing one again costs 1.4 to 3 us.
+KEYS_MAX = 100_000
+
+#: However many partitions share the buffer, a batch gets this much.
+BATCH_BYTES_MIN = 16 << 10
+
+#: What the codec writes around one record, at most, and the header of the batch.
+RECORD_OVERHEAD_BYTES_MAX = 100
+
+HeaderList = list[tuple[str, bytes | None]]
+NO_HEADERS: HeaderList = []
+
+
+class PartitionQueue:
+    """The batches of one partition, in order. `open` and `sealed` under the lock, the rest on the I/O thread."""
+
+    __slots__ = (
+        "_accumulator",
+        "in_flight",
+        "info",
+        "muted",
+        "next_number",
+        "open",
+        "partition",
+        "retries",
+        "retry_at",
+        "sealed",
+        "sequence",
+        "topic",
+    )
+
+    def __init__(self, accumulator: "Accumulator", info: TopicInfo, partition: int) -> None:
+        self._accumulator = accumulator
+        self.info = info
+        self.topic = info.topic
+        self.partition = partition
+        self.open: Batch | None = None
+        self.sealed: deque[Batch] = deque()
+        self.next_number = 0
+        # Of the sender.
+        self.sequence = PartitionSequence()
+        self.in_flight: list[Batch] = []
+        #: Refused or interrupted, to be sent again before anything else, ordered by number.
+        self.retries: list[Batch] = []
+        self.retry_at = 0.0
+        #: Something in flight was refused: nothing more is sent until all answers are in.
+        self.muted = False
+
+    def hurry(self, batch: Batch) -> None:
+        """Somebody waits for this batch."""
+        batch.due = True
+        self._accumulator.touched(self)
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.in_flight or self.retries or self.sealed or self.open)
+
+
+class TopicQueues:
+    """One topic that is sent to."""
+
+    def __init__(self, accumulator: "Accumulator", info: TopicInfo, random: Random) -> None:
+        self._accumulator = accumulator
+        self.info = info
+        self.queues = [PartitionQueue(accumulator, info, partition) for partition in range(info.partitions)]
+        #: Key as it was given -> queue. Under None stands the queue that records without a key go to for now.
+        self.by_key: dict[object, PartitionQueue] = {}
+        self._sticky = random.randrange(info.partitions)
+        self.fetched_at = time.monotonic()
+
+    def queue_of(self, key: bytes | None, given: object, partition: int | None) -> PartitionQueue:
+        """The queue of a record. `given` is the key as the caller gave it, bytes or str, to be remembered."""
+        if partition is not None:
+            if not 0 <= partition < len(self.queues):
+                raise UnknownTopicOrPartition(
+                    f"topic {self.info.topic!r} has partitions 0 to {len(self.queues) - 1}, and no {partition}",
+                    remedy="Send to one of these, or give a key, or neither.",
+                )
+            return self.queues[partition]
+        queue = self.by_key.get(given)
+        if queue is None:
+            queue = self.queues[self._sticky if key is None else partition_for_key(key, len(self.queues))]
+            if len(self.by_key) >= KEYS_MAX:
+                self.by_key.clear()
+            self.by_key[given] = queue
+        return queue
+
+    def move_on(self) -> None:
+        """Send the next records without a key to the next partition."""
+        self._sticky = (self._sticky + 1) % len(self.queues)
+        self.by_key.pop(None, None)
+
+    def update(self, info: TopicInfo) -> None:
+        """Partitions were added: keys spread anew, as in Kafka."""
+        self.fetched_at = time.monotonic()
+        if info.partitions > len(self.queues):
+            added = range(len(self.queues), info.partitions)
+            self.queues += [PartitionQueue(self._accumulator, info, partition) for partition in added]
+            self.by_key.clear()
+        self.info = info
+
+
+class Accumulator:
+    """All records that wait to be sent, within a bound."""
+
+    def __init__(
+        self,
+        *,
+        buffer_bytes: int,
+        batch_bytes: int,
+        compression: Compression,
+        delivery_timeout: float,
+        on_touched: Callable[[PartitionQueue], None],
+        random: Random,
+    ) -> None:
+        """on_touched is told, in any thread, that a queue has something for the sender to look at."""
+        self.lock = threading.Lock()
+        self.topics: dict[str, TopicQueues] = {}
+        #: topic -> key as given -> queue: the by_key of each topic, for the fast path of `send`.
+        self.routes: dict[str, dict[object, PartitionQueue]] = {}
+        self.touched = on_touched
+        self.unresolved: set[Batch] = set()
+        self.closed = False
+        self._buffer_bytes = buffer_bytes
+        self._batch_bytes = batch_bytes
+        self._compression = compression
+        self._delivery_timeout = delivery_timeout
+        self._random = random
+        self._used_bytes = 0
+        self._open_count = 0
+
+    def add_topic(self, info: TopicInfo) -> None:
+        """Learn a topic, or that it has more partitions."""
+        with self.lock:
+            known = self.topics.get(info.topic)
+            if known is not None:
+                known.update(info)
+            elif not self.closed:
+                topic = TopicQueues(self, info, self._random)
+                self.topics[info.topic] = topic
+                self.routes[info.topic] = topic.by_key
+
+    def forget_topic(self, topic: str) -> list[PartitionQueue]:
+        """The topic is gone: its next record asks for it anew. Returns its queues, with nothing open in them."""
+        with self.lock:
+            self.routes.pop(topic, None)
+            forgotten = self.topics.pop(topic, None)
+            queues = forgotten.queues if forgotten is not None else []
+            for queue in queues:
+                self._seal(queue)
+            return queues
+
+    def append(
+        self,
+        topic: TopicQueues,
+        queue: PartitionQueue,
+        timestamp_ms: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: HeaderList,
+    ) -> tuple[Batch, Any] | None:
+        """Append a record and return its batch and what the codec says of it; None while there is no room.
+
+        Raises MessageTooLarge, ClientClosed.
+        """
+        size = RECORD_OVERHEAD_BYTES_MAX + len(key or b"") + len(value or b"")
+        if headers:
+            size += sum(20 + 3 * len(name) + len(text or b"") for name, text in headers)
+        if size > topic.info.message_bytes_max:
+            raise MessageTooLarge(
+                f"a record of {size} bytes is over the max.message.bytes = {topic.info.message_bytes_max} of topic "
+                f"{topic.info.topic!r}",
+                remedy="Send it in parts, or raise max.message.bytes of the topic.",
+            )
+        with self.lock:
+            if self.closed:
+                raise closed_error()
+            record = (timestamp_ms, key, value, headers)
+            appended = self._append_to_open(queue, record)
+            if appended is None and topic.by_key.get(None) is queue:
+                # A batch without keys is full (or was taken): the next one goes elsewhere.
+                topic.move_on()
+            return appended or self._append_to_new(topic, queue, record, size)
+
+    def _append_to_open(self, queue: PartitionQueue, record: tuple[Any, ...]) -> tuple[Batch, Any] | None:
+        batch = queue.open
+        if batch is None:
+            return None
+        appended = batch.append_at(batch.count, *record)
+        if appended is None:
+            self._seal(queue)
+            return None
+        batch.count += 1
+        return batch, appended
+
+    def _append_to_new(
+        self, topic: TopicQueues, queue: PartitionQueue, record: tuple[Any, ...], size: int
+    ) -> tuple[Batch, Any] | None:
+        bytes_max = max(size, min(self._batch_bytes, topic.info.message_bytes_max, self._share_bytes()))
+        if self._used_bytes and self._used_bytes + bytes_max > self._buffer_bytes:
+            return None
+        now = time.monotonic()
+        batch = Batch(
+            queue,
+            queue.next_number,
+            bytes_max=bytes_max,
+            compression=self._compression,
+            created_at=now,
+            deadline=now + self._delivery_timeout,
+            lock=self.lock,
+        )
+        appended = batch.append_at(0, *record)
+        batch.count = 1
+        queue.next_number += 1
+        queue.open = batch
+        self._open_count += 1
+        self._used_bytes += bytes_max
+        self.unresolved.add(batch)
+        self.touched(queue)
+        return batch, appended
+
+    def seal(self, queue: PartitionQueue) -> None:
+        """Let nothing more be appended to what is open."""
+        with self.lock:
+            self._seal(queue)
+
+    def seal_all(self, *, close: bool = False) -> list[Batch]:
+        """Seal everything, and return what is not resolved yet. After `close` nothing can be appended."""
+        with self.lock:
+            if close:
+                self.closed = True
+                self.routes.clear()
+            for batch in self.unresolved:
+                batch.due = True
+                if batch.queue.open is batch:
+                    self._seal(batch.queue)
+            return sorted(self.unresolved, key=lambda batch: batch.number)
+
+    def overdue(self, now: float) -> list[Batch]:
+        with self.lock:
+            late = [batch for batch in self.unresolved if batch.deadline <= now]
+        return sorted(late, key=lambda batch: batch.number)
+
+    def built(self, batch: Batch) -> None:
+        """The batch has its bytes: give back what it reserved beyond them."""
+        size = len(batch.build())
+        with self.lock:
+            self._used_bytes += size - batch.reserved_bytes
+        batch.reserved_bytes = size
+
+    def resolved(self, batch: Batch) -> None:
+        with self.lock:
+            self.unresolved.discard(batch)
+            self._used_bytes -= batch.reserved_bytes
+        batch.reserved_bytes = 0
+
+    @property
+    def has_room(self) -> bool:
+        return self._used_bytes + min(self._batch_bytes, self._share_bytes()) <= self._buffer_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        return self._used_bytes
+
+    def _seal(self, queue: PartitionQueue) -> None:
+        if queue.open is not None:
+            queue.sealed.append(queue.open)
+            queue.open = None
+            self._open_count -= 1
+            self.touched(queue)
+
+    def _share_bytes(self) -> int:
+        """So that batches open in many partitions at once fill a quarter of the buffer at most."""
+        return max(BATCH_BYTES_MIN, self._buffer_bytes // (4 * (self._open_count + 1)))
+
+
+def closed_error() -> ClientClosed:
+    return ClientClosed("the producer was closed", remedy="Send before leaving its `with` block, or make another.")

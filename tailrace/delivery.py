@@ -1,0 +1,269 @@
+"""A batch on its way and the futures of its records.
+
+What becomes of a record becomes of its whole batch, so the batch holds it, once, and a future is two words: which
+batch, and where in it. That is what lets `send` make a future per record (0.1 us; a concurrent.futures.Future is 2).
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from logstore.batch import BatchBuilder, Compression, stamp_producer
+from tailrace.errors import ResultTimedOut, TailraceError
+from tailrace.records import RecordMetadata
+
+if TYPE_CHECKING:
+    from tailrace.accumulator import PartitionQueue
+
+logger = logging.getLogger("tailrace")
+
+
+class Appended(Protocol):
+    """What the codec says of a record it wrote."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+
+
+class ProducerSequence(NamedTuple):
+    """Who sends a batch, and the number of its first record in the sequence of that sender's records."""
+
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+
+
+class Batch:
+    """Records of one partition that travel together.
+
+    Filled by whoever holds the accumulator's lock; from `build` on it belongs to the I/O thread. What is told to
+    futures (`done`, `error`, `base_offset`) is written before `done` and read after it.
+    """
+
+    __slots__ = (
+        "_builder",
+        "_callbacks",
+        "_event",
+        "_lock",
+        "_read",
+        "append_at",
+        "base_offset",
+        "count",
+        "created_at",
+        "data",
+        "deadline",
+        "done",
+        "due",
+        "error",
+        "number",
+        "queue",
+        "reserved_bytes",
+        "sequence",
+        "uncertain",
+    )
+
+    def __init__(
+        self,
+        queue: "PartitionQueue",
+        number: int,
+        *,
+        bytes_max: int,
+        compression: Compression,
+        created_at: float,
+        deadline: float,
+        lock: threading.Lock,
+    ) -> None:
+        self.queue = queue
+        #: Place in the order of the partition's batches.
+        self.number = number
+        self.created_at = created_at
+        self.deadline = deadline
+        #: To be sent without waiting for more records.
+        self.due = False
+        self.count = 0
+        self.reserved_bytes = bytes_max
+        self.data: bytearray | None = None
+        self.sequence: ProducerSequence | None = None
+        #: It was sent and the answer never came, so it may have been written.
+        self.uncertain = False
+        self.done = False
+        self.error: TailraceError | None = None
+        self.base_offset = -1
+        self._builder = BatchBuilder(bytes_max=bytes_max, compression=compression)
+        #: The codec's own method: append_at(count, timestamp_ms or None, key, value, headers) -> Appended or None.
+        self.append_at: Callable[..., Any] = self._builder.append_at
+        self._lock = lock
+        self._event: threading.Event | None = None
+        self._callbacks: list[Callable[[], None]] | None = None
+        self._read: set[int] | None = None
+
+    # Of the sender.
+
+    def build(self) -> bytearray:
+        """The bytes to send. No record is appended any more."""
+        if self.data is None:
+            self.data = self._builder.build()
+            del self._builder, self.append_at
+        return self.data
+
+    def stamp(self, sequence: ProducerSequence) -> None:
+        self.sequence = sequence
+        stamp_producer(self.build(), *sequence)
+
+    def resolve(self, *, base_offset: int = -1, error: TailraceError | None = None) -> None:
+        """Say what became of the batch, once."""
+        assert not self.done
+        self.base_offset = base_offset
+        self.error = error
+        with self._lock:
+            self.done = True
+            event, callbacks = self._event, self._callbacks
+            self._callbacks = None
+        self.data = None
+        if event is not None:
+            event.set()
+        for callback in callbacks or ():
+            callback()
+
+    # Of futures, in any thread.
+
+    def wait(self, timeout: float | None) -> None:
+        """Until it is done. Raises ResultTimedOut."""
+        with self._lock:
+            if self.done:
+                return
+            if self._event is None:
+                self._event = threading.Event()
+            event = self._event
+        self.queue.hurry(self)
+        if not event.wait(timeout):
+            raise ResultTimedOut(
+                f"the send to {self.queue.topic!r} partition {self.queue.partition} is not decided after {timeout} s",
+                remedy="Wait longer; the send goes on until its delivery_timeout.",
+            )
+
+    def add_callback(self, callback: Callable[[], None]) -> None:
+        """Call back when it is done: on the I/O thread, or now and here when it is done already."""
+        with self._lock:
+            if not self.done:
+                if self._callbacks is None:
+                    self._callbacks = []
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def read(self, first: int, count: int = 1) -> None:
+        """Somebody looked at the failure of these records."""
+        if self._read is None:
+            self._read = set()
+        self._read.update(range(first, first + count))
+
+    @property
+    def unread_count(self) -> int:
+        """Records whose failure nobody looked at."""
+        return self.count - len(self._read or ())
+
+
+class SendFuture:
+    """The outcome of one `send`."""
+
+    __slots__ = ("_appended", "_batch")
+
+    # Made by hand in the producer's fast path: calling a constructor would double the cost.
+    _batch: Batch
+    _appended: Appended
+
+    def done(self) -> bool:
+        return self._batch.done
+
+    def result(self, timeout: float | None = None) -> RecordMetadata:
+        """Wait for the acknowledgement, up to timeout seconds; the record is then sent without linger.
+
+        Raises the send's error, or ResultTimedOut.
+        """
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        return self._metadata()
+
+    def exception(self, timeout: float | None = None) -> TailraceError | None:
+        """Wait for the outcome and return its error, or None. Raises ResultTimedOut."""
+        batch = self._batch
+        if not batch.done:
+            batch.wait(timeout)
+        if batch.error is not None:
+            batch.read(self._appended.offset)
+        return batch.error
+
+    def add_done_callback(self, callback: Callable[["SendFuture"], object]) -> None:
+        """Call back with this future when it is done: on the library's thread, so briefly, or now if it is done."""
+        self._batch.add_callback(lambda: _call(callback, self))
+
+    def _metadata(self) -> RecordMetadata:
+        batch = self._batch
+        offset = -1 if batch.base_offset < 0 else batch.base_offset + self._appended.offset
+        return RecordMetadata(batch.queue.topic, batch.queue.partition, offset, self._appended.timestamp)
+
+    def __repr__(self) -> str:
+        batch = self._batch
+        state = "pending" if not batch.done else "failed" if batch.error is not None else "done"
+        return f"<SendFuture {state}, topic={batch.queue.topic!r}, partition={batch.queue.partition}>"
+
+
+class SentRange(NamedTuple):
+    """Records of one `send_many` that follow each other in one partition. `base_offset` is -1 when it is not known."""
+
+    topic: str
+    partition: int
+    base_offset: int
+    records_count: int
+
+
+class BulkFuture:
+    """The outcome of one `send_many`."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Sequence[tuple[Batch, int, int]]) -> None:
+        """Each part is a batch, the place of the first record in it, and how many there are."""
+        self._parts = parts
+
+    def done(self) -> bool:
+        return all(batch.done for batch, _, _ in self._parts)
+
+    def result(self, timeout: float | None = None) -> list[SentRange]:
+        """Wait for all acknowledgements. Raises the first error, or ResultTimedOut."""
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        return list(self._ranges())
+
+    def exception(self, timeout: float | None = None) -> TailraceError | None:
+        """Wait for all outcomes and return the first error, or None. Raises ResultTimedOut."""
+        until = None if timeout is None else time.monotonic() + timeout
+        for batch, _, _ in self._parts:
+            if not batch.done:
+                batch.wait(None if until is None else max(0.0, until - time.monotonic()))
+        first: TailraceError | None = None
+        for batch, start, count in self._parts:
+            if batch.error is not None:
+                batch.read(start, count)
+                first = first or batch.error
+        return first
+
+    def _ranges(self) -> Iterator[SentRange]:
+        for batch, start, count in self._parts:
+            base_offset = -1 if batch.base_offset < 0 else batch.base_offset + start
+            yield SentRange(batch.queue.topic, batch.queue.partition, base_offset, count)
+
+
+def _call(callback: Callable[[SendFuture], object], future: SendFuture) -> None:
+    try:
+        callback(future)
+    except Exception:
+        # As everywhere with futures: the one who resolves must not suffer for the one who listens.
+        logger.exception("a callback of a send failed")

@@ -1,0 +1,236 @@
+"""One member of a consumer group: KIP-848's heartbeats, in the background whatever the application does.
+
+Each heartbeat is a long poll: the server keeps it until it has something to say. What it says is what this member may
+hold. Partitions that are no longer in it are *leaving*: they stop at once, but are reported as owned until the
+application is done with them, and only then can another member get them. A call that failed may have been taken by the
+server or not, so the next one repeats everything (a full heartbeat).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from logwire.v1 import groups_pb2 as pb
+from tailrace import errors
+from tailrace.connection import Backoff, Connection
+from tailrace.errors import RetriableError, TailraceError
+from tailrace.positions import PartitionKey
+
+logger = logging.getLogger("tailrace")
+
+JOIN_EPOCH = 0
+LEAVE_EPOCH = -1
+AWAY_EPOCH = -2  # of a static member, which comes back
+
+#: Until the server has said how often it wants to hear from a member.
+FIRST_INTERVAL_MS = 3_000
+
+#: A server that answers a long poll at once, and says nothing new, is asked again after this.
+PAUSE_SECONDS = 0.2
+
+LEAVE_SECONDS_MAX = 5.0
+
+_LOST = (errors.FencedMemberEpoch, errors.UnknownMemberId)
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipSettings:
+    group: str
+    topics: tuple[str, ...]
+    assignor: str
+    instance_id: str
+    rebalance_timeout_ms: int
+    client_id: str
+
+
+class Membership:
+    """On the I/O thread."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: MembershipSettings,
+        member_id: str,
+        *,
+        on_assigned: Callable[[list[PartitionKey]], None],
+        on_revoked: Callable[[list[PartitionKey]], None],
+        on_lost: Callable[[], None],
+        on_failed: Callable[[TailraceError], None],
+    ) -> None:
+        """on_revoked is answered by `release` when the application is done with the partitions."""
+        self._connection = connection
+        self._settings = settings
+        self.member_id = member_id
+        self.epoch = JOIN_EPOCH
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._on_lost = on_lost
+        self._on_failed = on_failed
+        self._held: set[PartitionKey] = set()
+        self._leaving: set[PartitionKey] = set()
+        #: What the server was last told and has answered; None when it must be told everything.
+        self._told: set[PartitionKey] | None = None
+        self._interval_ms = FIRST_INTERVAL_MS
+        self._asks_now = False
+        self._wake = asyncio.Event()
+        self._heard = asyncio.Event()
+        #: Whether the server has ever said what this member may hold.
+        self.was_assigned = False
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def release(self, partitions: Iterable[PartitionKey]) -> None:
+        """The application is done with partitions that were revoked."""
+        self._leaving.difference_update(partitions)
+        self._wake.set()
+
+    def holds(self, key: PartitionKey) -> bool:
+        return key in self._held
+
+    async def next_epoch(self, timeout: float) -> None:
+        """Return when the server has answered a heartbeat that was sent after this call, or at the timeout."""
+        self._told = None
+        self._asks_now = True
+        self._wake.set()
+        self._heard.clear()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._heard.wait()
+        except TimeoutError:
+            pass
+
+    async def leave(self) -> None:
+        """End the membership, so that others get the partitions at once."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self.epoch == JOIN_EPOCH:
+            return
+        epoch = AWAY_EPOCH if self._settings.instance_id else LEAVE_EPOCH
+        request = pb.HeartbeatRequest(
+            group=self._settings.group,
+            member_id=self.member_id,
+            member_epoch=epoch,
+            instance_id=self._settings.instance_id,
+        )
+        try:
+            await self._connection.call(
+                self._connection.groups.Heartbeat, request, timeout=LEAVE_SECONDS_MAX, repeat=False
+            )
+        except TailraceError as error:
+            logger.info("member %s could not say goodbye, so it is missed later: %s", self.member_id, error)
+
+    async def _run(self) -> None:
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                asked_at = loop.time()
+                reply = await self._beat()
+                if reply is None:
+                    continue  # There is something new to tell.
+                backoff.reset()
+                news = self._take(reply)
+                if not news and loop.time() - asked_at < PAUSE_SECONDS:
+                    await self._pause(PAUSE_SECONDS)
+            except _LOST as error:
+                logger.warning("member %s of group %r lost its partitions: %s", self.member_id, self._group, error)
+                self.epoch = JOIN_EPOCH
+                self._told = None
+                self._held.clear()
+                self._leaving.clear()
+                self._on_lost()
+            except RetriableError as error:
+                logger.info("a heartbeat of member %s of group %r failed: %s", self.member_id, self._group, error)
+                self._told = None
+                await self._pause(backoff.next())
+            except TailraceError as error:
+                self._on_failed(error)
+                return
+            except Exception as error:
+                logger.exception("a heartbeat failed unexpectedly", exc_info=error)
+                self._told = None
+                await self._pause(backoff.next())
+
+    @property
+    def _group(self) -> str:
+        return self._settings.group
+
+    async def _beat(self) -> pb.HeartbeatResponse | None:
+        """One heartbeat; None when it was broken off because there is something new to tell."""
+        self._wake.clear()
+        owned = self._held | self._leaving
+        request = self._request(owned)
+        wait_ms = 0 if self._asks_now else self._interval_ms
+        self._asks_now = False
+        request.wait_ms_max = wait_ms
+        call = asyncio.ensure_future(
+            self._connection.call(self._connection.groups.Heartbeat, request, timeout=wait_ms / 1000 + 10, repeat=False)
+        )
+        woken = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait([call, woken], return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                self._told = None
+                return None
+            reply: pb.HeartbeatResponse = call.result()
+            self._told = owned
+            return reply
+        finally:
+            woken.cancel()
+            call.cancel()
+            await asyncio.gather(call, woken, return_exceptions=True)
+
+    def _request(self, owned: set[PartitionKey]) -> pb.HeartbeatRequest:
+        settings = self._settings
+        request = pb.HeartbeatRequest(
+            group=settings.group,
+            member_id=self.member_id,
+            member_epoch=self.epoch,
+            instance_id=settings.instance_id,
+            client_id=settings.client_id,
+        )
+        if self._told is None:
+            request.rebalance_timeout_ms = settings.rebalance_timeout_ms
+            request.subscription.topics.extend(settings.topics)
+            request.assignor = settings.assignor
+        if self._told != owned:
+            request.owned.SetInParent()
+            by_topic: dict[tuple[str, bytes], list[int]] = {}
+            for key in sorted(owned):
+                by_topic.setdefault((key.topic, key.topic_id), []).append(key.partition)
+            for (topic, topic_id), partitions in by_topic.items():
+                request.owned.topic_partitions.add(topic=topic, topic_id=topic_id, partitions=partitions)
+        return request
+
+    def _take(self, reply: pb.HeartbeatResponse) -> bool:
+        """Take an answer in; True when it said something new."""
+        news = reply.member_epoch != self.epoch
+        self.epoch = reply.member_epoch
+        self._interval_ms = reply.heartbeat_interval_ms or FIRST_INTERVAL_MS
+        self._heard.set()
+        if not reply.HasField("assignment"):
+            return news
+        assigned = {
+            PartitionKey(part.topic, part.topic_id, partition)
+            for part in reply.assignment.topic_partitions
+            for partition in part.partitions
+        }
+        self.was_assigned = True
+        revoked = self._held - assigned
+        # One that leaves and is assigned again is given up first: the server then assigns it once more.
+        added = assigned - self._held - self._leaving
+        self._held = (self._held | added) - revoked
+        self._leaving |= revoked
+        # An empty one is told, too: a member that holds nothing knows it then.
+        if revoked:
+            self._on_revoked(sorted(revoked))
+        if added or not self._held:
+            self._on_assigned(sorted(added))
+        return news or bool(revoked or added)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,166 @@
+"""Where a consumer stands in each partition: what was handed out, what is done, what is committed.
+
+    committed_offset  <=  done_offset  <=  position  <=  fetched
+    the server has it     the application   the next to    the fetcher has it
+                          is done before it hand out
+
+A record is done when the application asks for the next one, or leaves without an exception; only then may it be
+committed. While it iterates over a batch nothing is counted per record: how far it is stands in the iterator itself,
+which any thread may ask, and the record it holds is taken for not done.
+
+A *hold* is one partition from when it was assigned until it is given up or lost. Assigned again, it is another hold, so
+nothing of the first can be committed in the name of the second.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import length_hint
+from typing import NamedTuple
+
+from logstore.batch import check_header, read_header
+from logstore.errors import CorruptBatch
+from tailrace.errors import CorruptMessage, TailraceError
+from tailrace.records import Record, RecordBatch
+
+
+class PartitionKey(NamedTuple):
+    """A partition for good: a topic made again has another id."""
+
+    topic: str
+    topic_id: bytes
+    partition: int
+
+
+class Hold:
+    """One partition while this consumer holds it. Changed under the consumer's lock."""
+
+    __slots__ = (
+        "committed_offset",
+        "done_offset",
+        "end_offset",
+        "first_offset",
+        "key",
+        "next_offset",
+        "paused",
+        "position_id",
+        "valid",
+    )
+
+    def __init__(self, key: PartitionKey, offset: int, *, committed_offset: int, end_offset: int | None) -> None:
+        self.key = key
+        #: Lowest offset that was the position: below it nothing of this hold can be committed.
+        self.first_offset = offset
+        #: The first offset that is not in the application's hands.
+        self.next_offset = offset
+        self.done_offset = offset
+        #: -1: nothing is committed.
+        self.committed_offset = committed_offset
+        #: Where to stop; None to go on for ever.
+        self.end_offset = end_offset
+        #: Tells data of this position from data that was on its way when the position changed.
+        self.position_id = 0
+        self.paused = False
+        #: False when the partition is given up, lost, or on its way there: nothing more is handed out.
+        self.valid = True
+
+    @property
+    def at_end(self) -> bool:
+        return self.end_offset is not None and self.next_offset >= self.end_offset
+
+
+class Chunk:
+    """Whole batches of one partition as they came, taken batch by batch. Or an error in their place."""
+
+    __slots__ = ("data", "error", "hold", "next_offset", "position", "position_id")
+
+    def __init__(
+        self, hold: Hold, position_id: int, data: bytes, next_offset: int, error: TailraceError | None = None
+    ) -> None:
+        self.hold = hold
+        self.position_id = position_id
+        self.data = data
+        self.next_offset = next_offset
+        self.error = error
+        self.position = 0
+
+    @property
+    def is_current(self) -> bool:
+        """False when the partition was given up or moved elsewhere since."""
+        return self.hold.valid and self.hold.position_id == self.position_id
+
+    @property
+    def is_empty(self) -> bool:
+        return self.position >= len(self.data)
+
+    def take(self) -> RecordBatch | None:
+        """The next batch, from the hold's position on; None for one without records to hand out.
+
+        Raises CorruptMessage. The CRC is checked when the batch is decoded.
+        """
+        hold = self.hold
+        key = hold.key
+        try:
+            header = read_header(self.data, self.position)
+            check_header(header, available=len(self.data) - self.position, expected_base_offset=None)
+        except CorruptBatch as error:
+            raise CorruptMessage(
+                f"what came for offset {hold.next_offset} of {key.topic!r} partition {key.partition} is damaged: "
+                f"{error}",
+                remedy="Read again; if it stays, verify the partition with `logctl segments verify`.",
+            ) from None
+        view = memoryview(self.data)[self.position : self.position + header.size]
+        self.position += header.size
+        if header.next_offset <= hold.next_offset:
+            return None
+        if header.is_control:
+            hold.next_offset = header.next_offset
+            return None
+        skip = max(0, hold.next_offset - header.base_offset)
+        return RecordBatch(key.topic, key.partition, view, header.base_offset, header.next_offset, skip)
+
+
+@dataclass(slots=True)
+class Cursor:
+    """The batch in the application's hands: as a whole, or record by record."""
+
+    hold: Hold
+    batch: RecordBatch
+    position_id: int
+    #: Of a batch handed out record by record.
+    iterator: Iterator[Record] | None = None
+    count: int = 0
+
+    @property
+    def is_current(self) -> bool:
+        hold = self.hold
+        return hold.valid and not hold.paused and hold.position_id == self.position_id
+
+    def begin_records(self) -> Iterator[Record]:
+        """Raises CorruptMessage."""
+        if self.iterator is None:
+            records = self.batch.records()
+            self.count = len(records)
+            self.iterator = iter(records)
+        return self.iterator
+
+    @property
+    def handed_offset(self) -> int:
+        """One past the last record that was handed out."""
+        if self.iterator is None:
+            return self.batch.next_offset
+        return self.batch.base_offset + self.count - length_hint(self.iterator)
+
+    @property
+    def done_offset(self) -> int:
+        """Before it all is done, while the application still holds what it was handed last."""
+        if self.iterator is None:
+            return self.batch.base_offset
+        return max(self.batch.base_offset, self.handed_offset - 1)
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.iterator is None or length_hint(self.iterator) == 0
+
+    def rest(self) -> RecordBatch:
+        """What was not handed out record by record, as a batch."""
+        return self.batch if self.iterator is None else self.batch.after(self.handed_offset)

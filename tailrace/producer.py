@@ -1,0 +1,199 @@
+"""Producer: sends records, from any thread.
+
+with Producer(server="localhost:7070") as producer:
+    future = producer.send("flights", value=b"...", key=b"N14228", headers={"source": b"faa"})
+    future.result()
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from random import Random
+from types import TracebackType
+from typing import Any
+
+from tailrace.accumulator import NO_HEADERS
+from tailrace.connection import CONNECT_SECONDS_MAX
+from tailrace.delivery import Batch, BulkFuture, SendFuture
+from tailrace.errors import InvalidRequest
+from tailrace.producing import Headers, ProducerCore, ProducerSettings
+from tailrace.runtime import io_thread
+
+logger = logging.getLogger("tailrace")
+
+LINGER_SECONDS = 0.005
+BATCH_BYTES = 256 << 10
+BUFFER_BYTES = 64 << 20
+
+
+class Producer:
+    """Sends records in batches, each written once and in the order of the sends to its partition.
+
+    May be shared by threads. Connects at first use. Leave its `with` block, or call `close`, so that what is still in
+    the buffer is sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: str | None = None,
+        acks: str = "all",
+        linger: float = LINGER_SECONDS,
+        batch_bytes: int = BATCH_BYTES,
+        buffer_bytes: int = BUFFER_BYTES,
+        compression: str = "none",
+        max_block: float = 60.0,
+        delivery_timeout: float = 120.0,
+        connect_timeout: float = CONNECT_SECONDS_MAX,
+    ) -> None:
+        """
+        server: "host:port"; without it TAILRACE_SERVER, else localhost:7070.
+        acks: "all", when it is on the server's disk; "leader", when the server has it; "none". Only "all" never repeats
+            a record.
+        linger: seconds that a batch waits for more records, unless somebody waits for one of its own.
+        batch_bytes, buffer_bytes: of one batch before compression, and of all that is not acknowledged.
+        compression: "none", "gzip", "snappy", "lz4" or "zstd".
+        max_block: seconds that `send` waits for room.
+        delivery_timeout: seconds after which a send that is not acknowledged fails.
+        connect_timeout: seconds to wait for the first answer of the server.
+        """
+        self._core = ProducerCore(
+            ProducerSettings(
+                server or "",
+                acks,
+                linger,
+                batch_bytes,
+                buffer_bytes,
+                compression,
+                max_block,
+                delivery_timeout,
+                connect_timeout,
+            ),
+            Random(),
+        )
+        self._routes = self._core.routes
+        self._lock = self._core.accumulator.lock
+        self._closed = False
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | str | None = None,
+        key: bytes | str | None = None,
+        *,
+        json: Any = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+        partition: int | None = None,
+    ) -> SendFuture:
+        """Put a record into the buffer and return the future of its acknowledgement.
+
+        value and key: bytes, str (sent as UTF-8) or None. json: a value to be sent as JSON. headers: a mapping or
+        pairs. timestamp_ms: since 1970; now, when left out. partition: by the hash of the key, when left out, and
+        without a key one after the other.
+
+        Blocks while the buffer is full. Raises BufferFull, MessageTooLarge, InvalidRequest, ServerUnreachable at first
+        use, and why the topic cannot be sent to.
+        """
+        # This is the fast path, measured by the nanosecond: a topic and key seen before, and a batch with room.
+        try:
+            if json is None and headers is None and partition is None and (timestamp_ms is None or timestamp_ms >= 0):
+                queue = self._routes[topic][key]
+                with self._lock:
+                    batch = queue.open
+                    if batch is not None:
+                        appended = batch.append_at(batch.count, timestamp_ms, key, value, NO_HEADERS)
+                        if appended is not None:
+                            batch.count += 1
+                            future = SendFuture()
+                            future._batch = batch
+                            future._appended = appended
+                            return future
+        except (KeyError, TypeError, OverflowError):
+            pass  # Not seen before, or text, or wrong: all that is below.
+        return self._send(topic, value, key, json, headers, timestamp_ms, partition)
+
+    def send_many(
+        self,
+        topic: str,
+        values: Iterable[bytes | str | None],
+        keys: Iterable[bytes | str | None] | None = None,
+    ) -> BulkFuture:
+        """Send many records at once, at a third of the cost of a `send` each. keys are as many as values.
+
+        Blocks and raises as `send` does; what stood before the record that raised is sent.
+        """
+        values = values if isinstance(values, list | tuple) else list(values)
+        if keys is not None:
+            keys = keys if isinstance(keys, list | tuple) else list(keys)
+            if len(keys) != len(values):
+                raise InvalidRequest(f"{len(values)} values come with {len(keys)} keys", remedy="Give a key for each.")
+        parts: list[tuple[Batch, int, int]] = []
+        place = 0
+        while place < len(values):
+            reached = self._core.append_many(topic, values, keys, place, parts)
+            if reached == place:
+                key = None if keys is None else keys[place]
+                future = self._send(topic, values[place], key, None, None, None, None)
+                parts.append((future._batch, future._appended.offset, 1))
+                reached += 1
+            place = reached
+        return BulkFuture(parts)
+
+    def flush(self) -> None:
+        """Wait until all that was sent before is acknowledged. Raises SendsFailed for sends that failed and whose
+        future nobody has read."""
+        self._core.check_usable()
+        if self._core.is_connected:
+            io_thread().run(self._core.flush())
+        self._raise_failures()
+
+    def close(self) -> None:
+        """Send what is in the buffer, then disconnect. Raises as `flush` does. Closing again does nothing."""
+        if self._closed:
+            return
+        self._core.check_usable()
+        self._closed = True
+        if self._core.is_connected:
+            io_thread().run(self._core.close())
+        else:
+            self._core.accumulator.seal_all(close=True)
+        self._raise_failures()
+
+    def __enter__(self) -> "Producer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception as failed:
+            if error is None:
+                raise
+            # What the block raised is the cause to look at; what else went wrong must not hide it, nor be hidden.
+            error.add_note(f"Closing the producer raised {type(failed).__name__}: {failed}")
+
+    def _send(
+        self,
+        topic: str,
+        value: bytes | str | None,
+        key: bytes | str | None,
+        json: Any,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+        partition: int | None,
+    ) -> SendFuture:
+        until = None
+        while True:
+            future = self._core.try_send(topic, value, key, json, headers, timestamp_ms, partition)
+            if future is not None:
+                return future
+            if until is None:
+                until = time.monotonic() + self._core.settings.max_block
+            io_thread().run(self._core.prepare(topic, until))
+
+    def _raise_failures(self) -> None:
+        failures = self._core.take_failures()
+        if failures is not None:
+            raise failures

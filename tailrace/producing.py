@@ -1,0 +1,394 @@
+"""What the synchronous and the asyncio producer have in common: everything but how they wait.
+
+`try_send` appends a record in the caller's thread, or returns None when it cannot yet, because the topic is not known
+or the buffer is full; then `prepare` is to be awaited on the I/O thread, and `try_send` called again.
+"""
+
+import asyncio
+import json as json_module
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+from random import Random
+from typing import Any, NamedTuple
+
+from logstore.batch import Compression
+from logwire.v1 import records_pb2 as pb
+from tailrace.accumulator import NO_HEADERS, Accumulator, HeaderList, PartitionQueue, closed_error
+from tailrace.connection import Backoff, Connection, server_address
+from tailrace.delivery import Batch, SendFuture
+from tailrace.errors import BufferFull, InvalidRequest, SendsFailed, TailraceError
+from tailrace.metadata import Cluster
+from tailrace.runtime import call_from_any_thread, check_not_forked, io_thread
+from tailrace.sender import Sender, SenderSettings
+
+logger = logging.getLogger("tailrace")
+
+Headers = Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]
+
+_ACKS = {"all": pb.ACKS_ALL, "leader": pb.ACKS_LEADER, "none": pb.ACKS_NONE}
+
+#: How old what is known of a topic may become. Added partitions are found out so.
+METADATA_SECONDS_MAX = 300.0
+
+#: Of `send_many`, appended under one hold of the lock.
+CHUNK_RECORDS = 2_000
+
+FAILURES_KEPT_MAX = 1_000
+ERRORS_TOLD_MAX = 10
+
+
+class ProducerSettings(NamedTuple):
+    server: str
+    acks: str
+    linger: float
+    batch_bytes: int
+    buffer_bytes: int
+    compression: str
+    max_block: float
+    delivery_timeout: float
+    connect_timeout: float
+
+
+class ProducerCore:
+    def __init__(self, settings: ProducerSettings, random: Random) -> None:
+        self.settings = settings = _checked(settings)
+        self._acks = _ACKS[settings.acks]
+        self._touched: deque[PartitionQueue] = deque()
+        self._wake_is_due = False
+        self.accumulator = Accumulator(
+            buffer_bytes=settings.buffer_bytes,
+            batch_bytes=settings.batch_bytes,
+            compression=Compression[settings.compression.upper()],
+            delivery_timeout=settings.delivery_timeout,
+            on_touched=self._touch,
+            random=random,
+        )
+        #: For the fast path: topic -> key -> queue, emptied when nothing may be sent any more.
+        self.routes = self.accumulator.routes
+        self._failures: list[Batch] = []
+        self._failures_dropped = 0
+        self._was_forked = False
+        # Of the I/O thread, from first use on.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._cluster: Cluster | None = None
+        self._senders: dict[Connection, Sender] = {}
+        self._topic_locks: dict[str, asyncio.Lock] = {}
+        self._ever_known: set[str] = set()
+        self._room: set[asyncio.Future[None]] = set()
+        self._housekeeper: asyncio.Task[None] | None = None
+
+    # In the caller's thread.
+
+    def try_send(
+        self,
+        topic: str,
+        value: bytes | str | None,
+        key: bytes | str | None,
+        json: Any,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+        partition: int | None,
+    ) -> SendFuture | None:
+        """Append a record; None when `prepare` is to be awaited first. Raises what is wrong with it."""
+        self.check_usable()
+        if json is not None:
+            value = _json_value(value, json)
+        elif type(value) is not bytes:
+            value = to_bytes(value, "value")
+        key_bytes = to_bytes(key, "key")
+        header_list = NO_HEADERS if headers is None else to_headers(headers)
+        if timestamp_ms is not None:
+            check_timestamp(timestamp_ms)
+        queues = self.accumulator.topics.get(topic)
+        if queues is None:
+            if not isinstance(topic, str):
+                raise InvalidRequest(f"{topic!r} is not the name of a topic", remedy="Give a topic as a str.")
+            return None
+        queue = queues.queue_of(key_bytes, key, partition)
+        placed = self.accumulator.append(queues, queue, timestamp_ms, key_bytes, value, header_list)
+        if placed is None:
+            return None
+        future = SendFuture()
+        future._batch, future._appended = placed
+        return future
+
+    def append_many(
+        self,
+        topic: str,
+        values: Sequence[bytes | str | None],
+        keys: Sequence[bytes | str | None] | None,
+        start: int,
+        parts: list[tuple[Batch, int, int]],
+    ) -> int:
+        """Append from place `start` on as long as it is simple, and return the place of the first that was not
+        appended: for `try_send`, or because one hold of the lock is long enough.
+
+        parts collects which places of which batches were filled.
+        """
+        topic_queues = self.accumulator.topics.get(topic)
+        if topic_queues is None:
+            return start
+        routes = topic_queues.by_key
+        end = min(start + CHUNK_RECORDS, len(values))
+        chunk = zip(values[start:end], repeat(None) if keys is None else keys[start:end], strict=False)
+        with self.accumulator.lock:
+            open_before = [(queue.open, queue.open.count) for queue in topic_queues.queues if queue.open is not None]
+            try:
+                for value, key in chunk:
+                    batch = routes[key].open
+                    if batch is None or batch.append_at(batch.count, None, key, value, NO_HEADERS) is None:
+                        break
+                    batch.count += 1
+            except (KeyError, TypeError):
+                pass  # A key not seen before, or something that is not bytes.
+            for batch, count in open_before:
+                if batch.count > count:
+                    parts.append((batch, count, batch.count - count))
+                    start += batch.count - count
+        return start
+
+    def check_usable(self) -> None:
+        if self._was_forked:
+            check_not_forked()
+        if self.accumulator.closed:
+            raise closed_error()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether anything was ever sent: without that there is nothing to wait for."""
+        return self._cluster is not None
+
+    def hurry(self, future: SendFuture) -> None:
+        future._batch.queue.hurry(future._batch)
+
+    def take_failures(self) -> SendsFailed | None:
+        """The failed sends that nobody has read, which are then forgotten."""
+        failures, self._failures = self._failures, []
+        dropped, self._failures_dropped = self._failures_dropped, 0
+        unread = [batch for batch in failures if batch.unread_count > 0]
+        count = dropped + sum(batch.unread_count for batch in unread)
+        if count == 0:
+            return None
+        told = tuple(batch.error for batch in unread[:ERRORS_TOLD_MAX] if batch.error is not None)
+        first = told[0] if told else None
+        return SendsFailed(
+            f"{count} records were not sent, and nobody read the futures that say so"
+            + (f"; the first failed with: {first}" if first else ""),
+            remedy=first.remedy if first else "Read the futures of `send`.",
+            count=count,
+            errors=told,
+        )
+
+    def forked(self) -> None:
+        """In the child: nothing may be waited for here, locks included."""
+        self._was_forked = True
+        self.routes.clear()
+
+    def _touch(self, queue: PartitionQueue) -> None:
+        self._touched.append(queue)
+        # A wake that is under way finds what was appended before it runs.
+        if not self._wake_is_due and self._loop is not None:
+            self._wake_is_due = True
+            call_from_any_thread(self._loop, self._take_touched)
+
+    # On the I/O thread.
+
+    async def prepare(self, topic: str, until: float) -> None:
+        """Learn the topic, creating it if it is missing, or wait for room. Raises BufferFull, and why a topic cannot
+        be sent to."""
+        if topic not in self.accumulator.topics:
+            await self._learn(topic)
+            return
+        loop = asyncio.get_running_loop()
+        while not self.accumulator.has_room and not self.accumulator.closed:
+            room: asyncio.Future[None] = loop.create_future()
+            self._room.add(room)
+            try:
+                async with asyncio.timeout_at(until):
+                    await room
+            except TimeoutError:
+                raise BufferFull(
+                    f"{self.accumulator.used_bytes} of {self.settings.buffer_bytes} bytes wait to be acknowledged, and "
+                    f"there was no room within {self.settings.max_block:g} s",
+                    remedy="Send more slowly, raise buffer_bytes or max_block, or see why the server is slow.",
+                ) from None
+            finally:
+                self._room.discard(room)
+
+    async def flush(self) -> None:
+        """Send what is there and wait until all of it is acknowledged or has failed."""
+        await self._settled(self.accumulator.seal_all())
+
+    async def close(self, *, abandon_after: float | None = None) -> None:
+        """Take nothing more, send what is there, and end. Once."""
+        try:
+            async with asyncio.timeout(abandon_after):
+                await self._settled(self.accumulator.seal_all(close=True))
+        except TimeoutError:
+            count = sum(batch.count for batch in self.accumulator.seal_all())
+            logger.warning("the process ended before %d records were sent: close the producer before", count)
+        for room in self._room:
+            _finish(room)
+        if self._housekeeper is not None:
+            self._housekeeper.cancel()
+        for sender in self._senders.values():
+            await sender.close()
+        self._senders.clear()
+        if self._cluster is not None:
+            await self._cluster.close()
+            self._cluster = None
+
+    async def abandon(self) -> None:
+        if self._cluster is not None:
+            await self.close(abandon_after=4.0)
+
+    async def _settled(self, batches: Sequence[Batch]) -> None:
+        loop = asyncio.get_running_loop()
+        for batch in batches:
+            if not batch.done:
+                done: asyncio.Future[None] = loop.create_future()
+                batch.add_callback(lambda done=done: _finish(done))  # type: ignore[misc]
+                await done
+
+    async def _learn(self, topic: str) -> None:
+        if self._cluster is None:
+            self._loop = asyncio.get_running_loop()
+            self._cluster = Cluster(self.settings.server, connect_timeout=self.settings.connect_timeout)
+            io_thread().add(self)
+            self._housekeeper = self._loop.create_task(self._keep_house())
+        async with self._topic_locks.setdefault(topic, asyncio.Lock()):
+            if topic in self.accumulator.topics:
+                return
+            # Whoever has known a topic and lost it must not make an empty one in its place.
+            info = await self._cluster.find(topic, auto_create=topic not in self._ever_known)
+            self._ever_known.add(topic)
+            self.accumulator.add_topic(info)
+
+    async def _keep_house(self) -> None:
+        """Expire batches, and look whether topics have grown."""
+        loop = asyncio.get_running_loop()
+        backoff = Backoff()
+        while True:
+            await asyncio.sleep(min(1.0, self.settings.delivery_timeout / 10))
+            for sender in self._senders.values():
+                sender.expire(loop.time())
+            stale = [
+                queues.info.topic
+                for queues in list(self.accumulator.topics.values())
+                if loop.time() - queues.fetched_at > METADATA_SECONDS_MAX
+            ]
+            for topic in stale:
+                try:
+                    assert self._cluster is not None
+                    self.accumulator.add_topic(await self._cluster.find(topic))
+                except TailraceError as error:
+                    logger.info("cannot look whether topic %r has grown: %s", topic, error)
+                    await asyncio.sleep(backoff.next())
+
+    def _take_touched(self) -> None:
+        self._wake_is_due = False
+        while self._touched:
+            queue = self._touched.popleft()
+            self._sender(queue).touched(queue)
+
+    def _sender(self, queue: PartitionQueue) -> Sender:
+        assert self._cluster is not None
+        connection = self._cluster.leader(queue.topic, queue.partition)
+        sender = self._senders.get(connection)
+        if sender is None:
+            sender = self._senders[connection] = Sender(
+                connection,
+                self.accumulator,
+                SenderSettings(self._acks, self._acks == pb.ACKS_ALL, self.settings.linger),
+                on_resolved=self._resolved,
+                on_topic_gone=self._topic_gone,
+            )
+        return sender
+
+    def _resolved(self, batch: Batch) -> None:
+        if batch.error is not None:
+            self._failures.append(batch)
+            if len(self._failures) > FAILURES_KEPT_MAX:
+                self._failures_dropped += self._failures.pop(1).unread_count
+        if self._room and self.accumulator.has_room:
+            for room in self._room:
+                _finish(room)
+
+    def _topic_gone(self, topic: str, error: TailraceError) -> None:
+        for queue in self.accumulator.forget_topic(topic):
+            self._sender(queue).fail_queue(queue, error)
+
+
+def _checked(settings: ProducerSettings) -> ProducerSettings:
+    """Raises InvalidRequest with the first setting that cannot be."""
+    settings = settings._replace(server=server_address(settings.server))
+    wrong = None
+    if settings.acks not in _ACKS:
+        wrong = f"acks={settings.acks!r}", f"Use one of {', '.join(map(repr, _ACKS))}."
+    elif settings.compression.upper() not in Compression.__members__:
+        known = ", ".join(repr(name.lower()) for name in Compression.__members__)
+        wrong = f"compression={settings.compression!r}", f"Use one of {known}."
+    for name in ("linger", "max_block", "delivery_timeout", "connect_timeout", "batch_bytes", "buffer_bytes"):
+        value = getattr(settings, name)
+        least = 0 if name in ("linger", "max_block") else 0.001 if name.endswith("timeout") else 1
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 2**40:
+            wrong = f"{name}={value!r}", f"Give a number of {'bytes' if name.endswith('bytes') else 'seconds'}."
+    if wrong is not None:
+        raise InvalidRequest(f"{wrong[0]} is not a setting that a producer can have", remedy=wrong[1])
+    return settings
+
+
+def _finish(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def to_bytes(given: Any, what: str) -> bytes | None:
+    """bytes as they are, str as UTF-8. Raises InvalidRequest."""
+    if given is None or type(given) is bytes:
+        return given
+    if isinstance(given, str):
+        try:
+            return given.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"the {what} holds half a surrogate pair and is no text ({error})", remedy="Send bytes instead."
+            ) from error
+    if isinstance(given, bytes | bytearray | memoryview):
+        return bytes(given)
+    raise InvalidRequest(
+        f"the {what} is of type {type(given).__name__}, not bytes or str",
+        remedy="Encode it, or send it with json=." if what == "value" else "Encode it.",
+    )
+
+
+def to_headers(headers: Headers) -> HeaderList:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    checked: HeaderList = []
+    for pair in pairs:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise InvalidRequest(
+                f"{pair!r} is not a header", remedy="Give headers as a mapping, or as pairs of a str and bytes or str."
+            )
+        to_bytes(pair[0], "name of a header")
+        checked.append((pair[0], to_bytes(pair[1], f"header {pair[0]!r}")))
+    return checked
+
+
+def check_timestamp(timestamp_ms: Any) -> None:
+    if type(timestamp_ms) is not int or not 0 <= timestamp_ms < 2**63:
+        raise InvalidRequest(
+            f"timestamp_ms={timestamp_ms!r} is not a time",
+            remedy="Give whole milliseconds since 1970, 0 or more, such as int(time.time() * 1000).",
+        )
+
+
+def _json_value(value: Any, json: Any) -> bytes:
+    if value is not None:
+        raise InvalidRequest("both value= and json= are given", remedy="Give one of them.")
+    try:
+        return json_module.dumps(json, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the json= of a send cannot be written as JSON: {error}", remedy="Convert it.") from error

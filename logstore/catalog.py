@@ -55,8 +55,11 @@ class Topic:
 class TopicCatalog:
     """The topics under one directory, read once; every change is on disk when its method returns."""
 
-    def __init__(self, directory: Path, disk: Disk) -> None:
-        """Raises `MetadataCorrupt` for what contradicts itself, and `FormatTooNew`."""
+    def __init__(self, directory: Path, disk: Disk, *, sync_first: bool) -> None:
+        """`sync_first`: after a stop that was not clean, names may be seen here that are not on the disk yet.
+
+        Raises `MetadataCorrupt` for what contradicts itself, and `FormatTooNew`.
+        """
         self._directory = directory
         self._disk = disk
         self._topics: dict[str, Topic] = {}
@@ -64,8 +67,14 @@ class TopicCatalog:
         self._names_taken: dict[str, str] = {}  # with "." and "_" as one: the name
         #: Directories of topics that were deleted, and are not yet removed.
         self.condemned: list[Path] = []
+        if not disk.exists(directory):
+            raise corrupt(directory, "it is not there")
+        if sync_first:
+            disk.sync_dir(directory)
         for name in disk.list_dir(directory):
             if _TOPIC_DIRECTORY.fullmatch(name):
+                if sync_first:
+                    disk.sync_dir(directory / name)
                 self._read(UUID(hex=name))
 
     # Asking.

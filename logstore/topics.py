@@ -5,9 +5,9 @@
     checkpoint      up to where every partition is on disk, and whether the last stop was clean: `checkpoint`
     topics/         which topics there are, and their logs: `catalog`, `files`
 
-The order of a start is that of the safe assumptions: take the lock, read what there is, raise the leader epoch after an
-unclean stop, recover, and say on disk that the stop is not clean any more; only then may anything be appended. After a
-clean stop logs are opened when they are first asked for, so a thousand of them cost nothing; after any other, all are.
+The order of a start: take the lock, sync and read what there is, raise the leader epoch after an unclean stop, recover,
+and say on disk that the stop is not clean any more; only then may anything be appended. After a clean stop logs are
+opened when they are first asked for, so a thousand of them cost nothing; after any other, all are.
 
 What is not understood is refused and not touched. Nothing is removed to make a start succeed.
 """
@@ -117,6 +117,9 @@ class TopicStore:
             is_new = _refuse_foreign(directory, disk)
             if is_new:
                 _make_new(directory, disk, random)
+            # What a killed process renamed can be seen here before it is on the disk. Nothing may be built on it yet.
+            disk.sync_dir(directory)
+            checkpoint = Checkpoint.load(directory / CHECKPOINT, disk)
             store = cls(
                 directory,
                 disk=disk,
@@ -127,8 +130,8 @@ class TopicStore:
                 on_failure=on_failure,
                 lock=lock,
                 identity=Identity.load(directory, disk),
-                checkpoint=Checkpoint.load(directory / CHECKPOINT, disk),
-                catalog=TopicCatalog(directory / TOPICS, disk),
+                checkpoint=checkpoint,
+                catalog=TopicCatalog(directory / TOPICS, disk, sync_first=not checkpoint.is_clean),
             )
         except BaseException:
             lock.release()
@@ -405,9 +408,20 @@ def _refuse_foreign(directory: Path, disk: Disk) -> bool:
 
 def _make_new(directory: Path, disk: Disk, random: Callable[[int], bytes]) -> None:
     """Make a data directory. `meta` comes last: with it there is one, and before it nothing that could be lost."""
+    _sync_name(directory, disk)
     disk.make_dir(directory / TOPICS)
     Checkpoint.create(directory / CHECKPOINT, disk)
     Identity.create(directory, disk, random=random)
+
+
+def _sync_name(directory: Path, disk: Disk) -> None:
+    """Sync the name of the directory, which a start that was killed may have made without doing so."""
+    try:
+        disk.sync_dir(directory.parent)
+    except StorageFailed as error:
+        # Where we may not even read, somebody else has made the directory for us.
+        if not isinstance(error.__cause__, PermissionError):
+            raise
 
 
 def _some(names: list[str]) -> str:

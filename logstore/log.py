@@ -113,6 +113,7 @@ class Log:
         )
         self.high_watermark = self._end.offset
         self._published_bytes = 0
+        self._published_offset = self._end.offset  # below it, a round has synced it and `publish` has said so
         self._snapshot: tuple[int, bytes] | None = None  # (next_offset, bytes), not on disk yet
         self._snapshot_at_bytes = SNAPSHOT_BYTES
         # Of the sync thread:
@@ -303,7 +304,9 @@ class Log:
         for segment in self._segments[:-1]:
             too_old = config.retention_ms >= 0 and now_ms - segment.last_append_ms > config.retention_ms
             too_much = config.retention_bytes >= 0 and size - segment.end_position >= config.retention_bytes
-            if segment.seal is None or not (too_old or too_much):
+            # What a round may still sync stays, also where readers see it already.
+            is_done = segment.seal is not None and segment.next_offset <= self._published_offset
+            if not is_done or not (too_old or too_much):
                 break
             start = segment.next_offset
             size -= segment.end_position
@@ -311,7 +314,7 @@ class Log:
 
     def advance_log_start(self, offset: int) -> None:
         """Start the log later. Nothing is removed yet: the new start must be on the disk before (`checkpoint`)."""
-        assert self.log_start_offset <= offset <= self.high_watermark
+        assert self.log_start_offset <= offset <= self._published_offset
         self.log_start_offset = offset
         gone = list(takewhile(lambda segment: segment.seal and segment.next_offset <= offset, self._segments[:-1]))
         self._retired += gone
@@ -337,6 +340,7 @@ class Log:
 
     def release_files(self) -> None:
         """Let go of the files of a discarded log. Sync thread, between rounds: one under way may still sync them."""
+        self._sync.drop(self)
         for segment in self._segments:
             segment.unpin()
             self._handles.forget(segment.path)
@@ -353,6 +357,7 @@ class Log:
         if self.is_closed or released <= 0:
             return 0
         self._published_bytes = unsynced.end.appended_bytes
+        self._published_offset = unsynced.end.offset
         if self._end.appended_bytes == unsynced.end.appended_bytes:
             keep: list[Segment] = []
         else:

@@ -291,6 +291,12 @@ class Synchronizer:
         for item in work.items:
             self._late[item.log] = item.end
 
+    def drop(self, log: SyncedLog) -> None:
+        """There is no late work for a log whose files are removed."""
+        self._late.pop(log, None)
+        self._unfinished.pop(log, None)
+        self._uncheckpointed.pop(log, None)
+
     def _run_tasks(self) -> None:
         with self.changed:
             tasks, self._tasks = self._tasks, []

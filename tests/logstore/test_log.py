@@ -1,0 +1,252 @@
+"""The log against a plain list: random appends, rolls, sync steps, reads, retention, restarts, power cuts anywhere."""
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from logstore.config import TopicConfig
+from logstore.errors import StorageFailed
+from tests.logstore.disk import PowerCut, SimulatedDisk
+from tests.logstore.partition import NOW_MS, ManualClock, Partition, batch_of
+
+#: After how many steps of an operation the power goes. Mostly never, so that there is something to lose.
+CUT = st.sampled_from([None] * 20 + list(range(8)) + [10, 12, 15, 18, 22, 30])
+CUTS = st.lists(st.sampled_from([0, 1, 2, 3, 4, 6, 8, 11, 15]), max_size=3)
+SEED = st.integers(0, 2**32)
+BATCHES = st.lists(st.lists(st.sampled_from([0, 1, 40, 300, 5_000]), min_size=1, max_size=4), min_size=1, max_size=6)
+
+
+class LogAgainstList(RuleBasedStateMachine):
+    """`values[n]` is the record at offset n. Those below `acked` may never be lost or changed; the rest may be cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[tuple[bytes, int]] = []  # value, timestamp_ms
+        self.acked = 0
+        self.starts = {0}  # where the log may start: two while it is not known whether a cut came before or after
+        self.serial = 0
+
+    @initialize(
+        segment_bytes=st.sampled_from([256, 700, 9_000, 40_000]),
+        interval_bytes=st.sampled_from([0, 150, 4096]),
+        durable=st.booleans(),
+        syncfs=st.booleans(),
+    )
+    def begin(self, segment_bytes: int, interval_bytes: int, durable: bool, syncfs: bool) -> None:
+        self.clock = ManualClock()
+        self.durable = durable
+        self.config = TopicConfig(
+            segment_bytes=segment_bytes,
+            segment_ms=60_000,
+            index_interval_bytes=interval_bytes,
+            retention_bytes=3 * segment_bytes,
+            durability="durable" if durable else "relaxed",
+        )
+        self.syncfs = syncfs
+        self.open(SimulatedDisk())
+
+    def open(self, disk: SimulatedDisk) -> None:
+        self.disk = disk
+        disk.trusts_syncfs = self.syncfs
+        self.partition = Partition(disk, config=self.config, clock=self.clock, open_max=2)
+        self.log = self.partition.log
+
+    # What happens to a log.
+
+    @rule(batches=BATCHES, age_ms=st.integers(0, 500), cut_after=CUT, seed=SEED)
+    def append(self, batches: list[list[int]], age_ms: int, cut_after: int | None, seed: int) -> None:
+        self.with_power_cut(lambda: self.append_batches(batches, age_ms), cut_after, seed)
+
+    @rule(batches=BATCHES, age_ms=st.integers(0, 500), cut_after=CUT, seed=SEED)
+    def append_and_sync(self, batches: list[list[int]], age_ms: int, cut_after: int | None, seed: int) -> None:
+        self.append_batches(batches, age_ms)
+        self.sync_round(cut_after, seed)
+
+    @rule(cut_after=CUT, seed=SEED)
+    def sync_round(self, cut_after: int | None, seed: int) -> None:
+        self.log.request_sync()
+        self.partition.run_posted()
+        self.with_power_cut(self.partition.sync.run_round, cut_after, seed)
+
+    @rule()
+    def run_posted(self) -> None:
+        self.partition.run_posted()
+
+    @rule(ms=st.sampled_from([1, 400, 1_000, 70_000]), cut_after=CUT, seed=SEED)
+    def wait(self, ms: int, cut_after: int | None, seed: int) -> None:
+        self.clock.now_ms += ms
+        self.with_power_cut(self.partition.sync.run_round, cut_after, seed)
+
+    @rule(cut_after=CUT, seed=SEED)
+    def retain(self, cut_after: int | None, seed: int) -> None:
+        start = self.log.retention_start(self.clock.wall_ms())
+        self.starts.add(start)
+
+        def retain() -> None:
+            self.log.advance_log_start(start)
+            self.partition.checkpoint.update([self.log.checkpoint()])
+            self.partition.checkpoint.write(both=True)
+            self.log.remove_retired()
+            self.starts = {start}
+
+        self.with_power_cut(retain, cut_after, seed)
+
+    @rule(how=st.sampled_from(["power cut", "kill", "failed sync", "clean stop"]), seed=SEED, cut_again_after=CUTS)
+    def stop(self, how: str, seed: int, cut_again_after: list[int]) -> None:
+        match how:
+            case "power cut":
+                self.power_cut(seed, cut_again_after)
+            case "kill":
+                self.kill()
+            case "failed sync":
+                self.fail_sync(seed, cut_again_after)
+            case "clean stop":
+                self.restart_cleanly()
+
+    def power_cut(self, seed: int, cut_again_after: list[int]) -> None:
+        rng = random.Random(seed)
+        disk = self.disk.crash(rng)
+        for steps in cut_again_after:
+            disk.before_step = _cut_after(steps)
+            with suppress(PowerCut):
+                Partition(disk, config=self.config, clock=self.clock)
+            disk = disk.crash(rng)
+        self.open(disk)
+        self.check_recovered()
+
+    def kill(self) -> None:
+        end = self.log.log_end_offset
+        self.open(self.disk.kill())
+        assert self.log.log_end_offset == end, "a killed process leaves the page cache, and so everything it wrote"
+        self.check_recovered()
+
+    def fail_sync(self, seed: int, cut_again_after: list[int]) -> None:
+        """A sync fails, the process ends as it must, and the next one finds pages that look clean and are not there."""
+        self.partition.run_posted()
+        before = self.log.high_watermark
+
+        def fail(operation: str, path: object) -> None:
+            if operation.startswith("sync"):
+                raise StorageFailed("the disk is broken", remedy="")
+
+        self.disk.before_step = fail
+        self.clock.now_ms += 2_000
+        self.partition.sync_now()
+        self.disk.before_step = None
+        if self.partition.failures:
+            assert self.log.high_watermark == before
+            with pytest.raises(StorageFailed):
+                self.partition.append(b"refused")
+            self.partition.sync_now()
+            assert self.log.high_watermark == before, "a second sync says OK and means nothing"
+            self.open(self.disk.kill())
+            self.check_recovered()
+            self.power_cut(seed, cut_again_after)
+
+    def restart_cleanly(self) -> None:
+        end = self.log.log_end_offset
+        self.partition.close()
+        assert self.disk.open_files == []
+        self.disk.before_step = None
+        self.open(self.disk.kill())
+        assert self.log.log_end_offset == end
+        assert self.partition.findings.scanned_bytes == 0
+        self.acked = end
+        self.check_recovered()
+
+    # What must hold.
+
+    @rule(where=st.floats(0, 1), bytes_max=st.sampled_from([1, 100, 1_000, 100_000]), wait=st.booleans())
+    def read(self, where: float, bytes_max: int, wait: bool) -> None:
+        start, end = self.log.log_start_offset, self.log.high_watermark
+        offset = start + int(where * (end - start))
+        with self.log.open_read(offset, bytes_max) as reader:
+            if not wait and reader.read_nowait() is None:
+                return
+        records, following = self.partition.read(offset, bytes_max)
+        assert following <= end
+        assert [(record.value, record.timestamp_ms) for record in records] == self.values[offset:following]
+        assert [record.offset for record in records] == list(range(offset, following))
+        assert records or offset == end
+
+    @rule(timestamp_ms=st.integers(NOW_MS - 600, NOW_MS + 300_000))
+    def find_time(self, timestamp_ms: int) -> None:
+        start, end = self.log.log_start_offset, self.log.high_watermark
+        expected = next((n for n in range(start, end) if self.values[n][1] >= timestamp_ms), None)
+        found = self.log.offset_for_timestamp(timestamp_ms)
+        assert (found.offset if found else None) == expected
+        if found:
+            assert found.timestamp_ms == self.values[found.offset][1]
+
+    @invariant()
+    def the_end_is_where_the_list_ends(self) -> None:
+        assert self.log.log_end_offset == len(self.values)
+        assert self.acked <= self.log.high_watermark <= len(self.values)
+        if self.durable:
+            self.acked = self.log.high_watermark
+
+    # How.
+
+    def append_batches(self, batches: list[list[int]], age_ms: int) -> None:
+        timestamp_ms = self.clock.wall_ms() - age_ms
+        for sizes in batches:
+            base_offset = len(self.values)
+            values = []
+            for size in sizes:
+                self.serial += 1
+                values.append(b"%d " % self.serial + random.Random(self.serial).randbytes(size))
+            self.values += [(value, timestamp_ms) for value in values]
+            appended = self.log.append(batch_of(*values, timestamp_ms=timestamp_ms), self.clock.wall_ms())
+            assert (appended.base_offset, appended.duplicate) == (base_offset, False)
+            assert appended.last_offset == base_offset + len(values) - 1
+
+    def with_power_cut(self, operation: Callable[[], object], cut_after: int | None, seed: int) -> None:
+        if cut_after is None:
+            operation()
+            return
+        self.disk.before_step = _cut_after(cut_after)
+        try:
+            operation()
+            self.disk.before_step = None
+        except PowerCut:
+            # The sync thread died in the middle; the owner thread may have gone on to the end of what it was told.
+            self.disk.before_step = None
+            self.partition.run_posted()
+            if self.durable:
+                self.acked = self.log.high_watermark
+            self.power_cut(seed, [])
+
+    def check_recovered(self) -> None:
+        assert self.partition.findings.hole is None
+        end = self.log.log_end_offset
+        assert end >= self.acked, "acked and lost"
+        assert end == self.log.high_watermark
+        assert self.log.log_start_offset in self.starts
+        self.starts = {self.log.log_start_offset}
+        del self.values[end:]
+        records = self.partition.read_all()
+        assert [(record.value, record.timestamp_ms) for record in records] == self.values[self.log.log_start_offset :]
+        self.acked = end  # whatever the topic promises, recovery has synced what it publishes
+
+
+def _cut_after(steps: int) -> Callable[[str, object], None]:
+    left = steps
+
+    def before_step(operation: str, path: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise PowerCut
+
+    return before_step
+
+
+TestLogAgainstList = LogAgainstList.TestCase
+TestLogAgainstList.settings = settings(
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -48,12 +48,15 @@ __all__ = [
     "Record",
     "check_batch",
     "check_header",
+    "codec_errors",
     "crc_matches",
+    "damaged_inside",
     "decode_batch",
     "decode_codec_records",
     "decode_column",
     "encode_batch",
     "iter_headers",
+    "open_batch",
     "read_header",
     "stamp",
     "stamp_producer",
@@ -285,11 +288,11 @@ def decode_codec_records(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BY
     Raises `CorruptBatch`: for whatever `check_batch` finds, for data that inflates to more than `inflated_bytes_max`,
     and for damage inside a batch whose CRC is right, which is the work of the producer that wrote it.
     """
-    header, records = _open(batch, inflated_bytes_max)
+    header, records = open_batch(batch, inflated_bytes_max=inflated_bytes_max)
     try:
         opened = list(records)
-    except _codec_errors() as error:
-        raise _damaged_inside(error) from None
+    except codec_errors() as error:
+        raise damaged_inside(error) from None
     if not all(map(eq, map(_OFFSET_OF, opened), range(header.base_offset, header.next_offset))):
         raise _corrupt("its records are damaged, though the CRC is right (their offsets do not follow each other)")
     return opened
@@ -301,14 +304,21 @@ def decode_column(batch: Buffer, field: str, *, inflated_bytes_max: int = INFLAT
     No record outlives its turn, so this takes half the time of `decode_codec_records` where the garbage collector is
     on.
     """
-    _, records = _open(batch, inflated_bytes_max)
+    _, records = open_batch(batch, inflated_bytes_max=inflated_bytes_max)
     try:
         return list(map(attrgetter(field), records))
-    except _codec_errors() as error:
-        raise _damaged_inside(error) from None
+    except codec_errors() as error:
+        raise damaged_inside(error) from None
 
 
-def _open(batch: Buffer, inflated_bytes_max: int) -> tuple[BatchHeader, Iterable[CodecRecord]]:
+def open_batch(
+    batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX
+) -> tuple[BatchHeader, Iterable[CodecRecord]]:
+    """Check one batch and return its header and its records, which are decoded one by one as they are asked for.
+
+    Raises `CorruptBatch`. Damage inside a batch whose CRC is right is met on the way, as one of `codec_errors`, which
+    `damaged_inside` makes a `CorruptBatch` of.
+    """
     header = check_batch(batch, bytes_max=None)
     records = inflate(memoryview(batch)[HEADER_SIZE:], header.compression, bytes_max=inflated_bytes_max)
     if header.records_count * _RECORD_BYTES_MIN > len(records):
@@ -438,7 +448,7 @@ def _codec() -> ModuleType:
 
 
 @cache
-def _codec_errors() -> tuple[type[Exception], ...]:
+def codec_errors() -> tuple[type[Exception], ...]:
     """What the codec raises on damaged bytes.
 
     A length near 2**63 passes its check of bounds by overflow, and is then stopped by the allocation.
@@ -448,7 +458,8 @@ def _codec_errors() -> tuple[type[Exception], ...]:
     return (CorruptRecordException, UnicodeDecodeError, OverflowError, MemoryError)
 
 
-def _damaged_inside(error: Exception) -> CorruptBatch:
+def damaged_inside(error: Exception) -> CorruptBatch:
+    """What an error of the codec means, whose batch has passed all checks."""
     return _corrupt(f"its records are damaged, though the CRC is right ({error})")
 
 

@@ -20,6 +20,7 @@ from tailrace.delivery import Batch
 from tailrace.errors import ClientClosed, MessageTooLarge, UnknownTopicOrPartition
 from tailrace.metadata import TopicInfo
 from tailrace.sequences import PartitionSequence
+from tailrace.wire import partition_head
 
 #: Keys whose partition a topic remembers; hashing one again costs 1.4 to 3 us.
 KEYS_MAX = 100_000
@@ -39,6 +40,7 @@ class PartitionQueue:
 
     __slots__ = (
         "_accumulator",
+        "head",
         "in_flight",
         "info",
         "muted",
@@ -57,6 +59,8 @@ class PartitionQueue:
         self.info = info
         self.topic = info.topic
         self.partition = partition
+        #: What stands before a batch of this partition in a request.
+        self.head = partition_head(info.topic, info.topic_id, partition)
         self.open: Batch | None = None
         self.sealed: deque[Batch] = deque()
         self.next_number = 0

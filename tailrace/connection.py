@@ -15,7 +15,7 @@ from google.rpc.status_pb2 import Status
 from logwire.v1 import errors_pb2
 from logwire.v1.errors_pb2 import ErrorCode
 from logwire.v1.groups_pb2_grpc import GroupServiceStub
-from logwire.v1.records_pb2 import ListOffsetsRequest
+from logwire.v1.records_pb2 import ListOffsetsRequest, ProduceStreamResponse
 from logwire.v1.records_pb2_grpc import FetchServiceStub, ProduceServiceStub
 from logwire.v1.topics_pb2_grpc import TopicServiceStub
 from tailrace import errors
@@ -100,6 +100,10 @@ class Connection:
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         # The generated stubs are typed for either kind of channel; these are asyncio's.
         self.produce: Any = ProduceServiceStub(self._channel)
+        #: ProduceStream, whose requests are given as bytes.
+        self.produce_stream: Any = self._channel.stream_stream(
+            "/logwire.v1.ProduceService/ProduceStream", response_deserializer=ProduceStreamResponse.FromString
+        )
         self.fetch: Any = FetchServiceStub(self._channel)
         self.topics: Any = TopicServiceStub(self._channel)
         self.groups: Any = GroupServiceStub(self._channel)

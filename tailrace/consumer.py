@@ -14,7 +14,7 @@ from types import TracebackType
 
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.consuming import Assigned, ConsumerCore, ConsumerSettings, Nothing, Revoked
-from tailrace.errors import TailraceError, WrongThreadError
+from tailrace.errors import CorruptMessage, WrongThreadError
 from tailrace.offsets import Start
 from tailrace.positions import Cursor
 from tailrace.records import Record, RecordBatch, TopicPartition
@@ -111,19 +111,28 @@ class Consumer:
     def __iter__(self) -> Iterator[Record]:
         """Records, one by one; ends at `stop`, and with stop_at_end at the end."""
         core = self._core
-        owner = threading.get_ident
         while (cursor := self._next(None)) is not None:
-            for record in self._records(cursor):
-                yield record
-                if core.attention or owner() != self._owner:
-                    break
+            try:
+                for record in cursor.begin_records():
+                    cursor.last = record
+                    yield record
+                    if core.attention:
+                        break
+            except CorruptMessage:
+                core.reread(cursor)
+                raise
 
     def poll(self, timeout: float | None = None) -> Record | None:
         """The next record, or None when none comes within timeout seconds, or no more will come."""
         until = None if timeout is None else time.monotonic() + timeout
         while (cursor := self._next(until)) is not None:
-            for record in self._records(cursor):
-                return record
+            try:
+                for record in cursor.begin_records():
+                    cursor.last = record
+                    return record
+            except CorruptMessage:
+                self._core.reread(cursor)
+                raise
         return None
 
     def batches(self) -> Iterator[RecordBatch]:
@@ -139,13 +148,9 @@ class Consumer:
         """
         self._use()
         lost = self._core.take_lost() if record is None else False
-        if record is None:
-            offsets = self._core.commit_offsets()
-        else:
-            found = self._core.commit_offset_of(record.topic, record.partition, record.offset)
-            if found is None:
-                return False
-            offsets = found
+        offsets = self._core.commit_offsets_up_to(record)
+        if offsets is None:
+            return False
         return io_thread().run(self._core.commit(offsets)) and not lost
 
     def seek(
@@ -185,7 +190,7 @@ class Consumer:
     @property
     def assignment(self) -> list[TopicPartition]:
         """What this consumer reads now."""
-        return sorted(TopicPartition(topic, partition) for topic, partition in list(self._core.holds))
+        return self._core.assignment
 
     def stop(self) -> None:
         """End the iteration after the record in hand. May be called from any thread, and from a signal handler."""
@@ -222,22 +227,15 @@ class Consumer:
                 self._tell_revoked(step)
             elif isinstance(step, Assigned):
                 if self._on_assigned is not None:
-                    self._on_assigned([TopicPartition(hold.key.topic, hold.key.partition) for hold in step.holds])
+                    self._on_assigned(step.partitions)
                 io_thread().run(self._core.begin(step.holds))
             elif not self._wait(until):
                 return None
 
-    def _records(self, cursor: Cursor) -> Iterator[Record]:
-        try:
-            return cursor.begin_records()
-        except TailraceError:
-            self._core.reread(cursor)
-            raise
-
     def _tell_revoked(self, revoked: Revoked) -> None:
         try:
             if self._on_revoked is not None:
-                self._on_revoked([TopicPartition(hold.key.topic, hold.key.partition) for hold in revoked.holds])
+                self._on_revoked(revoked.partitions)
         finally:
             io_thread().run(self._core.release(revoked))
 

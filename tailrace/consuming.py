@@ -30,7 +30,7 @@ from tailrace.membership import Membership, MembershipSettings
 from tailrace.metadata import Cluster, TopicInfo
 from tailrace.offsets import LATEST, Start, checked_start, committed_offsets, list_offsets, resolve_start
 from tailrace.positions import Chunk, Cursor, Hold, PartitionKey
-from tailrace.records import RecordBatch, TopicPartition
+from tailrace.records import Record, RecordBatch, TopicPartition
 from tailrace.runtime import call_from_any_thread, check_not_forked, io_thread
 
 logger = logging.getLogger("tailrace")
@@ -68,12 +68,24 @@ class Assigned(NamedTuple):
 
     holds: list[Hold]
 
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        return _partitions(self.holds)
+
 
 class Revoked(NamedTuple):
     """Partitions go to another member, or, when lost, have gone already."""
 
     holds: list[Hold]
     lost: bool
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        return _partitions(self.holds)
+
+
+def _partitions(holds: Iterable[Hold]) -> list[TopicPartition]:
+    return sorted(TopicPartition(hold.key.topic, hold.key.partition) for hold in holds)
 
 
 Step = Cursor | Assigned | Revoked | Nothing
@@ -150,9 +162,7 @@ class ConsumerCore:
     def hand_out(self, cursor: Cursor) -> RecordBatch:
         """The whole batch of a cursor, or what is left of it."""
         with self._lock:
-            batch = cursor.rest()
-            cursor.batch, cursor.iterator = batch, None
-            return batch
+            return cursor.begin_batch()
 
     @property
     def is_connected(self) -> bool:
@@ -212,24 +222,26 @@ class ConsumerCore:
             )
         return found
 
-    def commit_offsets(self) -> dict[Hold, int]:
-        """What an explicit commit covers: all that was handed out, the record in hand included."""
+    @property
+    def assignment(self) -> list[TopicPartition]:
         with self._lock:
-            offsets = {hold: self.position(hold) for hold in (*self.holds.values(), *self.leaving.values())}
-            for hold, offset in offsets.items():
-                hold.done_offset = max(hold.done_offset, offset)
-            return {hold: offset for hold, offset in offsets.items() if offset != hold.committed_offset}
+            return _partitions(self.holds.values())
 
-    def commit_offset_of(self, topic: str, partition: int, offset: int) -> dict[Hold, int] | None:
-        """What a commit through one record covers; None when the record is not one of this hold's."""
+    def commit_offsets_up_to(self, record: Record | None) -> dict[Hold, int] | None:
+        """What an explicit commit covers: all that was handed out, the record in hand included, or one partition up to
+        a record. None when that record is not one of this hold's."""
         with self._lock:
-            for hold in (self.holds.get((topic, partition)), *self.leaving.values()):
-                if hold is None or (hold.key.topic, hold.key.partition) != (topic, partition):
-                    continue
-                if hold.first_offset <= offset < self.position(hold):
-                    hold.done_offset = max(hold.done_offset, offset + 1)
-                    return {hold: offset + 1}
-        return None
+            holds = (*self.holds.values(), *self.leaving.values())
+            if record is not None:
+                for hold in holds:
+                    ours = (hold.key.topic, hold.key.partition) == (record.topic, record.partition)
+                    if ours and hold.first_offset <= record.offset < self.position(hold):
+                        hold.done_offset = max(hold.done_offset, record.offset + 1)
+                        return {hold: record.offset + 1}
+                return None
+            for hold in holds:
+                hold.done_offset = max(hold.done_offset, self.position(hold))
+            return {hold: hold.done_offset for hold in holds if hold.done_offset != hold.committed_offset}
 
     def take_lost(self) -> bool:
         """Whether records were handed out since the last commit that can no longer be committed."""
@@ -244,12 +256,12 @@ class ConsumerCore:
                     self._place(hold, self.position(hold))
 
     def reread(self, cursor: Cursor) -> None:
-        """A batch cannot be decoded: stay in front of it."""
+        """A record cannot be decoded: stay in front of it."""
         with self._lock:
+            self._settle()
             if self._cursor is cursor:
                 self._cursor = None
-            if cursor.is_current:
-                self._place(cursor.hold, cursor.batch.base_offset)
+                self._place(cursor.hold, cursor.handed_offset)
 
     def seek(self, offsets: Mapping[Hold, int]) -> None:
         """Go elsewhere. What was handed out before is left as it is: done is what lies before the new place."""

@@ -7,7 +7,7 @@ batch, and where in it. That is what lets `send` make a future per record (0.1 u
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from logstore.batch import BatchBuilder, Compression, stamp_producer
@@ -237,10 +237,8 @@ class BulkFuture:
 
     def result(self, timeout: float | None = None) -> list[SentRange]:
         """Wait for all acknowledgements. Raises the first error, or ResultTimedOut."""
-        error = self.exception(timeout)
-        if error is not None:
-            raise error
-        return list(self._ranges())
+        self.exception(timeout)
+        return ranges_of(self._parts)
 
     def exception(self, timeout: float | None = None) -> TailraceError | None:
         """Wait for all outcomes and return the first error, or None. Raises ResultTimedOut."""
@@ -248,17 +246,38 @@ class BulkFuture:
         for batch, _, _ in self._parts:
             if not batch.done:
                 batch.wait(None if until is None else max(0.0, until - time.monotonic()))
-        first: TailraceError | None = None
-        for batch, start, count in self._parts:
-            if batch.error is not None:
-                batch.read(start, count)
-                first = first or batch.error
-        return first
+        return _first_error(self._parts)
 
-    def _ranges(self) -> Iterator[SentRange]:
-        for batch, start, count in self._parts:
-            base_offset = -1 if batch.base_offset < 0 else batch.base_offset + start
-            yield SentRange(batch.queue.topic, batch.queue.partition, base_offset, count)
+
+def ranges_of(parts: Sequence[tuple[Batch, int, int]]) -> list[SentRange]:
+    """What parts of batches that are done have become, in their order. Raises the first error."""
+    error = _first_error(parts)
+    if error is not None:
+        raise error
+    ranges: list[SentRange] = []
+    by_partition: dict[tuple[str, int], int] = {}
+    for batch, start, count in parts:
+        base_offset = -1 if batch.base_offset < 0 else batch.base_offset + start
+        part = (batch.queue.topic, batch.queue.partition)
+        place = by_partition.get(part)
+        if place is not None and base_offset >= 0:
+            before = ranges[place]
+            if before.base_offset + before.records_count == base_offset:
+                ranges[place] = before._replace(records_count=before.records_count + count)
+                continue
+        by_partition[part] = len(ranges)
+        ranges.append(SentRange(*part, base_offset, count))
+    return ranges
+
+
+def _first_error(parts: Sequence[tuple[Batch, int, int]]) -> TailraceError | None:
+    """All failures count as read, since one of them is told."""
+    first: TailraceError | None = None
+    for batch, start, count in parts:
+        if batch.error is not None:
+            batch.read(start, count)
+            first = first or batch.error
+    return first
 
 
 def _call(callback: Callable[[SendFuture], object], future: SendFuture) -> None:

@@ -5,8 +5,8 @@
                           is done before it hand out
 
 A record is done when the application asks for the next one, or leaves without an exception; only then may it be
-committed. While it iterates over a batch nothing is counted per record: how far it is stands in the iterator itself,
-which any thread may ask, and the record it holds is taken for not done.
+committed. While it iterates over a batch only the record handed out last is remembered; any thread may look, and takes
+that one for not done.
 
 A *hold* is one partition from when it was assigned until it is given up or lost. Assigned again, it is another hold, so
 nothing of the first can be committed in the name of the second.
@@ -14,7 +14,6 @@ nothing of the first can be committed in the name of the second.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import length_hint
 from typing import NamedTuple
 
 from logstore.batch import check_header, read_header
@@ -126,9 +125,10 @@ class Cursor:
     hold: Hold
     batch: RecordBatch
     position_id: int
-    #: Of a batch handed out record by record.
-    iterator: Iterator[Record] | None = None
-    count: int = 0
+    #: What is left of a batch that is handed out record by record; None for one handed out as a whole.
+    records: Iterator[Record] | None = None
+    #: The record handed out last.
+    last: Record | None = None
 
     @property
     def is_current(self) -> bool:
@@ -136,31 +136,29 @@ class Cursor:
         return hold.valid and not hold.paused and hold.position_id == self.position_id
 
     def begin_records(self) -> Iterator[Record]:
-        """Raises CorruptMessage."""
-        if self.iterator is None:
-            records = self.batch.records()
-            self.count = len(records)
-            self.iterator = iter(records)
-        return self.iterator
+        if self.records is None:
+            self.records = iter(self.batch)
+        return self.records
 
     @property
     def handed_offset(self) -> int:
         """One past the last record that was handed out."""
-        if self.iterator is None:
+        if self.records is None:
             return self.batch.next_offset
-        return self.batch.base_offset + self.count - length_hint(self.iterator)
+        return self.batch.base_offset if self.last is None else self.last.offset + 1
 
     @property
     def done_offset(self) -> int:
         """Before it all is done, while the application still holds what it was handed last."""
-        if self.iterator is None:
-            return self.batch.base_offset
-        return max(self.batch.base_offset, self.handed_offset - 1)
+        return self.batch.base_offset if self.last is None else self.last.offset
 
     @property
     def is_exhausted(self) -> bool:
-        return self.iterator is None or length_hint(self.iterator) == 0
+        return self.handed_offset >= self.batch.next_offset
 
-    def rest(self) -> RecordBatch:
+    def begin_batch(self) -> RecordBatch:
         """What was not handed out record by record, as a batch."""
-        return self.batch if self.iterator is None else self.batch.after(self.handed_offset)
+        if self.records is not None:
+            self.batch = self.batch.after(self.handed_offset)
+            self.records = self.last = None
+        return self.batch

@@ -15,8 +15,7 @@ from typing import Any
 from tailrace.accumulator import NO_HEADERS
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.delivery import Batch, BulkFuture, SendFuture
-from tailrace.errors import InvalidRequest
-from tailrace.producing import Headers, ProducerCore, ProducerSettings
+from tailrace.producing import Headers, ProducerCore, ProducerSettings, checked_many
 from tailrace.runtime import io_thread
 
 logger = logging.getLogger("tailrace")
@@ -123,11 +122,7 @@ class Producer:
 
         Blocks and raises as `send` does; what stood before the record that raised is sent.
         """
-        values = values if isinstance(values, list | tuple) else list(values)
-        if keys is not None:
-            keys = keys if isinstance(keys, list | tuple) else list(keys)
-            if len(keys) != len(values):
-                raise InvalidRequest(f"{len(values)} values come with {len(keys)} keys", remedy="Give a key for each.")
+        values, keys = checked_many(values, keys)
         parts: list[tuple[Batch, int, int]] = []
         place = 0
         while place < len(values):

@@ -345,6 +345,18 @@ def _finish(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
+def checked_many(
+    values: Iterable[bytes | str | None], keys: Iterable[bytes | str | None] | None
+) -> tuple[Sequence[bytes | str | None], Sequence[bytes | str | None] | None]:
+    """What send_many was given, as sequences. Raises InvalidRequest."""
+    values = values if isinstance(values, list | tuple) else list(values)
+    if keys is not None:
+        keys = keys if isinstance(keys, list | tuple) else list(keys)
+        if len(keys) != len(values):
+            raise InvalidRequest(f"{len(values)} values come with {len(keys)} keys", remedy="Give a key for each.")
+    return values, keys
+
+
 def to_bytes(given: Any, what: str) -> bytes | None:
     """bytes as they are, str as UTF-8. Raises InvalidRequest."""
     if given is None or type(given) is bytes:

@@ -2,9 +2,10 @@
 
 import json as json_module
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
-from logstore.batch import Buffer, decode_codec_records, decode_column
+from logstore.batch import Buffer, codec_errors, damaged_inside, decode_column, open_batch
 from logstore.errors import CorruptBatch
 from tailrace.errors import CorruptMessage, RecordDecodeError
 
@@ -90,7 +91,31 @@ class RecordBatch:
         return len(self.offsets)
 
     def __iter__(self) -> Iterator[Record]:
-        return iter(self.records())
+        """Records, each decoded when it is asked for: a batch decoded at once costs twice as much, as the garbage
+        collector then looks through it several times."""
+        topic, partition, new, no_headers = self.topic, self.partition, tuple.__new__, ()
+        try:
+            _, opened = open_batch(self._batch)
+            numbered = zip(range(self.offsets.start - self._skip, self.next_offset), opened, strict=False)
+            for offset, one in islice(numbered, self._skip, None) if self._skip else numbered:
+                headers = one.headers
+                # The plain constructor of a named tuple takes twice as long.
+                yield new(
+                    Record,
+                    (
+                        topic,
+                        partition,
+                        offset,
+                        one.timestamp,
+                        one.key,
+                        one.value,
+                        tuple(headers) if headers else no_headers,
+                    ),
+                )
+        except CorruptBatch as error:
+            raise self._damaged(error) from None
+        except codec_errors() as error:
+            raise self._damaged(damaged_inside(error)) from None
 
     def __repr__(self) -> str:
         return f"RecordBatch(topic={self.topic!r}, partition={self.partition}, offsets={self.offsets})"
@@ -114,20 +139,6 @@ class RecordBatch:
     @property
     def headers(self) -> list[list[tuple[str, bytes | None]]]:
         return self._column("headers")
-
-    def records(self) -> list[Record]:
-        try:
-            opened = decode_codec_records(self._batch)
-        except CorruptBatch as error:
-            raise self._damaged(error) from None
-        if self._skip:
-            del opened[: self._skip]
-        topic, partition, new = self.topic, self.partition, tuple.__new__
-        # The plain constructor of a named tuple takes twice as long as everything else here.
-        return [
-            new(Record, (topic, partition, one.offset, one.timestamp, one.key, one.value, tuple(one.headers)))
-            for one in opened
-        ]
 
     def after(self, offset: int) -> "RecordBatch":
         """The same batch from an offset on."""

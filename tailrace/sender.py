@@ -35,6 +35,7 @@ from tailrace.accumulator import Accumulator, PartitionQueue
 from tailrace.connection import Backoff, Connection, error_from_wire
 from tailrace.delivery import Batch
 from tailrace.errors import TailraceError
+from tailrace.wire import produce_request
 
 logger = logging.getLogger("tailrace")
 
@@ -74,7 +75,7 @@ _TOPIC_GONE = (errors.UnknownTopicId, errors.UnknownTopicOrPartition)
 
 @dataclass(frozen=True, slots=True)
 class SenderSettings:
-    acks: int
+    acks: pb.Acks.ValueType
     idempotent: bool
     linger: float
 
@@ -177,7 +178,7 @@ class Sender:
                 await asyncio.sleep(backoff.next())
 
     async def _stream(self, backoff: Backoff) -> None:
-        async with self._connection.stream(self._connection.produce.ProduceStream) as call:
+        async with self._connection.stream(self._connection.produce_stream) as call:
             self._call = call
             reader = asyncio.get_running_loop().create_task(self._read(call, backoff))
             reader.add_done_callback(lambda _: self._wake.set())
@@ -224,43 +225,34 @@ class Sender:
 
     # What to send.
 
-    def _collect(self) -> pb.ProduceStreamRequest | None:
+    def _collect(self) -> bytes | None:
         """The next request, with batches of as many partitions as have something to send."""
         if self._in_flight_bytes >= IN_FLIGHT_BYTES_MAX:
             return None
         now = asyncio.get_running_loop().time()
-        parts: list[pb.PartitionRecords] = []
         batches: list[Batch] = []
         size = 0
         for queue in list(self._active):
             while size < REQUEST_BYTES_MAX and (batch := self._next_batch(queue, now)) is not None:
-                data = batch.build()
-                size += len(data)
+                size += len(batch.build())
                 queue.in_flight.append(batch)
                 batches.append(batch)
-                parts.append(
-                    pb.PartitionRecords(
-                        topic=queue.topic,
-                        topic_id=queue.info.topic_id,
-                        partition=queue.partition,
-                        batch=bytes(data),
-                    )
-                )
             if size >= REQUEST_BYTES_MAX:
                 # Others first, next time.
-                if queue in self._active:
-                    del self._active[queue]
+                if self._active.pop(queue, queue) is None:
                     self._active[queue] = None
                 break
             if not (queue.open or queue.sealed or queue.retries):
                 self._active.pop(queue, None)
-        if not parts:
+        if not batches:
             return None
         request_id = self._next_request_id
         self._next_request_id += 1
         self._requests[request_id] = _Request(batches, size, now)
         self._in_flight_bytes += size
-        return pb.ProduceStreamRequest(request_id=request_id, acks=self._settings.acks, partitions=parts)  # type: ignore[arg-type]
+        return produce_request(
+            request_id, self._settings.acks, ((batch.queue.head, batch.build()) for batch in batches)
+        )
 
     def _next_batch(self, queue: PartitionQueue, now: float) -> Batch | None:
         """The batch of the partition that may be sent now, numbered; None when there is none."""

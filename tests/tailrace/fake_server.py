@@ -17,7 +17,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.status_pb2 import Status
 
 from logstore import errors as store
-from logstore.batch import BatchHeader, check_batch, decode_batch, iter_headers, read_header, stamp
+from logstore.batch import BatchHeader, Record, check_batch, decode_batch, iter_headers, read_header, stamp
 from logstore.producers import ProducerStates
 from logwire.v1 import (
     errors_pb2,
@@ -215,6 +215,17 @@ class FakeServer:
         offset: int
         offset, _ = self.call(self.topics[topic].partitions[partition].append, batch)
         return offset
+
+    def grow(self, topic: str, partitions: int) -> None:
+        known = self.topics[topic].partitions
+        known += [FakePartition() for _ in range(partitions - len(known))]
+
+    def forget_producers(self, topic: str) -> None:
+        for partition in self.topics[topic].partitions:
+            partition.producers = ProducerStates(producers_max=100)
+
+    def read(self, topic: str, partition: int) -> list[Record]:
+        return [record for batch in self.topics[topic].partitions[partition].batches for record in decode_batch(batch)]
 
     # On its loop.
 

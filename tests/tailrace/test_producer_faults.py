@@ -1,0 +1,225 @@
+"""Answers are lost, batches refused, streams broken and servers restarted; nothing is lost, repeated or reordered."""
+
+import random
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from logstore.batch import BatchHeader
+from tailrace import Producer, errors
+from tailrace.delivery import SendFuture
+from tests.tailrace.fake_server import BREAK, HOLD, LOSE_ANSWER, FakeServer, wire_error
+
+
+def numbers(server: FakeServer, topic: str = "single", partition: int = 0) -> list[int]:
+    return [int(value or b"") for value in server.topics[topic].partitions[partition].values]
+
+
+def refuse_when(condition: Callable[[BatchHeader], bool], code: str, *, retriable: bool = False) -> Callable[..., Any]:
+    return lambda topic, partition, header: wire_error(code, retriable=retriable) if condition(header) else None
+
+
+def always(header: BatchHeader) -> bool:
+    return True
+
+
+def send_each(producer: Producer, count: int, first: int = 0) -> list[SendFuture]:
+    """One batch a record: the next is sent only when the one before is in a request."""
+    futures = []
+    for number in range(first, first + count):
+        futures.append(producer.send("single", str(number)))
+        producer._core.accumulator.seal_all()
+    return futures
+
+
+def test_a_lost_answer_is_asked_for_again_and_nothing_is_written_twice(server: FakeServer) -> None:
+    server.produce_script.append(LOSE_ANSWER)
+    with Producer(server=server.address) as producer:
+        assert producer.send("single", b"0").result(10).offset == 0
+        assert producer.send("single", b"1").result(10).offset == 1
+    assert numbers(server) == [0, 1]
+    first, again, _ = (request.partitions[0].batch for request in server.produce_requests)
+    assert first == again, "a retry is the same bytes"
+
+
+def test_batches_that_were_in_flight_together_are_sent_again_in_their_order(server: FakeServer) -> None:
+    server.produce_script.append(HOLD)
+    with Producer(server=server.address, linger=0) as producer:
+        futures = send_each(producer, 5)
+        server.wait_until(lambda: len(server.produce_requests) > 0)
+        server.stop()
+        server.start()
+        assert [future.result(10).offset for future in futures] == list(range(5))
+    assert numbers(server) == list(range(5))
+
+
+def test_no_more_batches_of_a_partition_are_in_flight_than_the_server_remembers(server: FakeServer) -> None:
+    server.produce_script.append(HOLD)
+    with Producer(server=server.address, linger=0) as producer:
+        send_each(producer, 20)
+        server.wait_until(lambda: len(server.produce_requests) > 0)
+        producer.send("flights", b"another partition is not held up", partition=0)
+        queue = producer._core.accumulator.topics["single"].queues[0]
+        assert len(queue.in_flight) <= 5
+        server.release()
+        producer.flush()
+        assert max(len(request.partitions) for request in server.produce_requests) <= 5
+    assert numbers(server) == list(range(20))
+
+
+@pytest.mark.parametrize("code", ["OVERLOADED", "STORAGE_FULL", "REQUEST_TIMED_OUT", "SHUTTING_DOWN"])
+def test_what_is_refused_for_now_is_sent_again_before_what_came_after_it(server: FakeServer, code: str) -> None:
+    server.produce_script.append(refuse_when(lambda header: header.base_sequence == 0, code, retriable=True))
+    with Producer(server=server.address, linger=0) as producer:
+        futures = send_each(producer, 5)
+        assert [future.result(10).offset for future in futures] == list(range(5))
+    assert numbers(server) == list(range(5))
+
+
+def test_after_a_batch_failed_for_good_the_next_ones_are_numbered_anew_and_written(server: FakeServer) -> None:
+    server.produce_script.append(HOLD)
+    with Producer(server=server.address, linger=0) as producer:
+        producer.send("single", b"0")
+        server.wait_until(lambda: len(server.produce_requests) == 1)
+        server.produce_script.append(refuse_when(lambda header: header.base_sequence == 1, "INVALID_TIMESTAMP"))
+        futures = send_each(producer, 4, first=1)
+        server.release()
+        with pytest.raises(errors.InvalidTimestamp):
+            futures[0].result(10)
+        assert [future.result(10).offset for future in futures[1:]] == [1, 2, 3]
+    assert numbers(server) == [0, 2, 3, 4]
+    headers = server.topics["single"].partitions[0].headers
+    assert [(header.producer_epoch, header.base_sequence) for header in headers] == [(0, 0), (1, 0), (1, 1), (1, 2)]
+
+
+def test_a_batch_in_doubt_is_never_numbered_anew(server: FakeServer) -> None:
+    """Refused after its answer was lost, it may be in the log all the same: writing it again could write it twice."""
+    server.produce_script.append(LOSE_ANSWER)
+    server.produce_script.append(refuse_when(always, "UNKNOWN_PRODUCER_ID"))
+    with Producer(server=server.address, linger=0) as producer:
+        with pytest.raises(errors.UnknownProducerId, match="may have been written then"):
+            producer.send("single", b"0").result(10)
+        assert producer.send("single", b"1").result(10).offset == 1
+    assert numbers(server) == [0, 1]
+
+
+def test_a_producer_that_was_forgotten_begins_anew(server: FakeServer) -> None:
+    with Producer(server=server.address) as producer:
+        producer.send("single", b"0").result(10)
+        server.call(server.forget_producers, "single")
+        assert producer.send("single", b"1").result(10).offset == 1
+        assert producer.send("single", b"2").result(10).offset == 2
+    headers = server.topics["single"].partitions[0].headers
+    assert [(header.producer_epoch, header.base_sequence) for header in headers] == [(0, 0), (1, 0), (1, 1)]
+
+
+def test_a_server_that_lost_what_it_acknowledged_is_found_out(server: FakeServer) -> None:
+    with Producer(server=server.address) as producer:
+        producer.send("single", b"0").result(10)
+        server.produce_script.append(refuse_when(always, "OUT_OF_ORDER_SEQUENCE_NUMBER"))
+        with pytest.raises(errors.OutOfOrderSequenceNumber):
+            producer.send("single", b"1").result(10)
+        assert producer.send("single", b"2").result(10).offset == 1
+
+
+def test_a_batch_that_was_written_too_long_ago_to_say_where_is_done(server: FakeServer) -> None:
+    server.produce_script.append(refuse_when(always, "DUPLICATE_SEQUENCE_NUMBER"))
+    with Producer(server=server.address) as producer:
+        assert producer.send("single", b"0").result(10).offset == -1
+
+
+def test_a_topic_made_again_is_an_error_and_then_another_topic(server: FakeServer) -> None:
+    with Producer(server=server.address, linger=60) as producer:
+        producer.send("single", b"0").result(10)
+        server.call(server.add_topic, "single", 1)
+        doomed = [producer.send("single", b"1") for _ in range(3)]
+        for future in doomed:
+            with pytest.raises(errors.UnknownTopicId):
+                future.result(10)
+        assert producer.send("single", b"2").result(10).offset == 0
+    assert numbers(server) == [2]
+
+
+def test_a_topic_that_was_known_is_not_made_again_by_sending_to_it(server: FakeServer) -> None:
+    with Producer(server=server.address) as producer:
+        producer.send("single", b"0").result(10)
+        server.call(server.topics.pop, "single")
+        with pytest.raises(errors.UnknownTopicId):
+            producer.send("single", b"1").result(10)
+        with pytest.raises(errors.UnknownTopicOrPartition):
+            producer.send("single", b"2")
+    assert "single" not in server.topics
+
+
+def test_a_send_that_is_not_acknowledged_in_time_fails_and_says_what_is_known(server: FakeServer) -> None:
+    with Producer(server=server.address, delivery_timeout=0.5, linger=0) as producer:
+        producer.send("single", b"0").result(10)
+        server.stop()
+        with pytest.raises(errors.DeliveryTimedOut, match="not acknowledged within") as told:
+            producer.send("single", b"1").result(10)
+        assert told.value.retriable
+        server.start()
+        assert producer.send("single", b"2").result(10).offset in (1, 2)
+    assert numbers(server) in ([0, 2], [0, 1, 2])
+
+
+def test_an_answer_that_comes_too_late_is_ignored_and_the_rest_goes_on(server: FakeServer) -> None:
+    with Producer(server=server.address, delivery_timeout=0.3, linger=0) as producer:
+        producer.send("single", b"0").result(10)
+        server.produce_script.append(HOLD)
+        with pytest.raises(errors.DeliveryTimedOut, match="may have been written or not"):
+            producer.send("single", b"1").result(10)
+        server.release()
+        assert producer.send("single", b"2").result(10).offset == 2
+    assert numbers(server) == [0, 1, 2]
+
+
+def test_a_restart_of_the_server_is_ridden_out(server: FakeServer) -> None:
+    with Producer(server=server.address, batch_bytes=200) as producer:
+        for number in range(3_000):
+            producer.send("single", str(number))
+            if number in (500, 1_500):
+                server.stop()
+                server.start()
+        producer.flush()
+    assert numbers(server) == list(range(3_000))
+
+
+def test_without_numbers_order_is_kept_through_refusals(server: FakeServer) -> None:
+    server.produce_script.extend([refuse_when(always, "OVERLOADED", retriable=True)] * 3)
+    with Producer(server=server.address, acks="leader", linger=0) as producer:
+        futures = send_each(producer, 10)
+        assert [future.result(10).offset for future in futures] == list(range(10))
+    assert numbers(server) == list(range(10))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_nothing_is_lost_repeated_or_reordered(server: FakeServer, seed: int) -> None:
+    rng = random.Random(seed)
+
+    def sometimes(code: str, *, retriable: bool) -> Callable[..., Any]:
+        return lambda *_: wire_error(code, retriable=retriable) if rng.random() < 0.3 else None
+
+    happenings: list[Any] = [LOSE_ANSWER, BREAK, None, None]
+    passing = [sometimes(code, retriable=True) for code in ("OVERLOADED", "REQUEST_TIMED_OUT")]
+    final = sometimes("INVALID_TIMESTAMP", retriable=False)
+    futures: list[SendFuture] = []
+    with Producer(server=server.address, batch_bytes=rng.choice([100, 400, 5_000]), linger=0.001) as producer:
+        for number in range(3_000):
+            if rng.random() < 0.01:
+                server.produce_script.append(rng.choice([*happenings, *passing, final]))
+            futures.append(producer.send("flights", str(number), key=str(number % 50)))
+        server.produce_script.clear()
+        outcomes = [future.exception(30) for future in futures]
+    by_partition = [numbers(server, "flights", partition) for partition in range(4)]
+    for written in by_partition:
+        assert written == sorted(set(written)), f"seed {seed}: repeated or reordered"
+    written_at_all = set(chain.from_iterable(by_partition))
+    for number, (future, error) in enumerate(zip(futures, outcomes, strict=True)):
+        if error is not None:
+            assert number not in written_at_all or "may have been written" in str(error), f"seed {seed}"
+        else:
+            _, partition, offset, _ = future.result()
+            assert by_partition[partition][offset] == number

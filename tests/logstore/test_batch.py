@@ -328,6 +328,8 @@ def test_damage_under_a_right_crc_is_corruption_and_never_another_error(compress
 @example(body=b"\x20\0\0\0\0" + b"\xfe" + b"\xff" * 8 + b"\x01\0\0", compression=Compression.NONE, records_count=1)
 @example(body=b"\x20\0\0\0\0\0\2" + b"\xfe" + b"\xff" * 8 + b"\x01", compression=Compression.NONE, records_count=1)
 @example(body=b"\x20\0\0\0\0\0\2\0" + b"\xee" + b"\xff" * 8 + b"\x01", compression=Compression.NONE, records_count=1)
+# Not too large to be tried, which memory then refuses.
+@example(body=b"\x20\0\0\0" + b"\xae" + b"\xff" * 8 + b"\x01\0\0\0", compression=Compression.NONE, records_count=1)
 # Two billion headers in a record of seven bytes, and a varint that the batch's end cuts.
 @example(body=b"\x0e\0\0\0\0\0\xfe\xff\xff\xff\x0f", compression=Compression.NONE, records_count=1)
 @example(body=b"\x0c\0\0\0\0\0\x80", compression=Compression.NONE, records_count=1)
@@ -467,6 +469,8 @@ def test_a_claim_is_not_allocated() -> None:
         # A raw snappy block that says 2**32-1 bytes, alone and inside xerial's framing.
         "snappy": (b"\xff\xff\xff\xff\x0f" + b"\0a" * 40, Compression.SNAPPY),
         "xerial": (b"\x82SNAPPY\0\0\0\0\1\0\0\0\1\0\0\0\7\xff\xff\xff\xff\x0f\0a", Compression.SNAPPY),
+        # The same with 32 MiB, which the bound would allow, but 84 bytes cannot make.
+        "ratio": (b"\x80\x80\x80\x10" + b"\0a" * 40, Compression.SNAPPY),
         # A zstd frame with a content size of 2**40 and one empty last block.
         "zstd": (b"\x28\xb5\x2f\xfd\xe0" + (2**40).to_bytes(8, "little") + b"\1\0\0", Compression.ZSTD),
         # Two billion records in one byte.

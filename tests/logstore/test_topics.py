@@ -12,6 +12,7 @@ import pytest
 
 from logstore.batch import Record, encode_batch
 from logstore.catalog import PARTITIONS_MAX
+from logstore.checkpoint import Checkpoint
 from logstore.config import StoreConfig, TopicConfig
 from logstore.disk import LinuxDisk
 from logstore.documents import write_document
@@ -31,7 +32,7 @@ from logstore.errors import (
 )
 from logstore.recovery import open_log
 from tests.logstore.disk import PowerCut, SimulatedDisk
-from tests.logstore.store import BOUNDS, DATA, SMALL, Driver, Model, Opened, values_of
+from tests.logstore.store import AFTERWARDS, BOUNDS, DATA, SMALL, Driver, Model, Opened, values_of
 
 Script = Callable[[Driver, SimulatedDisk], None]
 
@@ -97,6 +98,13 @@ def test_a_crash_between_any_two_steps_loses_nothing_acknowledged(script: Script
         for survivor in (disk.kill(), disk.crash(rng)):
             driver = Driver(model, Opened(survivor))
             model.check(driver.opened.store)
+            # What can be seen now is there to stay, even if its creation was never acknowledged.
+            names = [topic.name for topic in driver.opened.store.topics()]
+            for name in names:
+                driver.opened.append(name, 0, AFTERWARDS)
+            driver.opened.settle()
+            again = Opened(survivor.crash(rng))
+            assert [values_of(again.store.log(name, 0))[-1:] for name in names] == [[AFTERWARDS]] * len(names)
             # And it is a store like any other.
             driver.opened.store.create_topic("afterwards", 1, SMALL)
             driver.opened.append("afterwards", 0, b"x")
@@ -180,7 +188,7 @@ def test_a_removal_is_on_disk_before_the_first_file_goes(disk: SimulatedDisk) ->
 
 def test_a_topic_may_be_deleted_while_a_round_syncs_it(disk: SimulatedDisk) -> None:
     opened = Opened(disk)
-    opened.store.create_topic("flights", 1, SMALL)
+    topic = opened.store.create_topic("flights", 1, SMALL)
     opened.store.create_topic("delays", 1, SMALL)
     for n in range(20):
         opened.append("flights", 0, b"%d" % n * 50)
@@ -199,6 +207,35 @@ def test_a_topic_may_be_deleted_while_a_round_syncs_it(disk: SimulatedDisk) -> N
     assert values_of(opened.store.log("delays", 0)) == [b"kept"]
     opened.close()
     assert [topic.name for topic in Opened(disk.kill()).store.topics()] == ["delays"]
+    assert Checkpoint.load(DATA / "checkpoint", disk).get(topic.topic_id, 0) is None
+
+
+def test_a_deletion_that_a_crash_cut_short_is_finished_after_the_next_start(disk: SimulatedDisk) -> None:
+    opened = Opened(disk)
+    opened.store.create_topic("flights", 2, SMALL)
+    opened.append("flights", 0, b"x")
+    opened.settle()
+    opened.store.delete_topic("flights")
+
+    again = Opened(disk.kill())
+    assert again.store.topics() == []
+    again.settle()
+
+    assert {path.relative_to(DATA).parts[0] for path in disk.files()} == {"lock", "meta", "checkpoint"}
+
+
+def test_topics_that_come_and_go_leave_nothing_in_the_checkpoint(disk: SimulatedDisk) -> None:
+    opened = Opened(disk)
+    sizes = []
+    for _ in range(4):
+        opened.store.create_topic("flights", 50, SMALL)
+        for partition in range(50):
+            opened.append("flights", partition, b"x")
+        opened.settle()
+        opened.store.delete_topic("flights")
+        opened.settle()
+        sizes.append(len(disk.files()[DATA / "checkpoint"]))
+    assert len(set(sizes)) == 1
 
 
 def test_a_changed_config_holds_at_once_and_after_a_restart(disk: SimulatedDisk) -> None:
@@ -318,6 +355,17 @@ def test_after_a_clean_stop_no_log_is_opened_before_it_is_asked_for(
 
     Opened(disk.kill())  # the one before was not closed
     assert sorted(calls[1:]) == [0, 1, 2]
+
+
+def test_once_started_no_slot_of_the_checkpoint_says_clean(disk: SimulatedDisk) -> None:
+    Opened(disk).close()
+    Opened(disk)
+    data = disk.files()[DATA / "checkpoint"]
+    middle = len(data) // 2
+
+    for damaged in (bytes(middle) + data[middle:], data[:middle] + bytes(middle)):
+        disk.overwrite(DATA / "checkpoint", damaged)
+        assert not Checkpoint.load(DATA / "checkpoint", disk).is_clean
 
 
 def test_the_leader_epoch_rises_at_unclean_starts_only_and_stamps_what_follows(disk: SimulatedDisk) -> None:
@@ -572,7 +620,8 @@ def test_segments_go_when_they_are_too_old_and_the_log_start_is_on_disk_before(d
     log = opened.store.log("flights", 0)
     segments_count = log.segments_count
     opened.clock.now_ms += 120_000
-    opened.append("flights", 0, b"young")
+    for _ in range(12):
+        opened.append("flights", 0, b"young" * 40)
     opened.settle()
     steps: list[str] = []
     disk.before_step = lambda operation, path: steps.append(f"{operation} {path.name}")
@@ -581,12 +630,16 @@ def test_segments_go_when_they_are_too_old_and_the_log_start_is_on_disk_before(d
 
     assert deleted >= segments_count - 2 > 2
     assert steps == []  # nothing on the owner thread
-    assert opened.store.retain(opened.clock.wall_ms()) == 0
+    # Until those are removed, the log start stays where the checkpoint is about to say it is.
+    log_start_offset = log.log_start_offset
+    assert opened.store.retain(opened.clock.wall_ms() + 120_000) == 0
+    assert log.log_start_offset == log_start_offset
     opened.settle()
     first_removal = next(n for n, step in enumerate(steps) if step.startswith("remove"))
     assert steps[:first_removal] == ["write checkpoint", "sync checkpoint"] * 2
     assert log.log_start_offset > 5
     assert not any("00000000000000000000.log" in str(path) for path in disk.files())
+    assert opened.store.retain(opened.clock.wall_ms() + 120_000) > 0
 
 
 def test_a_crash_during_retention_leaves_a_log_that_is_whole_from_its_start_on() -> None:

@@ -380,7 +380,7 @@ class LinuxFile:
         self._descriptor = descriptor
 
     def pwritev(self, buffers: Sequence[Buffer], position: int) -> None:
-        size = sum(len(buffer) for buffer in buffers)
+        size = sum(map(len, buffers))
         try:
             written = os.pwritev(self._descriptor, buffers, position)
             if written != size:

@@ -235,7 +235,7 @@ class _Chain:
         # Removals reach the disk in any order, so a seal may be gone and its segment not: then the next one says it.
         ends = dict(zip(self._bases, self._bases[1:], strict=False))
         ends.update({base: seal.next_offset for base, seal in self._seals.items()})
-        gone = [base for base in self._bases if base in ends and ends[base] <= self.log_start_offset]
+        gone = sorted(base for base, end in ends.items() if end <= self.log_start_offset)
         self._bases = [base for base in self._bases if base not in gone]
         return [self._segment(base, next_offset=ends[base]) for base in gone]
 

@@ -129,7 +129,12 @@ class Synchronizer:
     # Owner thread.
 
     def note_append(self, log: SyncedLog, size: int) -> None:
+        """Size bytes were appended, and the log's `unsynced` covers them already."""
         self.dirty_bytes += size
+        is_crowded = self.dirty_bytes * 2 > self._dirty_bytes_max and not self._is_due
+        # Without the lock: a round that takes the log off the list now asks it for its end after that.
+        if log in self._dirty and not is_crowded:
+            return
         with self.changed:
             if log not in self._dirty:
                 due_ms = self._clock.monotonic_ms() + log.flush_ms
@@ -137,7 +142,7 @@ class Synchronizer:
                 if self._next_due_ms is None or due_ms < self._next_due_ms:
                     self._next_due_ms = due_ms
                     self.changed.notify()
-            if self.dirty_bytes * 2 > self._dirty_bytes_max and not self._is_due:
+            if is_crowded:
                 self._make_due()  # so that there is room again before all of it is used
 
     def request(self) -> None:
@@ -251,8 +256,6 @@ class Synchronizer:
         """Take what is due: every dirty log when somebody waits, else those whose time has come."""
         now_ms = self._clock.monotonic_ms()
         with self.changed:
-            if self.failure is not None:
-                return None
             if everything or self._is_due:
                 logs = list(self._dirty)
             else:

@@ -27,6 +27,7 @@ class LogAgainstList(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.values: list[tuple[bytes, int]] = []  # value, timestamp_ms
+        self.append_times: list[int] = []
         self.acked = 0
         self.starts = {0}  # where the log may start: two while it is not known whether a cut came before or after
         self.serial = 0
@@ -72,6 +73,32 @@ class LogAgainstList(RuleBasedStateMachine):
         self.log.request_sync()
         self.partition.run_posted()
         self.with_power_cut(self.partition.sync.run_round, cut_after, seed)
+
+    @rule(batches=BATCHES, step=st.integers(0, 25))
+    def append_while_a_round_runs(self, batches: list[list[int]], step: int) -> None:
+        """What two threads do, in an order that the seed decides: the owner goes on between two steps of the other."""
+        self.log.request_sync()
+        self.partition.run_posted()
+        left = step
+
+        def before_step(operation: str, path: object) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                self.append_batches(batches, 0)
+                self.partition.run_posted()
+
+        self.disk.before_step = before_step
+        self.partition.sync.run_round()
+        self.disk.before_step = None
+        assert self.partition.failures == []
+
+    @rule(where=st.floats(0, 1))
+    def find_append_time(self, where: float) -> None:
+        start, end = self.log.log_start_offset, self.log.log_end_offset
+        if end > start:
+            offset = start + int(where * (end - start - 1))
+            assert self.append_times[offset] <= self.log.append_time_ms(offset) <= self.clock.wall_ms()
 
     @rule()
     def run_posted(self) -> None:
@@ -174,9 +201,10 @@ class LogAgainstList(RuleBasedStateMachine):
         assert [record.offset for record in records] == list(range(offset, following))
         assert records or offset == end
 
-    @rule(timestamp_ms=st.integers(NOW_MS - 600, NOW_MS + 300_000))
-    def find_time(self, timestamp_ms: int) -> None:
+    @rule(where=st.floats(0, 1), nudge_ms=st.integers(-1, 1))
+    def find_time(self, where: float, nudge_ms: int) -> None:
         start, end = self.log.log_start_offset, self.log.high_watermark
+        timestamp_ms = self.values[start + int(where * (end - start - 1))][1] + nudge_ms if end > start else NOW_MS
         expected = next((n for n in range(start, end) if self.values[n][1] >= timestamp_ms), None)
         found = self.log.offset_for_timestamp(timestamp_ms)
         assert (found.offset if found else None) == expected
@@ -193,14 +221,16 @@ class LogAgainstList(RuleBasedStateMachine):
     # How.
 
     def append_batches(self, batches: list[list[int]], age_ms: int) -> None:
-        timestamp_ms = self.clock.wall_ms() - age_ms
         for sizes in batches:
+            self.clock.now_ms += 1
+            timestamp_ms = self.clock.wall_ms() - age_ms
             base_offset = len(self.values)
             values = []
             for size in sizes:
                 self.serial += 1
                 values.append(b"%d " % self.serial + random.Random(self.serial).randbytes(size))
             self.values += [(value, timestamp_ms) for value in values]
+            self.append_times += [self.clock.wall_ms()] * len(values)
             appended = self.log.append(batch_of(*values, timestamp_ms=timestamp_ms), self.clock.wall_ms())
             assert (appended.base_offset, appended.duplicate) == (base_offset, False)
             assert appended.last_offset == base_offset + len(values) - 1
@@ -229,6 +259,7 @@ class LogAgainstList(RuleBasedStateMachine):
         assert self.log.log_start_offset in self.starts
         self.starts = {self.log.log_start_offset}
         del self.values[end:]
+        del self.append_times[end:]
         records = self.partition.read_all()
         assert [(record.value, record.timestamp_ms) for record in records] == self.values[self.log.log_start_offset :]
         self.acked = end  # whatever the topic promises, recovery has synced what it publishes
@@ -248,5 +279,5 @@ def _cut_after(steps: int) -> Callable[[str, object], None]:
 
 TestLogAgainstList = LogAgainstList.TestCase
 TestLogAgainstList.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

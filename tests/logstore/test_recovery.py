@@ -1,0 +1,519 @@
+"""Recovery: every way a tail can be torn, and everything that looks like a torn tail and is not."""
+
+import random
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from logstore import files
+from logstore.batch import HEADER_SIZE, read_header
+from logstore.config import TopicConfig
+from logstore.disk import LinuxDisk
+from logstore.errors import DataLoss, StorageFailed
+from tests.logstore.disk import PowerCut, SimulatedDisk
+from tests.logstore.partition import Partition, batch_of
+
+SMALL = TopicConfig(segment_bytes=400, index_interval_bytes=150)
+WIDE = TopicConfig(index_interval_bytes=150)
+
+
+def with_batches(count: int, config: TopicConfig = WIDE) -> Partition:
+    """A partition with that many synced batches of two records."""
+    partition = Partition(SimulatedDisk(), config=config)
+    for number in range(count):
+        partition.append(b"first of %d" % number, b"second of %d" % number)
+        partition.sync_now()
+    return partition
+
+
+def simulated(partition: Partition) -> SimulatedDisk:
+    assert isinstance(partition.disk, SimulatedDisk)
+    return partition.disk
+
+
+def active_path(partition: Partition) -> Path:
+    return partition.log._segments[-1].path
+
+
+def reopened(partition: Partition, config: TopicConfig | None = None) -> Partition:
+    """After the process was killed."""
+    return Partition(simulated(partition).kill(), config=config or partition.config, clock=partition.clock)
+
+
+def values_of(partition: Partition) -> list[bytes | None]:
+    return [record.value for record in partition.read_all()]
+
+
+def torn_tail() -> tuple[Partition, bytes, int]:
+    """Three batches below the recovery point and two above it; the file, and where the first of the two begins."""
+    partition = with_batches(3)
+    partition.clock.now_ms += 5_000
+    partition.sync.run_round()  # the checkpoint
+    partition.run_posted()
+    start = partition.log.size_bytes
+    partition.append(b"at risk")
+    partition.append(b"at risk too")
+    return partition, simulated(partition).files()[active_path(partition)], start
+
+
+# A torn tail.
+
+
+@pytest.mark.parametrize("junk", [b"", b"\0" * 50, b"\xff" * 50])
+def test_a_tail_torn_at_any_byte_ends_at_the_last_whole_batch(junk: bytes) -> None:
+    partition, data, start = torn_tail()
+    size = read_header(data, start).size
+    whole = data[start : start + size]
+    for cut in range(1, size):
+        if (whole[:cut] + junk).startswith(whole):
+            continue  # the batch ends in zeros
+        disk = simulated(partition).kill()
+        disk.overwrite(active_path(partition), data[: start + cut] + junk)
+        after = Partition(disk, config=WIDE)
+
+        assert after.log.log_end_offset == 6
+        assert len(after.read_all()) == 6
+        [torn] = after.findings.cuts
+        assert (torn.position, torn.offset, torn.bytes_count) == (start, 6, cut + len(junk))
+        assert disk.files()[torn.kept_as] == data[start : start + cut] + junk
+        assert disk.files()[active_path(partition)] == data[:start]
+        disk.remove(torn.kept_as)
+
+
+def put(at: int, layout: str, value: int) -> Callable[[bytearray], None]:
+    return lambda batch: struct.pack_into(layout, batch, at, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (put(8, ">i", 0), "batch_length is 0"),
+        (put(8, ">i", -1), "batch_length is -1"),
+        (put(8, ">i", 48), "batch_length is 48"),
+        (put(8, ">i", 1 << 30), "batch_length is 1073741824"),
+        (put(16, ">b", 0), "magic is 0"),
+        (put(16, ">b", 1), "magic is 1"),
+        (put(0, ">q", 5), "base_offset is 5"),
+        (put(0, ">q", 7), "base_offset is 7"),
+        (put(0, ">q", -1), "base_offset is -1"),
+        (put(17, ">I", 0), "CRC"),
+        (put(21, ">h", 0x40), "CRC"),
+        (put(23, ">i", 1), "last_offset_delta 1"),
+        (put(57, ">i", 0), "records_count is 0"),
+        (put(HEADER_SIZE + 3, ">b", 0x55), "CRC"),
+    ],
+)
+def test_a_tail_torn_in_this_way_is_seen(change: Callable[[bytearray], None], why: str) -> None:
+    partition, data, start = torn_tail()
+    torn = bytearray(data[start:])
+    change(torn)
+    disk = simulated(partition).kill()
+    disk.overwrite(active_path(partition), data[:start] + torn)
+    after = Partition(disk, config=WIDE)
+    assert after.log.log_end_offset == 6
+    [cut] = after.findings.cuts
+    assert why in cut.why
+    assert disk.files()[cut.kept_as] == torn
+
+
+def test_a_tail_of_zeros_is_cut() -> None:
+    partition, data, start = torn_tail()
+    disk = simulated(partition).kill()
+    disk.overwrite(active_path(partition), data[:start] + bytes(5000))
+    after = Partition(disk, config=WIDE)
+    assert (after.log.log_end_offset, after.findings.cuts[0].bytes_count) == (6, 5000)
+
+
+def test_an_aligned_end_is_not_torn() -> None:
+    partition, data, start = torn_tail()
+    disk = simulated(partition).kill()
+    disk.overwrite(active_path(partition), data[: start + read_header(data, start).size])
+    after = Partition(disk, config=WIDE)
+    assert (after.log.log_end_offset, after.findings.cuts) == (7, [])
+
+
+def test_sound_batches_behind_a_tear_are_counted_and_kept_aside() -> None:
+    partition, data, start = torn_tail()
+    torn = bytearray(data)
+    torn[start + HEADER_SIZE] ^= 1
+    disk = simulated(partition).kill()
+    disk.overwrite(active_path(partition), bytes(torn))
+    after = Partition(disk, config=WIDE)
+    [cut] = after.findings.cuts
+    assert cut.sound_batches_after == 1
+
+
+def test_stale_bytes_behind_a_cut_are_never_read_again() -> None:
+    """[A][torn B][C]: once another B is written where the torn one was, C would fit behind it."""
+    partition, data, start = torn_tail()
+    torn = bytearray(data)
+    torn[start + HEADER_SIZE] ^= 1
+    disk = simulated(partition).kill()
+    disk.overwrite(active_path(partition), bytes(torn))
+    after = Partition(disk, config=WIDE)
+    after.append(b"another")  # as long as what was torn
+    again = reopened(after)
+    assert values_of(again)[6:] == [b"another"]
+
+
+def test_segments_behind_a_tear_are_set_aside_and_kept() -> None:
+    partition = Partition(SimulatedDisk(), config=SMALL)
+    for number in range(12):
+        partition.append(b"value %d" % number)
+    disk = simulated(partition).kill()
+    bases = [segment.base_offset for segment in partition.log._segments]
+    assert len(bases) > 2
+    before = disk.files()
+    disk.flip_bit(files.log_path(partition.directory, 0), HEADER_SIZE + 2)
+    after = Partition(disk, config=SMALL)
+    assert after.log.log_end_offset == 0
+    assert values_of(after) == []
+    kept = {cut.path: disk.files()[cut.kept_as] for cut in after.findings.cuts}
+    for base in bases[1:]:
+        path = files.log_path(partition.directory, base)
+        assert kept[path] == before[path]
+    after.append(b"fresh")
+    after.sync_now()
+    assert values_of(reopened(after)) == [b"fresh"]
+
+
+# What is not a torn tail.
+
+
+@pytest.mark.parametrize("position", [0, 8, 16, 17, 23, HEADER_SIZE + 1])
+def test_damage_below_the_recovery_point_is_a_hole(position: int) -> None:
+    partition, data, _ = torn_tail()
+    second = read_header(data, 0).size
+    disk = simulated(partition).kill()
+    disk.remove_tree(files.active_index_path(partition.directory, 0))  # so that all of it is read
+    disk.flip_bit(active_path(partition), second + position, 2)
+    before = disk.files()[active_path(partition)]
+    for _ in range(3):  # and it stays one: no restart takes it for a torn tail
+        after = Partition(disk, config=WIDE)
+        hole = after.findings.hole
+        assert hole is not None
+        assert hole.offset == 2
+        assert values_of(after) == [b"first of 0", b"second of 0"]
+        with pytest.raises(DataLoss, match="from offset 2 on"):
+            after.append(b"refused")
+        with pytest.raises(DataLoss, match="from offset 2 on"):
+            after.log.open_read(2, 100)
+        assert disk.files()[active_path(partition)] == before, "nothing is cut"
+        disk = disk.kill()
+
+
+def test_a_file_shorter_than_the_recovery_point_is_a_hole() -> None:
+    partition, data, start = torn_tail()
+    disk = simulated(partition).kill()
+    disk.overwrite(active_path(partition), data[: start - 1])
+    after = Partition(disk, config=WIDE)
+    assert after.findings.hole is not None
+    assert (after.findings.hole.offset, after.findings.cuts) == (4, [])
+    assert len(disk.files()[active_path(partition)]) == start - 1
+
+
+def test_a_file_with_a_whole_synced_batch_missing_is_a_hole() -> None:
+    partition, data, _ = torn_tail()
+    disk = simulated(partition).kill()
+    third = 2 * read_header(data, 0).size
+    disk.overwrite(active_path(partition), data[:third])
+    after = Partition(disk, config=WIDE)
+    assert after.findings.hole is not None
+    assert after.findings.hole.offset == 4
+
+
+def test_an_unreadable_block_is_a_hole_wherever_it_is() -> None:
+    partition, _, _ = torn_tail()
+    disk = simulated(partition).kill()
+    disk.make_unreadable(active_path(partition), 0)
+    after = Partition(disk, config=WIDE)
+    assert after.findings.hole is not None
+    assert after.findings.cuts == []
+
+
+def sealed_chain(segments: int = 4) -> Partition:
+    partition = Partition(SimulatedDisk(), config=SMALL)
+    while partition.log.segments_count <= segments:
+        partition.append(b"value %d" % partition.log.log_end_offset)
+        partition.sync_now()
+    return partition
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_missing_middle_segment_is_a_hole_and_nothing_is_removed(clean: bool) -> None:
+    partition = sealed_chain()
+    middle = partition.log._segments[1]
+    if clean:
+        partition.close()
+    disk = simulated(partition).kill()
+    disk.remove(middle.path)
+    before = disk.files()
+    after = Partition(disk, config=SMALL)
+    assert after.findings.hole is not None
+    assert after.findings.hole.offset == middle.base_offset
+    assert len(values_of(after)) == middle.base_offset
+    untouched = {path: data for path, data in before.items() if path.parent == partition.directory}
+    assert untouched.items() <= disk.files().items()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_missing_first_or_last_segment_is_a_hole(number: int) -> None:
+    partition = sealed_chain(2)
+    partition.clock.now_ms += 5_000
+    partition.append(b"last")
+    partition.sync_now()
+    segment = partition.log._segments[number]
+    disk = simulated(partition).kill()
+    disk.remove(segment.path)
+    if number == 0:
+        disk.remove(files.seal_path(partition.directory, 0))
+    after = Partition(disk, config=SMALL)
+    assert after.findings.hole is not None
+    assert after.findings.hole.offset == segment.base_offset
+    with pytest.raises(DataLoss):
+        after.append(b"refused")
+
+
+def test_a_sealed_segment_that_was_cut_is_a_hole() -> None:
+    partition = sealed_chain()
+    segment = partition.log._segments[1]
+    disk = simulated(partition).kill()
+    disk.overwrite(segment.path, disk.files()[segment.path][:-1])
+    after = Partition(disk, config=SMALL)
+    assert after.findings.hole is not None
+    assert segment.base_offset < after.findings.hole.offset < segment.next_offset
+    assert len(values_of(after)) == after.findings.hole.offset
+
+
+@pytest.mark.parametrize("how", ["missing", "damaged", "cut", "empty"])
+def test_a_lost_seal_is_made_again_from_its_segment(how: str) -> None:
+    partition = sealed_chain()
+    segment = partition.log._segments[1]
+    path = files.seal_path(partition.directory, segment.base_offset)
+    disk = simulated(partition).kill()
+    match how:
+        case "missing":
+            disk.remove(path)
+        case "damaged":
+            disk.flip_bit(path, 20)
+        case "cut":
+            disk.overwrite(path, disk.files()[path][:-3])
+        case "empty":
+            disk.overwrite(path, b"")
+    after = Partition(disk, config=SMALL)
+    assert after.findings.hole is None
+    assert values_of(after) == values_of(partition)
+    again = after.log._segments[1].seal
+    assert again is not None
+    assert segment.seal is not None
+    assert (again.next_offset, again.end_position) == (segment.seal.next_offset, segment.seal.end_position)
+
+
+def test_a_lost_seal_does_not_make_damage_a_torn_tail() -> None:
+    partition = sealed_chain()
+    segment = partition.log._segments[1]
+    disk = simulated(partition).kill()
+    disk.remove(files.seal_path(partition.directory, segment.base_offset))
+    disk.flip_bit(segment.path, HEADER_SIZE + 2)
+    after = Partition(disk, config=SMALL)
+    assert after.findings.hole is not None
+    assert (after.findings.hole.offset, after.findings.cuts) == (segment.base_offset, [])
+
+
+# Starts.
+
+
+def test_a_clean_start_reads_nothing_of_the_log() -> None:
+    partition = sealed_chain()
+    expected = values_of(partition)
+    partition.close()
+    disk = simulated(partition).kill()
+    nodes = [disk._file(path) for path in disk.files() if path.suffix == ".log"]
+    assert len(nodes) == 5
+    for node in nodes:
+        node.unreadable.add(0)
+    after = Partition(disk, config=SMALL)
+    after.append(b"goes on")
+    assert (after.findings.hole, after.findings.scanned_bytes) == (None, 0)
+    for node in nodes:
+        node.unreadable.clear()
+    after.sync_now()
+    assert values_of(after) == [*expected, b"goes on"]
+
+
+def test_a_restart_after_a_crash_reads_little_below_the_recovery_point() -> None:
+    partition = with_batches(0, TopicConfig(index_interval_bytes=1000))
+    for _ in range(40):
+        partition.append(b"x" * 500)
+    partition.sync_now()
+    partition.sync.finish()  # the index rows are stored, and the checkpoint written
+    partition.append(b"x" * 500)
+    after = reopened(partition)
+    assert after.log.log_end_offset == 41
+    assert after.findings.scanned_bytes < 4 * 600
+
+
+def test_names_are_synced_before_a_killed_process_s_records_are_shown_again() -> None:
+    for seed in range(8):
+        partition = Partition(SimulatedDisk(), config=WIDE)
+        partition.append(b"in a file whose name is not on the disk")
+        after = reopened(partition)
+        assert after.log.high_watermark == 1
+        survivor = Partition(simulated(after).crash(random.Random(seed)), config=WIDE)
+        assert values_of(survivor) == [b"in a file whose name is not on the disk"]
+
+
+def test_pages_that_only_look_written_are_not_believed() -> None:
+    """After a failed sync the page cache reads well, and a second sync says OK."""
+    partition = with_batches(3)
+    partition.append(b"never on the disk")
+    disk = simulated(partition)
+
+    def fail(operation: str, path: Path) -> None:
+        if operation == "sync":
+            raise StorageFailed("EIO", remedy="")
+
+    disk.before_step = fail
+    partition.sync_now()
+    assert partition.failures
+    disk.before_step = None
+    after = reopened(partition)
+    assert after.log.high_watermark == 6
+    survivor = Partition(simulated(after).crash(random.Random(1)), config=WIDE)
+    assert len(values_of(survivor)) == 6
+
+
+@pytest.mark.parametrize("torn_segment", [0, 1, 2])
+def test_a_recovery_that_is_cut_short_anywhere_is_simply_done_again(torn_segment: int) -> None:
+    def crashed() -> SimulatedDisk:
+        partition = Partition(SimulatedDisk(), config=SMALL)
+        for number in range(12):
+            partition.append(b"value %d" % number)
+        disk = simulated(partition).kill()
+        base = partition.log._segments[torn_segment].base_offset
+        disk.flip_bit(files.log_path(partition.directory, base), HEADER_SIZE + 2)
+        disk.sync_filesystem(Path("/"))
+        return disk
+
+    disk = crashed()
+    expected = values_of(Partition(disk, config=SMALL))
+    steps = disk.steps_count
+    assert steps > 10
+    for cut_at in range(steps):
+        for seed in range(3):
+            disk = crashed()
+            left = cut_at
+
+            def before_step(operation: str, path: Path) -> None:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise PowerCut
+
+            disk.before_step = before_step
+            with suppress(PowerCut):
+                Partition(disk, config=SMALL)
+            after = Partition(disk.crash(random.Random(seed)), config=SMALL)
+            assert values_of(after) == expected
+            assert after.findings.hole is None
+            after.append(b"goes on")
+            after.sync_now()
+            again = Partition(simulated(after).crash(random.Random(seed)), config=SMALL)
+            assert values_of(again) == [*expected, b"goes on"]
+
+
+def test_a_removal_that_a_crash_interrupts_is_finished_later() -> None:
+    partition = sealed_chain()
+    start = partition.log._segments[2].base_offset
+    expected = values_of(partition)[start:]
+    partition.log.advance_log_start(start)
+    partition.checkpoint.update([partition.log.checkpoint()])
+    partition.checkpoint.write(both=True)
+    partition.disk.remove(files.log_path(partition.directory, 0))
+    after = reopened(partition)
+    assert (after.findings.hole, after.log.log_start_offset) == (None, start)
+    assert after.log.remove_retired() == 2
+    assert values_of(after) == expected
+    names = after.disk.list_dir(after.directory)
+    assert not [name for name in names if (files.log_base_offset(name) or start) < start]
+
+
+# What is derived from the log.
+
+
+@pytest.mark.parametrize("snapshot", ["kept", "missing", "damaged"])
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_batch_sent_again_after_a_restart_is_known(snapshot: str, clean: bool) -> None:
+    partition = Partition(SimulatedDisk(), config=SMALL)
+    sent = [batch_of(b"value %d" % number, producer_id=5, sequence=number) for number in range(7)]
+    originals = [partition.log.append(batch, partition.clock.wall_ms()) for batch in sent]
+    partition.sync_now()
+    if clean:
+        partition.close()
+    path = partition.directory / files.PRODUCERS
+    disk = simulated(partition).kill()
+    if snapshot == "missing":
+        disk.remove(path)
+    elif snapshot == "damaged" and disk.exists(path):
+        disk.flip_bit(path, 12)
+    after = Partition(disk, config=SMALL)
+    again = after.log.append(sent[-1], after.clock.wall_ms())
+    assert again == originals[-1]._replace(duplicate=True)
+    assert after.append(b"next", producer_id=5, sequence=7).base_offset == 7
+
+
+def test_a_batch_that_recovery_cut_is_not_taken_for_written() -> None:
+    partition = Partition(SimulatedDisk(), config=WIDE)
+    partition.append(b"kept", producer_id=5, sequence=0)
+    partition.sync_now()
+    kept = partition.log.size_bytes
+    sent = batch_of(b"cut", producer_id=5, sequence=1)
+    partition.log.append(sent, partition.clock.wall_ms())
+    disk = simulated(partition).kill()
+    disk.flip_bit(active_path(partition), kept + HEADER_SIZE)
+    after = Partition(disk, config=WIDE)
+    assert after.log.append(sent, after.clock.wall_ms()) == (1, 1, False)
+
+
+def test_leader_epochs_are_kept_and_end_where_the_next_began() -> None:
+    partition = with_batches(2)
+    first = partition.log.leader_epoch
+    after = reopened(partition)
+    assert after.log.leader_epoch > first
+    assert after.log.epoch_end_offset(first) == (first, 4)
+    after.append(b"of the second epoch")
+    after.sync_now()
+    second = after.log.leader_epoch
+    disk = simulated(after).kill()
+    disk.remove(after.directory / files.EPOCHS)  # it is derived
+    again = Partition(disk, config=WIDE)
+    assert again.log.epoch_end_offset(first) == (first, 4)
+    assert again.log.epoch_end_offset(second) == (second, 5)
+    assert again.log.epoch_end_offset(second + 100) == (second, 5)
+    assert again.log.epoch_end_offset(first - 1) == (-1, -1)
+
+
+def test_a_torn_tail_is_recovered_on_a_real_disk(tmp_path: Path) -> None:
+    disk = LinuxDisk()
+    partition = Partition(disk, root=tmp_path, config=WIDE)
+    partition.sync_now()
+    for number in range(200):
+        partition.append(b"value %d" % number, b"x" * 3000)
+    path = active_path(partition)
+    size = partition.log.size_bytes
+    with path.open("r+b") as file:
+        file.truncate(size - 100)
+    after = Partition(disk, root=tmp_path, config=WIDE)
+    assert after.log.log_end_offset == 398
+    [cut] = after.findings.cuts
+    assert cut.kept_as.stat().st_size == cut.bytes_count
+    after.append(b"goes on")
+    after.sync_now()
+    after.close()
+    again = Partition(disk, root=tmp_path, config=WIDE)
+    assert again.findings.scanned_bytes == 0
+    assert len(again.read_all()) == 399
+    again.close()

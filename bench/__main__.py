@@ -20,6 +20,8 @@ QUESTIONS = {
     "footprint": "How soon is the server ready, and what does it weigh?",
 }
 
+TABLE_WIDTH = 170
+
 
 def answer(question: str, directory: Path, turns: int) -> list[Comparison | Rate]:
     # Imported here so that one question does not need what only another one does.
@@ -83,7 +85,8 @@ def figure(value: float) -> str:
 def main(
     questions: tuple[str, ...], turns: int, directory: Path | None, json_file: click.utils.LazyFile | None
 ) -> None:
-    console = Console()
+    # A table into a file is not folded to the width of a terminal that is not there.
+    console = Console() if Console().is_terminal else Console(width=TABLE_WIDTH)
     results: dict[str, list[Comparison | Rate]] = {}
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-", dir=directory) as scratch:
         for question in questions or QUESTIONS:

@@ -69,8 +69,6 @@ class TopicCatalog:
         self.condemned: list[Path] = []
         if not disk.exists(directory):
             raise corrupt(directory, "it is not there")
-        if sync_first:
-            disk.sync_dir(directory)
         for name in disk.list_dir(directory):
             if _TOPIC_DIRECTORY.fullmatch(name):
                 if sync_first:

@@ -224,6 +224,21 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_after_the_next_start(disk
     assert {path.relative_to(DATA).parts[0] for path in disk.files()} == {"lock", "meta", "checkpoint"}
 
 
+def test_a_checkpoint_that_was_due_when_a_topic_went_has_no_row_of_it(disk: SimulatedDisk) -> None:
+    opened = Opened(disk)
+    topic = opened.store.create_topic("flights", 1, SMALL)
+    opened.append("flights", 0, b"x")
+    opened.settle()
+    opened.append("flights", 0, b"y")
+    opened.store.log("flights", 0).request_sync()
+    opened.store.synchronizer.run_round()  # synced, and its checkpoint a second from now
+
+    opened.store.delete_topic("flights")
+    opened.settle()
+
+    assert Checkpoint.load(DATA / "checkpoint", disk).get(topic.topic_id, 0) is None
+
+
 def test_topics_that_come_and_go_leave_nothing_in_the_checkpoint(disk: SimulatedDisk) -> None:
     opened = Opened(disk)
     sizes = []

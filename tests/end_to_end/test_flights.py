@@ -132,7 +132,8 @@ def produce_while_killing(server: ServerProcess, members: Members, flights: list
     with Producer(server=server.address) as producer:
         position = 0
         for stop_at in kill_at:
-            killer = threading.Timer(rng.uniform(0, 0.3), restart, [server])
+            # A stretch is sent and synced within some 50 ms: the kill falls into it.
+            killer = threading.Timer(rng.uniform(0, 0.05), restart, [server])
             killer.start()
             send(producer, flights[position:stop_at])
             position = stop_at

@@ -454,7 +454,10 @@ class ConsumerCore:
             for key in keys:
                 if self._membership is not None and not self._membership.holds(key):
                     continue  # Revoked while its start was looked up.
-                hold = Hold(key, begins[key], committed_offset=committed.get(key, -1), end_offset=ends.get(key))
+                end_offset = ends.get(key)
+                if end_offset is not None and begins[key] > end_offset and settings.out_of_range == "error":
+                    end_offset = None  # Past the end is not at the end: the server refuses it, with the range.
+                hold = Hold(key, begins[key], committed_offset=committed.get(key, -1), end_offset=end_offset)
                 self._position_ids += 1
                 hold.position_id = self._position_ids
                 self.holds[key.topic, key.partition] = hold
@@ -500,7 +503,8 @@ class ConsumerCore:
                 logger.info("cannot see what group %r plans: %s", self.settings.group, error)
             else:
                 mine = [member for member in description.members if member.member_id == self._membership.member_id]
-                if mine and not mine[0].target.topic_partitions:
+                planned = description.assignment_epoch == description.group_epoch
+                if planned and mine and not mine[0].target.topic_partitions:
                     self._knows_it_has_nothing = True
                     self.notify()
                     return

@@ -170,14 +170,14 @@ class Segment:
         """Seal a rolled segment, all of whose bytes are synced. StorageFull leaves it rolled."""
         assert self.is_rolled
         disk = self._handles.disk
-        with_file = self._handles.acquire(self.path, writable=True)
+        handle = self._handles.acquire(self.path, writable=True)
         try:
-            with_file.file.truncate(self.end_position)  # gives back what was reserved past the end
+            handle.file.truncate(self.end_position)  # gives back what was reserved past the end
+            table = self.index.all_rows()
+            if self._index_is_wrong or not self._first_and_last_match(table, handle.file):
+                table = self._rebuild(handle.file)
         finally:
-            with_file.release()
-        table = self.index.all_rows()
-        if self._index_is_wrong or not self._first_and_last_match(table):
-            table = self._rebuild()
+            handle.release()
         rows = as_rows(table.cells)
         crc = rows_crc(rows)
         seal = Seal(
@@ -320,7 +320,7 @@ class Segment:
         self._index_is_wrong = True
         if self.seal is None:
             return None  # the rows still grow; sealing makes them anew, and until then the scan begins at the start
-        self._rebuilt = self._rebuild()
+        self._rebuilt = self._rebuild(file)
         return look_up(self._rebuilt)
 
     def _stored_rows(self, *, wait: bool) -> RowTable | None:
@@ -352,32 +352,21 @@ class Segment:
             return False
         return header.next_offset - self.base_offset == row.relative_next_offset
 
-    def _first_and_last_match(self, table: RowTable) -> bool:
+    def _first_and_last_match(self, table: RowTable, file: DiskFile) -> bool:
         if table.count == 0:
             return False
-        handle = self.acquire(wait=True)
-        try:
-            return all(self._row_matches(table[number], handle.file, wait=True) for number in (0, table.count - 1))
-        finally:
-            handle.release()
+        return all(self._row_matches(table[number], file, wait=True) for number in (0, table.count - 1))
 
-    def _rebuild(self) -> RowTable:
+    def _rebuild(self, file: DiskFile) -> RowTable:
         """Make the rows anew from the log. Append times that are lost become the segment's last: kept longer."""
-        handle = self.acquire(wait=True)
-        try:
-            return RowTable(self.build_rows(handle.file.pread))
-        finally:
-            handle.release()
-
-    def build_rows(self, read: Read) -> Cells:
         cells: Cells = array("q")
         builder = IndexBuilder(self._interval_bytes)
         newest_ms = -1
-        for position, header in self.walk(read, 0, self.end_position, bytes_each=REBUILD_BYTES):
+        for position, header in self.walk(file.pread, 0, self.end_position, bytes_each=REBUILD_BYTES):
             newest_ms = max(newest_ms, header.max_timestamp_ms)
             if builder.is_due(header.size):
                 cells.extend((header.next_offset - self.base_offset, position, newest_ms, self.last_append_ms))
-        return cells
+        return RowTable(cells)
 
 
 def walk_headers(read: Read, start: int, end: int, *, bytes_each: int) -> Iterator[tuple[int, BatchHeader]]:

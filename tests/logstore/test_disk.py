@@ -1,0 +1,244 @@
+"""The disk: the simulated one does what the real one does, and forgets what the real one may forget."""
+
+import errno
+import gc
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from logstore.disk import ARRAY_DATA, Disk, LinuxDisk
+from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
+from tests.logstore.disk import SimulatedDisk
+
+
+@pytest.fixture(params=["real", "simulated"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Disk, Path]:
+    if request.param == "real":
+        return LinuxDisk(), tmp_path
+    disk = SimulatedDisk()
+    disk.make_dir(Path("/here"))
+    return disk, Path("/here")
+
+
+# Both.
+
+
+def test_what_was_written_is_read(place: tuple[Disk, Path]) -> None:
+    disk, here = place
+    file = disk.create(here / "a")
+    file.reserve(0, 65536)
+    assert file.size() == 0
+    file.pwritev((b"abc", memoryview(b"defg")[1:], bytearray(5000)), 0)
+    file.sync()
+    assert file.size() == 5006
+    assert file.pread(5, 1) == b"bcefg"
+    assert file.pread(100, 5000) == bytes(6)
+    assert file.pread(10, 6000) == b""
+    nowait = file.pread_nowait(5, 1)
+    assert nowait is None or bytes(nowait) == b"bcefg"
+    assert file.pread_nowait(10, 5000) is None  # not all of it is there: the waiting read says so
+    uncached, _ = disk.open_uncached(here / "a")
+    assert uncached.pread(5, 1) == b"bcefg"
+    assert uncached.pread(10_000, 4090) == bytes(916)
+    assert uncached.size() == 5006
+    uncached.close()
+    file.truncate(3)
+    assert file.pread(10, 0) == b"abc"
+    file.close()
+
+
+def test_names_come_and_go(place: tuple[Disk, Path]) -> None:
+    disk, here = place
+    disk.make_dir(here / "b" / "c")
+    disk.make_dir(here / "b" / "c")
+    disk.make_dirs(here / "b", ["x", "y"])
+    disk.create(here / "b" / "f").close()
+    assert disk.list_dir(here / "b") == ["c", "f", "x", "y"]
+    with pytest.raises(FileExistsError):
+        disk.create(here / "b" / "f")
+    disk.rename(here / "b" / "f", here / "b" / "g")
+    disk.remove(here / "b" / "g")
+    disk.remove(here / "b" / "g")
+    disk.remove_tree(here / "b")
+    disk.remove_tree(here / "b")
+    assert disk.list_dir(here) == []
+    for missing in (disk.open, disk.open_uncached, disk.list_dir, disk.read_array):
+        with pytest.raises(FileNotFoundError):
+            missing(here / "missing")
+    with pytest.raises(FileNotFoundError):
+        disk.rename(here / "missing", here / "other")
+    with pytest.raises(FileNotFoundError):
+        disk.extend_array(here / "missing", np.zeros((1, 4), dtype=np.int64))
+
+
+def test_a_file_is_replaced_as_a_whole(place: tuple[Disk, Path]) -> None:
+    disk, here = place
+    disk.replace_file(here / "meta", b"one")
+    disk.replace_file(here / "meta", b"two")
+    assert disk.read_file(here / "meta", 3) == b"two"
+    with pytest.raises(DataLoss, match="larger than"):
+        disk.read_file(here / "meta", 2)
+    assert disk.list_dir(here) == ["meta"]
+
+
+def test_a_file_that_is_removed_stays_readable_for_who_has_it(place: tuple[Disk, Path]) -> None:
+    disk, here = place
+    file = disk.create(here / "a")
+    file.pwritev((b"0123456789",), 0)
+    view = file.map().view(2, 5)
+    disk.remove(here / "a")
+    assert file.pread(3, 0) == b"012"
+    file.close()
+    gc.collect()
+    assert bytes(view) == b"23456"
+    assert view.readonly
+
+
+def test_arrays_are_what_was_written_and_never_more(place: tuple[Disk, Path]) -> None:
+    disk, here = place
+    rows = np.arange(12, dtype=np.int64).reshape(3, 4)
+    disk.write_array(here / "i", rows)
+    disk.extend_array(here / "i", rows)
+    both = np.concatenate([rows, rows])
+    assert disk.read_array(here / "i") == both.tobytes()
+    opened = disk.open_array(here / "i", (6, 4))
+    assert opened is not None
+    assert (opened == both).all()
+    assert disk.open_array(here / "i", (5, 4)) is None
+    disk.write_array(here / "i", rows)
+    assert disk.read_array(here / "i") == rows.tobytes()
+    assert disk.open_array(here / "missing", (3, 4)) is None
+
+
+def test_a_lock_is_held_once(place: tuple[Disk, Path]) -> None:
+    disk, here = place
+    lock = disk.lock(here / "lock")
+    with pytest.raises(DataDirectoryLocked):
+        disk.lock(here / "lock")
+    lock.release()
+    disk.lock(here / "lock").release()
+
+
+# The real one.
+
+
+def test_a_lying_shape_file_maps_nothing(tmp_path: Path) -> None:
+    disk = LinuxDisk()
+    disk.write_array(tmp_path / "i", np.arange(12, dtype=np.int64).reshape(3, 4))
+    shape = tmp_path / "i" / "shape.ninja"
+    for position in range(16):
+        good = shape.read_bytes()
+        shape.write_bytes(good[:position] + bytes([good[position] ^ 4]) + good[position + 1 :])
+        assert disk.open_array(tmp_path / "i", (3, 4)) is None
+        shape.write_bytes(good)
+    assert disk.open_array(tmp_path / "i", (3, 4)) is not None
+    os.truncate(tmp_path / "i" / ARRAY_DATA, 95)
+    assert disk.open_array(tmp_path / "i", (3, 4)) is None
+    assert (tmp_path / "i" / ARRAY_DATA).stat().st_size == 95, "a cut file is not extended"
+
+
+def test_a_full_disk_is_told_apart_from_a_broken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = LinuxDisk().create(tmp_path / "a")
+    for code, expected in ((errno.ENOSPC, StorageFull), (errno.EDQUOT, StorageFull), (errno.EIO, StorageFailed)):
+
+        def fail(*arguments: object, code: int = code) -> int:
+            raise OSError(code, os.strerror(code))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwritev", fail)
+            with pytest.raises(expected):
+                file.pwritev((b"x",), 0)
+        with monkeypatch.context() as patched:
+            patched.setattr("logstore.disk._fdatasync", fail)
+            with pytest.raises(StorageFailed, match="syncing"):  # also for want of room: the data is gone
+                file.sync()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pread", fail)
+            with pytest.raises(DataLoss):
+                file.pread(1, 0)
+    file.close()
+
+
+def test_a_short_write_is_written_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = LinuxDisk().create(tmp_path / "a")
+    whole = os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda fd, buffers, position: whole(fd, [b"".join(buffers)[:3]], position))
+    file.pwritev((b"01", b"23456789"), 5)
+    assert file.pread(100, 0) == bytes(5) + b"0123456789"
+    file.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_directory_is_unusable(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(DataDirectoryUnusable):
+        LinuxDisk().make_dir(tmp_path / "a")
+
+
+def test_another_process_is_kept_out_and_named(tmp_path: Path) -> None:
+    lock = LinuxDisk().lock(tmp_path / "lock")
+    program = "import sys, pathlib, logstore.disk as d; d.LinuxDisk().lock(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", program, str(tmp_path / "lock")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"in use by another process (pid {os.getpid()})" in ended.stderr
+    lock.release()
+
+
+def test_a_map_knows_whether_its_pages_are_in_memory(tmp_path: Path) -> None:
+    file = LinuxDisk().create(tmp_path / "a")
+    file.pwritev((bytes(100_000),), 0)
+    assert file.map().is_resident(5_000, 90_000)
+    file.close()
+
+
+# The simulated one.
+
+
+def test_a_power_cut_keeps_what_was_synced_and_any_part_of_the_rest() -> None:
+    outcomes = set()
+    for seed in range(60):
+        disk = SimulatedDisk()
+        kept = disk.create(Path("/kept"))
+        kept.pwritev((b"a" * 9000,), 0)
+        kept.sync()
+        disk.create(Path("/lost")).pwritev((b"x",), 0)
+        disk.sync_dir(Path("/"))
+        disk.create(Path("/unnamed")).sync()
+        kept.pwritev((b"b" * 9000,), 4096)
+        after = disk.crash(random.Random(seed))
+        data = after.files()[Path("/kept")]
+        assert data[:4096] == b"a" * 4096
+        assert len(data) >= 9000
+        outcomes.add((after.exists(Path("/unnamed")), len(data) > 9000, data[4096:4097], data[8191:8192]))
+    assert len(outcomes) > 6, "a cut that always does the same finds little"
+    assert (False, False, b"a", b"a") in outcomes
+
+
+def test_a_failed_sync_leaves_pages_that_look_clean() -> None:
+    disk = SimulatedDisk()
+    file = disk.create(Path("/a"))
+    disk.sync_dir(Path("/"))
+
+    def fail(operation: str, path: Path) -> None:
+        raise StorageFailed("EIO", remedy="")
+
+    file.pwritev((b"gone",), 0)
+    disk.before_step = fail
+    with pytest.raises(StorageFailed):
+        file.sync()
+    disk.before_step = None
+    file.sync()  # says OK
+    assert file.pread(4, 0) == b"gone"
+    assert disk.open_uncached(Path("/a"))[0].pread(4, 0) == bytes(4)
+
+
+def test_a_closed_file_is_never_read() -> None:
+    file = SimulatedDisk().create(Path("/a"))
+    file.close()
+    with pytest.raises(AssertionError, match="after it was closed"):
+        file.pread(1, 0)

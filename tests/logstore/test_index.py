@@ -1,0 +1,141 @@
+"""The index against a search through all of its rows."""
+
+from array import array
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logstore.disk import ARRAY_DATA
+from logstore.index import (
+    COLUMNS,
+    ROW_BYTES,
+    ActiveIndex,
+    IndexBuilder,
+    IndexRow,
+    RowTable,
+    SealedRows,
+    as_rows,
+    open_sealed,
+    read_rows,
+    rows_crc,
+)
+from tests.logstore.disk import SimulatedDisk
+
+PATH = Path("/00.index")
+
+steps = st.tuples(st.integers(1, 5), st.integers(1, 500), st.integers(0, 3), st.integers(0, 3))
+
+
+def rows_from(growth: list[tuple[int, int, int, int]]) -> list[IndexRow]:
+    rows: list[IndexRow] = []
+    for step in growth:
+        before = rows[-1] if rows else IndexRow(0, -1, 0, 0)
+        rows.append(IndexRow(*(a + b for a, b in zip(before, step, strict=True))))
+    return rows
+
+
+def cells_of(rows: list[IndexRow]) -> "array[int]":
+    return array("q", [cell for row in rows for cell in row])
+
+
+@given(st.lists(steps, max_size=40), st.integers(0, 220))
+def test_both_kinds_of_rows_find_what_a_search_through_all_finds(
+    growth: list[tuple[int, int, int, int]], wanted: int
+) -> None:
+    rows = rows_from(growth)
+    cells = cells_of(rows)
+    for table in (RowTable(cells), SealedRows(as_rows(cells))):
+        ends_before = [row for row in rows if row.relative_next_offset <= wanted + 1]
+        assert table.for_offset(wanted) == (ends_before[-1] if ends_before else None)
+        smaller = [row for row in rows if row.max_timestamp_ms < wanted]
+        assert table.for_timestamp(wanted) == (smaller[-1] if smaller else None)
+        ends_after = [row for row in rows if row.relative_next_offset > wanted]
+        assert table.covering(wanted) == (ends_after[0] if ends_after else None)
+
+
+@given(st.lists(st.lists(steps, max_size=5), max_size=8), st.data())
+def test_rows_are_the_same_whether_they_are_in_memory_or_stored(
+    growths: list[list[tuple[int, int, int, int]]], data: st.DataObject
+) -> None:
+    disk = SimulatedDisk()
+    index = ActiveIndex(disk, PATH)
+    rows = rows_from([step for growth in growths for step in growth])
+    remaining = iter(rows)
+    counts: list[int] = []
+    for growth in growths:
+        for _ in growth:
+            index.append(*next(remaining))
+        if data.draw(st.booleans()):
+            counts.append(index.store())
+        if counts and data.draw(st.booleans()):  # the owner hears of it later, perhaps after another store
+            index.mark_stored(counts.pop(0))
+        known = index.count
+        assert index.all_rows().cells == cells_of(rows[:known])
+        assert index.in_memory().count <= known
+    index.store()
+    assert disk.read_array(PATH) == cells_of(rows).tobytes() if rows else not disk.exists(PATH)
+    reopened = ActiveIndex(disk, PATH, stored_count=len(rows))
+    assert reopened.all_rows().cells == cells_of(rows)
+
+
+@pytest.mark.parametrize("cut", range(0, 3 * ROW_BYTES, 5))
+def test_a_cut_array_has_the_rows_that_are_whole(cut: int) -> None:
+    disk = SimulatedDisk()
+    rows = rows_from([(2, 100, 1, 1)] * 3)
+    disk.write_array(PATH, as_rows(cells_of(rows)))
+    disk.overwrite(PATH / ARRAY_DATA, disk.read_array(PATH)[:cut])
+    cells, is_whole = read_rows(disk, PATH)
+    assert cells == cells_of(rows[: cut // ROW_BYTES])
+    assert is_whole == (cut % ROW_BYTES == 0)
+
+
+@pytest.mark.parametrize("column", range(COLUMNS))
+def test_an_array_ends_where_a_column_stops_growing(column: int) -> None:
+    rows = rows_from([(2, 100, 1, 1)] * 5)
+    broken = list(rows[3])
+    broken[column] = 0 if column != 1 else -5
+    disk = SimulatedDisk()
+    disk.write_array(PATH, as_rows(cells_of([*rows[:3], IndexRow(*broken), rows[4]])))
+    cells, is_whole = read_rows(disk, PATH)
+    assert cells == cells_of(rows[:3])
+    assert not is_whole
+
+
+def test_unused_rows_at_the_end_are_not_rows() -> None:
+    rows = rows_from([(2, 100, 1, 1)] * 2)
+    disk = SimulatedDisk()
+    disk.write_array(PATH, as_rows(cells_of([*rows, IndexRow(0, 0, 0, 0)])))
+    assert read_rows(disk, PATH)[0] == cells_of(rows)
+
+
+def test_a_sealed_array_opens_only_as_the_seal_describes_it() -> None:
+    disk = SimulatedDisk()
+    rows = as_rows(cells_of(rows_from([(2, 100, 1, 1)] * 4)))
+    disk.write_array(PATH, rows)
+    crc = rows_crc(rows)
+    assert open_sealed(disk, PATH, rows_count=4, crc=crc) is not None
+    assert open_sealed(disk, PATH, rows_count=3, crc=crc) is None
+    assert open_sealed(disk, PATH, rows_count=4, crc=crc ^ 1) is None
+    for position in range(4 * ROW_BYTES):
+        disk.flip_bit(PATH / ARRAY_DATA, position, position % 8)
+        assert open_sealed(disk, PATH, rows_count=4, crc=crc) is None
+        disk.flip_bit(PATH / ARRAY_DATA, position, position % 8)
+    disk.remove_tree(PATH)
+    assert open_sealed(disk, PATH, rows_count=4, crc=crc) is None
+
+
+@given(st.lists(st.integers(1, 9000), min_size=1), st.integers(0, 10_000))
+def test_rows_are_about_as_far_apart_as_the_interval_says(sizes: list[int], interval_bytes: int) -> None:
+    builder = IndexBuilder(interval_bytes)
+    positions, position = [], 0
+    for size in sizes:
+        if builder.is_due(size):
+            positions.append(position)
+        position += size
+    assert positions[0] == 0
+    for before, after in zip(positions, [*positions[1:], position], strict=True):
+        if after != position:
+            assert after - before >= interval_bytes
+        assert after - before < interval_bytes + max(sizes) + (interval_bytes == 0)

@@ -69,7 +69,8 @@ def test_rows_are_the_same_whether_they_are_in_memory_or_stored(
             index.append(*next(remaining))
         if data.draw(st.booleans()):
             counts.append(index.store())
-        if counts and data.draw(st.booleans()):  # the owner hears of it later, perhaps after another store
+        owner_hears_of_it = data.draw(st.booleans())  # or later, perhaps after another store
+        if counts and owner_hears_of_it:
             index.mark_stored(counts.pop(0))
         known = index.count
         assert index.all_rows().cells == cells_of(rows[:known])

@@ -14,7 +14,7 @@ Room is allocated when partitions are made (`reserve`), so that a full disk is m
 """
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
@@ -122,10 +122,17 @@ class Checkpoint:
                     row.max_timestamp_ms,
                 )
 
+    def forget(self, topic_id: UUID) -> None:
+        """Drop the rows of a topic that is gone."""
+        self._drop(lambda row_of: row_of == topic_id)
+
     def keep_only(self, topic_ids: Collection[UUID]) -> None:
-        """Drop the rows of topics that are gone."""
+        """Drop the rows of all other topics, as a crash between a topic's removal and `forget` leaves them."""
+        self._drop(lambda row_of: row_of not in topic_ids)
+
+    def _drop(self, is_gone: Callable[[UUID], bool]) -> None:
         with self._lock:
-            for key in [key for key in self._rows if key[0] not in topic_ids]:
+            for key in [key for key in self._rows if is_gone(key[0])]:
                 del self._rows[key], self._packed[key]
 
     def reserve(self, partitions_count: int) -> None:

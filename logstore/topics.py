@@ -73,7 +73,6 @@ class TopicStore:
         self._catalog = catalog
         self._logs: dict[tuple[str, int], Log] = {}
         self._handles = Handles(disk, open_max=config.open_files_max, maps_max=config.map_count_max)
-        self._live_topic_ids = frozenset(catalog.topic_ids())  # replaced, never changed: the sync thread looks at it
         self._is_retaining = False
         self._thread: SyncThread | None = None
         self.synchronizer = Synchronizer(
@@ -205,7 +204,6 @@ class TopicStore:
         topic = Topic(name, UUID(bytes=self._random(16), version=4), partitions, config, internal)
         with self._final_failures():
             self._catalog.create(topic)
-        self._live_topic_ids = frozenset(self._catalog.topic_ids())
         return topic
 
     def delete_topic(self, name: str) -> None:
@@ -217,12 +215,11 @@ class TopicStore:
         topic = self._catalog.topic(name)
         with self._final_failures():
             directory = self._catalog.condemn(topic)
-        self._live_topic_ids = frozenset(self._catalog.topic_ids())
         opened = (self._logs.pop((name, partition), None) for partition in range(topic.partitions))
         logs = [log for log in opened if log is not None]
         for log in logs:
             log.discard()
-        self.synchronizer.run_between_rounds(partial(self._remove_topic, directory, logs))
+        self.synchronizer.run_between_rounds(partial(self._remove_topic, topic.topic_id, directory, logs))
 
     def add_partitions(self, name: str, count: int) -> Topic:
         """Give a topic `count` more partitions. Raises as `create_topic`."""
@@ -295,7 +292,7 @@ class TopicStore:
     # Inside.
 
     def _start(self, *, in_thread: bool) -> None:
-        self._checkpoint.keep_only(self._live_topic_ids)
+        self._checkpoint.keep_only(self._catalog.topic_ids())
         was_clean = self._checkpoint.is_clean
         if not was_clean:
             self._identity.raise_leader_epoch()
@@ -365,12 +362,11 @@ class TopicStore:
     # On the sync thread.
 
     def _write_checkpoint(self, rows: Sequence[PartitionCheckpoint]) -> None:
-        self._checkpoint.update(row for row in rows if row.topic_id in self._live_topic_ids)
+        self._checkpoint.update(rows)
         self._checkpoint.write()
 
     def _remove_retired(self, logs: list[Log]) -> None:
-        rows = [log.checkpoint() for log in logs]
-        self._checkpoint.update(row for row in rows if row.topic_id in self._live_topic_ids)
+        self._checkpoint.update(log.checkpoint() for log in logs)
         # In both slots: an older log start would make the removed segments look lost.
         self._checkpoint.write(both=True)
         for log in logs:
@@ -380,10 +376,10 @@ class TopicStore:
     def _end_retaining(self) -> None:
         self._is_retaining = False
 
-    def _remove_topic(self, directory: Path, logs: list[Log]) -> None:
+    def _remove_topic(self, topic_id: UUID, directory: Path, logs: list[Log]) -> None:
         for log in logs:
             log.release_files()
-        self._checkpoint.keep_only(self._live_topic_ids)
+        self._checkpoint.forget(topic_id)
         self._catalog.remove(directory)
 
 

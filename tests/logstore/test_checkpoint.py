@@ -1,7 +1,7 @@
 """The checkpoint: two slots, one of which always stands, and a room that is made before it is needed."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import Struct
 from uuid import UUID
@@ -73,11 +73,14 @@ def test_what_was_written_is_found(rows: list[PartitionCheckpoint], is_clean: bo
     assert [found.get(row.topic_id, row.partition) for row in rows] == rows
 
 
-def test_rows_of_a_topic_that_is_gone_are_dropped(disk: SimulatedDisk) -> None:
+@pytest.mark.parametrize(
+    "drop", [lambda checkpoint: checkpoint.forget(TOPIC), lambda checkpoint: checkpoint.keep_only({UUID(int=8)})]
+)
+def test_rows_of_a_topic_that_is_gone_are_dropped(disk: SimulatedDisk, drop: Callable[[Checkpoint], None]) -> None:
     checkpoint = Checkpoint.load(PATH, disk)
     other = UUID(int=8)
     checkpoint.update([row(0, 5), row(1, 5), row(0, 5, other)])
-    checkpoint.keep_only({other})
+    drop(checkpoint)
     checkpoint.write()
 
     found = Checkpoint.load(PATH, disk.kill())

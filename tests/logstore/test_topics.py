@@ -227,6 +227,7 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_after_the_next_start(disk
 def test_a_checkpoint_that_was_due_when_a_topic_went_has_no_row_of_it(disk: SimulatedDisk) -> None:
     opened = Opened(disk)
     topic = opened.store.create_topic("flights", 1, SMALL)
+    opened.store.create_topic("delays", 1, SMALL)
     opened.append("flights", 0, b"x")
     opened.settle()
     opened.append("flights", 0, b"y")
@@ -234,6 +235,7 @@ def test_a_checkpoint_that_was_due_when_a_topic_went_has_no_row_of_it(disk: Simu
     opened.store.synchronizer.run_round()  # synced, and its checkpoint a second from now
 
     opened.store.delete_topic("flights")
+    opened.append("delays", 0, b"z")
     opened.settle()
 
     assert Checkpoint.load(DATA / "checkpoint", disk).get(topic.topic_id, 0) is None

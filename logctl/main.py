@@ -1,0 +1,94 @@
+"""The program: the tree of commands, and how every one of them ends."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import get_completion_class, shell_complete
+
+from logctl.demo.command import demo
+from logctl.errors import ExitCode, failure_of
+from logctl.groups import groups, seek
+from logctl.options import Command, Group, Settings
+from logctl.records import consume, produce
+from logctl.topics import topics
+
+PROGRAM = "logctl"
+COMPLETION_VARIABLE = "_LOGCTL_COMPLETE"
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    examples=[
+        "logctl topics create flights --partitions 4",
+        "logctl produce flights flights.csv --key-field tail --time-field departed",
+        "logctl consume flights --group dashboard",
+        "logctl seek --group dashboard --topic flights --to-time ago:1h",
+        'eval "$(logctl completion bash)"',
+    ],
+)
+@click.version_option(package_name="tailrace", prog_name=PROGRAM)
+def logctl() -> None:
+    """Tailrace on the command line: topics, records and consumer groups.
+
+    --server and --json go anywhere on the line.
+
+    \b
+    Exit codes: 0 done, 1 refused or failed in part, 2 bad usage, 3 cannot
+    connect, 4 timed out, 130 interrupted by Ctrl-C.
+    """
+
+
+@logctl.command(cls=Command, examples=['eval "$(logctl completion bash)"', "logctl completion fish | source"])
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes logctl's commands, options, topics and groups in a shell."""
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None, "click knows the three shells"
+    click.echo(completion_class(logctl, {}, PROGRAM, COMPLETION_VARIABLE).source())
+
+
+for command in (topics, produce, consume, groups, seek, demo):
+    logctl.add_command(command)
+
+
+def main() -> None:
+    if instruction := os.environ.get(COMPLETION_VARIABLE):
+        sys.exit(shell_complete(logctl, {}, PROGRAM, COMPLETION_VARIABLE, instruction))
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line and return its exit code. Errors have been told."""
+    settings = Settings()
+    try:
+        with logctl.make_context(PROGRAM, list(arguments), obj=settings) as context:
+            logctl.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("\n")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has what it wanted. What is buffered has nowhere to go; the interpreter must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        sys.stdout.flush()
+        as_json = settings.output.as_json or "--json" in arguments  # bad usage may stop the parser before it gets there
+        if isinstance(error, click.exceptions.NoArgsIsHelpError) and not as_json:
+            error.show()  # the help, on stderr
+        else:
+            failure.write(sys.stderr, as_json=as_json)
+        return failure.exit_code
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    main()

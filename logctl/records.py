@@ -1,0 +1,248 @@
+"""`logctl produce` and `logctl consume`."""
+
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import PurePath
+from types import FrameType
+from typing import BinaryIO
+
+import click
+
+from logctl.completions import complete_groups, complete_topics
+from logctl.errors import BadUsage, ExitCode
+from logctl.lines import Input, Lines, NumberedRecord, read_csv, read_jsonl, read_text
+from logctl.options import INT64_MAX, PARTITION_MAX, Command, Settings, now_ms, parsed, whole_number
+from logctl.output import Progress
+from logctl.times import EPOCH, AtOffset, AtTime, Beginning, End, Position, parse_position
+
+FORMATS = ("text", "jsonl", "csv")
+FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "logctl produce flights flights.csv --key-field tail --time-field departed",
+        "logctl produce flights events.jsonl --key-field tail",
+        "logctl produce flights notes.txt --key-separator TAB",
+        "logctl consume flights --exit-at-end --json | logctl produce copy --format jsonl",
+    ],
+)
+@click.argument("topic", shell_complete=complete_topics)
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    help="How to read the lines; else by the name of FILE (.jsonl, .csv), else text.",
+)
+@click.option(
+    "--key-separator",
+    metavar="SEPARATOR",
+    callback=parsed(lambda text: parse_separator(text)),
+    help="Text: what stands between key and value, the word TAB or any string.",
+)
+@click.option("--key-field", metavar="FIELD", help="JSONL, CSV: the field whose content is the key.")
+@click.option(
+    "--time-field", metavar="FIELD", help="JSONL, CSV: the field with the time, ISO 8601 or milliseconds since 1970."
+)
+@click.option(
+    "--acks",
+    type=click.Choice(["all", "leader", "none"]),
+    default="all",
+    show_default=True,
+    help="Wait until it is on the server's disk (all), in its memory (leader), or for nothing (none).",
+)
+@click.pass_context
+def produce(
+    context: click.Context,
+    topic: str,
+    file: BinaryIO,
+    format_: str | None,
+    key_separator: bytes | None,
+    key_field: str | None,
+    time_field: str | None,
+    acks: str,
+) -> None:
+    """Send the lines of FILE, or of standard input, to TOPIC.
+
+    \b
+    text   a line is a value; with --key-separator it is KEY, separator, VALUE
+    jsonl  a line is a record as `consume --json` writes it (only "value" is
+           needed); with --key-field or --time-field it is itself the value
+    csv    the first line names the columns; a row is sent as a JSON object
+
+    A malformed line is reported with its number and the others are sent; the exit code is then 1. Times without a zone
+    are UTC. Ctrl-C stops reading, and what was read is still sent.
+    """
+    from logctl.sender import Sender, far_future_ms
+    from tailrace import Producer
+
+    settings = context.ensure_object(Settings)
+    format_ = format_ or FORMAT_BY_SUFFIX.get(PurePath(str(file.name)).suffix, "text")
+    _check_format(format_, key_separator, key_field, time_field)
+    lines = Lines(file)
+    limit_ms = far_future_ms(topic, settings.server, now_ms())
+    interrupted = False
+    with Producer(server=settings.server, acks=acks) as producer, Progress(topic, total=_size(file)) as progress:
+        sender = Sender(producer, topic, settings.output, far_future_ms=limit_ms)
+        try:
+            try:
+                for line in _read(lines, format_, key_separator, key_field, time_field):
+                    if isinstance(line, NumberedRecord):
+                        sender.send(line)
+                    else:
+                        sender.refuse(line)
+                    progress.update(lines.bytes_count, sender.acknowledged_count)
+            except KeyboardInterrupt:
+                interrupted = True
+            sender.settle()
+        except BaseException:
+            progress.close()
+            if sender.has_begun:  # what was acknowledged is on disk, and whoever repeats the rest must know how much
+                sender.sum_up()
+            raise
+        progress.close()
+        sender.sum_up()
+    if interrupted:
+        raise KeyboardInterrupt
+    if sender.malformed_count:
+        context.exit(ExitCode.REFUSED)
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "logctl consume flights",
+        "logctl consume flights --from ago:1h --exit-at-end",
+        "logctl consume flights --group dashboard --max 100",
+        "logctl consume flights --partition 2 --from 1500 --json | jq -r .value",
+    ],
+)
+@click.argument("topic", shell_complete=complete_topics)
+@click.option("--group", shell_complete=complete_groups, help="Read as a member of this group, and go on where it is.")
+@click.option(
+    "--from",
+    "position",
+    metavar="POSITION",
+    callback=parsed(lambda text: parse_position(text, now_ms())),
+    help="Where to begin: `beginning` (else this), `end`, an offset, a time in ISO 8601 with a date (UTC unless it "
+    "names a zone), or ago:1h. A group that has committed goes on there; `logctl seek` sends it elsewhere.",
+)
+@click.option("--partition", metavar="P", callback=parsed(whole_number(0, PARTITION_MAX)), help="This one alone.")
+@click.option("--max", "records_max", metavar="N", callback=parsed(whole_number(1, INT64_MAX)), help="Stop after N.")
+@click.option("--exit-at-end", is_flag=True, help="Stop at what is the end now, instead of waiting for more.")
+@click.pass_context
+def consume(
+    context: click.Context,
+    topic: str,
+    group: str | None,
+    position: Position | None,
+    partition: int | None,
+    records_max: int | None,
+    exit_at_end: bool,
+) -> None:
+    """Print the records of TOPIC as they come, in the order of each partition.
+
+    For people: partition:offset, time, key and value. With --json nothing is lost, and `produce --format jsonl` reads
+    it. Ctrl-C, a broken pipe (`| head`) and --max all end it cleanly; a group has then committed what was written out,
+    and no more.
+    """
+    from logctl.record_output import RecordOutput
+    from tailrace import Consumer
+
+    settings = context.ensure_object(Settings)
+    output = RecordOutput(as_json=settings.output.as_json)
+    with (
+        Consumer(
+            topic,
+            group=group,
+            partitions=None if partition is None else [partition],
+            start=_start(position),
+            stop_at_end=exit_at_end,
+            server=settings.server,
+        ) as consumer,
+        _stopped_by_signals(consumer.stop) as received,
+        Progress(topic, total=records_max, shown=not sys.stdout.isatty()) as progress,
+    ):
+        # A batch counts as read when the next one is asked for: what was not written out is never committed.
+        # With a limit, records are asked for one by one, because the last batch may hold more than are wanted.
+        batches = consumer.batches() if records_max is None else ([record] for record in islice(consumer, records_max))
+        for records in batches:
+            output.write(records)
+            progress.update(output.records_count, output.records_count)
+    if signal.SIGINT in received:
+        raise KeyboardInterrupt
+    if received:
+        context.exit(128 + received[0])
+
+
+def parse_separator(text: str) -> bytes:
+    """The word TAB, or the text itself. Raises ValueError."""
+    if not text:
+        raise ValueError("an empty separator separates nothing; write TAB or any string")
+    return b"\t" if text == "TAB" else os.fsencode(text)
+
+
+def _check_format(format_: str, key_separator: bytes | None, key_field: str | None, time_field: str | None) -> None:
+    if format_ != "text" and key_separator is not None:
+        raise BadUsage(
+            f"--key-separator is for text, and this is {format_}.", remedy="Name the key's field with --key-field."
+        )
+    for option, field in (("--key-field", key_field), ("--time-field", time_field)):
+        if format_ == "text" and field is not None:
+            raise BadUsage(f"{option} needs lines with fields.", remedy="Add --format jsonl or --format csv.")
+
+
+def _read(
+    lines: Lines, format_: str, key_separator: bytes | None, key_field: str | None, time_field: str | None
+) -> Input:
+    if format_ == "text":
+        return read_text(lines, key_separator)
+    if format_ == "jsonl":
+        return read_jsonl(lines, key_field, time_field)
+    return read_csv(lines, key_field, time_field)
+
+
+def _size(file: BinaryIO) -> int | None:
+    """Bytes of a regular file; None for a pipe or a terminal."""
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _start(position: Position | None) -> str | int | datetime:
+    """A position in the words of the client library."""
+    match position:
+        case None | Beginning():
+            return "beginning"
+        case End():
+            return "end"
+        case AtOffset(offset):
+            return offset
+        case AtTime(timestamp_ms):
+            return EPOCH + timedelta(milliseconds=timestamp_ms)
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """The first Ctrl-C, or SIGTERM, stops gently and is found in the list; the second interrupts."""
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        stop()
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

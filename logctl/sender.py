@@ -1,0 +1,138 @@
+"""Sends lines as records, and keeps account of each until the server has answered for it."""
+
+import sys
+import time
+from collections import deque
+
+from logctl.errors import MalformedLine, failure_of
+from logctl.lines import NumberedRecord
+from logctl.output import Output, count
+from logctl.times import format_time
+from tailrace import Admin, Producer
+from tailrace.delivery import SendFuture
+from tailrace.errors import (
+    InvalidRecord,
+    InvalidRequest,
+    InvalidTimestamp,
+    MessageTooLarge,
+    RequestTooLarge,
+    TailraceError,
+    UnknownTopicOrPartition,
+)
+
+PENDING_MAX = 50_000
+
+AFTER_MAX = "message.timestamp.after.max.ms"
+AFTER_MAX_DEFAULT_MS = 3_600_000
+
+#: What is wrong with one record and says nothing about the next.
+OF_ONE_RECORD = (InvalidRecord, InvalidRequest, InvalidTimestamp, MessageTooLarge, RequestTooLarge)
+
+
+class Sender:
+    """What the server refuses of a line is told with its number, and the others go on; what concerns them all, such as
+    a server that went away, is raised.
+
+    `far_future_ms` is the largest timestamp that the topic takes. It is checked here because the server refuses whole
+    batches: one wrong time would take the lines around it along.
+    """
+
+    def __init__(self, producer: Producer, topic: str, output: Output, *, far_future_ms: int) -> None:
+        self.acknowledged_count = 0
+        self.malformed_count = 0
+        self._producer = producer
+        self._topic = topic
+        self._output = output
+        self._far_future_ms = far_future_ms
+        self._started = time.monotonic()
+        self._pending: deque[tuple[int, SendFuture]] = deque()
+
+    def send(self, line: NumberedRecord) -> None:
+        """Raises TailraceError when nothing more can be sent."""
+        number, record = line
+        if record.timestamp_ms is not None and record.timestamp_ms > self._far_future_ms:
+            self.refuse(
+                MalformedLine(
+                    number,
+                    f"its time, {format_time(record.timestamp_ms)}, is too far in the future",
+                    remedy=f"Correct it (a number is milliseconds since 1970), or raise the topic's {AFTER_MAX}.",
+                )
+            )
+            return
+        try:
+            future = self._producer.send(
+                self._topic,
+                value=record.value,
+                key=record.key,
+                headers=record.headers or None,
+                timestamp_ms=record.timestamp_ms,
+            )
+        except TailraceError as error:
+            self._settle_error(number, error)
+            return
+        self._pending.append((number, future))
+        while self._pending and (len(self._pending) > PENDING_MAX or self._pending[0][1].done()):
+            self._settle_first()
+
+    def refuse(self, line: MalformedLine) -> None:
+        """Tell what is wrong with a line that is not sent."""
+        self.malformed_count += 1
+        failure = failure_of(line)
+        assert failure is not None
+        failure.write(sys.stderr, as_json=self._output.as_json)
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self.acknowledged_count or self.malformed_count or self._pending)
+
+    def settle(self) -> None:
+        """Wait until everything that was sent is answered for. Raises TailraceError."""
+        while self._pending:
+            self._settle_first()
+
+    def sum_up(self) -> None:
+        """Tell what became of all lines so far."""
+        seconds = time.monotonic() - self._started
+        rate = self.acknowledged_count / seconds if seconds > 0 else 0.0
+        row = {
+            "topic": self._topic,
+            "records": self.acknowledged_count,
+            "malformed": self.malformed_count,
+            "unacknowledged": len(self._pending),
+            "seconds": round(seconds, 3),
+            "records_per_second": round(rate),
+        }
+        sentence = (
+            f"Sent {count(self.acknowledged_count, 'record')} to {self._topic} in {seconds:.1f} s ({rate:,.0f}/s)"
+        )
+        if self.malformed_count:
+            sentence += f"; {count(self.malformed_count, 'line')} malformed"
+        if self._pending:
+            sentence += (
+                f"; {count(len(self._pending), 'line')} not acknowledged, the first is line {self._pending[0][0]}"
+            )
+        self._output.done(row, sentence + ".")
+
+    def _settle_first(self) -> None:
+        number, future = self._pending[0]
+        error = future.exception()
+        if error is None:
+            self.acknowledged_count += 1
+        else:
+            self._settle_error(number, error)
+        self._pending.popleft()  # last: what is raised leaves it unacknowledged
+
+    def _settle_error(self, number: int, error: TailraceError) -> None:
+        if not isinstance(error, OF_ONE_RECORD):
+            raise error
+        self.refuse(MalformedLine(number, str(error), remedy=error.remedy))
+
+
+def far_future_ms(topic: str, server: str | None, now_ms: int) -> int:
+    """The largest timestamp that the topic takes. Raises TailraceError when the server cannot be asked."""
+    with Admin(server=server) as admin:
+        try:
+            config = {entry.name: entry.value for entry in admin.describe_topic(topic).config}
+        except UnknownTopicOrPartition:
+            config = {}  # it is created by the first record, with the default
+    return now_ms + int(config.get(AFTER_MAX, AFTER_MAX_DEFAULT_MS))

@@ -1,0 +1,76 @@
+"""`logctl demo`, the real one: what it tells, and that it leaves nothing behind however it ends."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ENVIRONMENT, program
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The demo at work, with its directory under tmp_path."""
+    with subprocess.Popen(
+        [*program("logctl.main"), "demo", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT | {"TMPDIR": str(tmp_path), "TAILRACE_SERVER": "127.0.0.1:9", "LOGSERVER_LISTEN": "nonsense"},
+    ) as process:
+        yield process
+        process.kill()
+
+
+def processes_of(directory: Path) -> list[str]:
+    """Command lines of processes that have the directory on them: the server and the members do."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if os.fsencode(directory) in line:
+                found.append(line.replace(b"\0", b" ").decode())
+    return found
+
+
+def test_the_demo_tells_a_true_story(demo: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    out, err = demo.communicate(timeout=120)
+    assert err == ""
+    told = [json.loads(line) for line in out.splitlines()]
+    scenes = [line["scene"] for line in told if line.get("scene")]
+    assert scenes == [
+        *("server", "topic", "group", "kill -9", "takeover", "kill -9", "restart", "group"),
+        *("produced", "read", "seek", "replay"),
+    ]
+    checks = [line for line in told if "check" in line]
+    assert len(checks) == 6
+    assert all(check["passed"] for check in checks), checks
+    assert told[-1]["verdict"] is True
+    assert told[-1]["seconds"] < 60
+    assert demo.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+    assert processes_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_an_interrupted_demo_leaves_nothing_behind(
+    demo: "subprocess.Popen[str]", tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    assert demo.stdout is not None
+    while json.loads(demo.stdout.readline()).get("scene") != "group":
+        pass
+    assert processes_of(tmp_path) != []
+    demo.send_signal(number)
+    out, err = demo.communicate(timeout=30)
+    assert demo.returncode == status
+    assert "Traceback" not in err
+    assert "verdict" not in out
+    assert list(tmp_path.iterdir()) == []
+    assert processes_of(tmp_path) == []

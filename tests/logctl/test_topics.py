@@ -1,0 +1,84 @@
+"""`logctl topics` against a real server."""
+
+import pytest
+
+from tests.logctl.conftest import Logctl
+
+
+def test_a_topic_is_created_shown_and_listed(logctl: Logctl, topic: str) -> None:
+    made = logctl("topics create --partitions 4 --config retention.ms=86400000 --json", topic)
+    assert made.status == 0
+    assert made.rows[0]["topic"] == topic
+    assert made.rows[0]["partitions"] == 4
+
+    (row,) = [row for row in logctl("topics list --json").rows if row["topic"] == topic]
+    assert row == made.rows[0]
+    (described,) = logctl("topics describe --json", topic).rows
+    assert described["topic_id"] == row["topic_id"]
+    assert [partition["partition"] for partition in described["partitions"]] == [0, 1, 2, 3]
+    assert {partition["records"] for partition in described["partitions"]} == {0}
+    settings = {entry["name"]: entry for entry in described["config"]}
+    assert settings["retention.ms"]["value"] == "86400000"
+    assert settings["retention.ms"]["set_by"] == "topic"
+    assert settings["segment.bytes"]["set_by"] == "default"
+
+
+def test_people_read_the_same(logctl: Logctl, topic: str) -> None:
+    made = logctl("topics create --partitions 2", topic)
+    assert made.out == f"Created topic {topic} with 2 partitions.\n"
+    listed = logctl("topics list").out.splitlines()
+    assert listed[0].split() == ["TOPIC", "PARTITIONS"]
+    assert [topic, "2"] in [line.split() for line in listed]
+    described = logctl("topics describe", topic).out
+    assert described.startswith(f"Topic {topic}, 2 partitions, id ")
+    assert "retention.ms" in described
+
+
+def test_a_topic_is_altered(logctl: Logctl, topic: str) -> None:
+    logctl("topics create --config retention.ms=1000 --config flush.ms=7", topic)
+    altered = logctl("topics alter --partitions 3 --set flush.ms=500 --unset retention.ms --json", topic)
+    assert altered.status == 0
+    assert altered.rows == logctl("topics describe --json", topic).rows
+    (row,) = altered.rows
+    assert len(row["partitions"]) == 3
+    settings = {entry["name"]: (entry["value"], entry["is_default"]) for entry in row["config"]}
+    assert settings["flush.ms"] == ("500", False)
+    assert settings["retention.ms"] == ("604800000", True)
+
+
+def test_a_topic_is_deleted_when_that_is_meant(logctl: Logctl, topic: str) -> None:
+    logctl("topics create", topic)
+    assert logctl("topics delete", topic, feed="y\n").status == 2  # a pipe cannot mean it
+    assert topic in logctl("topics list").out
+    assert logctl("topics delete --yes", topic).out == f"Deleted topic {topic}.\n"
+    assert topic not in logctl("topics list").out
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("topics create existing", "TOPIC_ALREADY_EXISTS", ["existing"]),
+        ("topics create no/such", "INVALID_TOPIC", ["no/such"]),
+        ("topics create ''", "INVALID_TOPIC", []),
+        ("topics create x --partitions 2147483647", "INVALID_PARTITIONS", ["2147483647"]),
+        ("topics create x --config retention.ms=soon", "INVALID_CONFIG", ["retention.ms", "soon"]),
+        ("topics create x --config colour=red", "INVALID_CONFIG", ["colour"]),
+        ("topics describe missing", "UNKNOWN_TOPIC_OR_PARTITION", ["missing"]),
+        ("topics alter missing --partitions 2", "UNKNOWN_TOPIC_OR_PARTITION", ["missing"]),
+        ("topics alter existing --partitions 1", "INVALID_PARTITIONS", []),
+        ("topics alter existing --set cleanup.policy=compact", "INVALID_CONFIG", ["cleanup.policy"]),
+        ("topics alter existing --unset colour", "INVALID_CONFIG", ["colour"]),
+        ("topics delete missing --yes", "UNKNOWN_TOPIC_OR_PARTITION", ["missing"]),
+        ("topics delete __consumer_offsets --yes", "INVALID_TOPIC", ["__consumer_offsets"]),
+        ("groups describe missing", "GROUP_ID_NOT_FOUND", ["missing"]),
+        ("groups delete missing --yes", "GROUP_ID_NOT_FOUND", ["missing"]),
+    ],
+)
+def test_what_cannot_be_done_is_told_with_its_facts(logctl: Logctl, line: str, code: str, words: list[str]) -> None:
+    logctl("topics create existing --partitions 2")
+    ran = logctl(f"{line} --json")
+    assert ran.status == 1
+    assert ran.out == ""
+    assert ran.error["code"] == code
+    for word in words:
+        assert word in ran.error["message"]

@@ -8,7 +8,7 @@ index beside it. A *log* is one partition: a chain of segments, of which the las
       Log                 one partition: append, open_read, roll, retain                          log.py
         Segment           one .log file: positions, never offsets beyond its own                  segment.py
           OffsetIndex     where in the file may I start scanning?                                 index.py
-            batch         61 bytes of header, then records                                        batch.py
+            batch         61 bytes of header, then records                             header.py, batch.py
 
 Read the files in this order: batch (compression, if curious), index, segment, log, recovery, sync, then producers
 (which retries are duplicates), identity, checkpoint, topics. disk.py is the only place that touches files, clock.py

@@ -26,7 +26,6 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from logstore.batch import SEQUENCE_MASK, BatchHeader
 from logstore.errors import (
     DuplicateSequence,
     InvalidProducerEpoch,
@@ -35,6 +34,7 @@ from logstore.errors import (
     OutOfOrderSequence,
     UnknownProducerId,
 )
+from logstore.header import SEQUENCE_MASK, BatchHeader
 
 BATCHES_REMEMBERED = 5
 

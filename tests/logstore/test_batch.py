@@ -28,6 +28,7 @@ from logstore.batch import (
     crc_matches,
     decode_batch,
     decode_codec_records,
+    decode_column,
     encode_batch,
     iter_headers,
     read_header,
@@ -308,6 +309,8 @@ def opens_or_is_corrupt(batch: bytes) -> None:
         records = decode_batch(batch, inflated_bytes_max=256 * KIB)
         assert len(records) == read_header(batch).records_count
         assert all(later.offset == earlier.offset + 1 for earlier, later in pairwise(records))
+        for field in ("key", "value", "timestamp", "headers"):
+            assert len(decode_column(batch, field)) == len(records)
 
 
 @pytest.mark.parametrize("compression", CODECS)
@@ -521,6 +524,18 @@ def test_reading_headers_does_not_import_the_codec_or_an_event_loop() -> None:
     )
     root = Path(__file__).parent.parent.parent
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
+
+
+def test_a_column_is_one_field_of_every_record() -> None:
+    records = some_records(4)
+    batch = encode_batch(records, compression=Compression.ZSTD)
+
+    assert decode_column(batch, "key") == [record.key for record in records]
+    assert decode_column(batch, "value") == [record.value for record in records]
+    assert decode_column(batch, "timestamp") == [record.timestamp_ms for record in records]
+    assert decode_column(batch, "headers") == [list(record.headers) for record in records]
+    with pytest.raises(CorruptBatch):
+        decode_column(with_body(b"\xff" * 20), "value")
 
 
 def test_codec_records_carry_what_records_do() -> None:

@@ -1,0 +1,238 @@
+"""The header of a record batch: 61 bytes that are all the broker reads. Kafka's format v2.
+
+    position  field                bytes
+           0  base_offset              8   stamped by the log           \\
+           8  batch_length             4   bytes that follow this field  |  not covered by the CRC,
+          12  leader_epoch             4   stamped by the log            |  so checked on their own
+          16  magic                    1   2                            /
+          17  crc                      4   CRC32C of everything from attributes on
+          21  attributes               2   bits 0-2 compression, 3 log append time, 4 transactional, 5 control,
+                                           6 delete horizon (written by compaction)
+          23  last_offset_delta        4   last_offset - base_offset
+          27  base_timestamp_ms        8
+          35  max_timestamp_ms         8
+          43  producer_id              8   -1 without one
+          51  producer_epoch           2
+          53  base_sequence            4
+          57  records_count            4
+          61  records                      compressed together, without the count, if attributes say so
+
+The CRC leaves the first 17 bytes out, so one flipped bit in base_offset would move records without a trace. Whoever
+reads a batch back checks them on their own: `check_header`, with the offset that has to follow.
+"""
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from logstore.compression import Buffer, Compression
+from logstore.errors import BatchTooLarge, CorruptBatch
+
+HEADER_SIZE = 61
+MAGIC = 2
+SEQUENCE_MASK = 0x7FFF_FFFF  # sequences are int32 and begin again at 0
+BATCH_LENGTH_MAX = 2**31 - 1
+
+_HEADER = Struct(">qiibIhiqqqhii")
+_PREFIX = Struct(">qii")  # base_offset, batch_length, leader_epoch
+_BASE_OFFSET = Struct(">q")
+_BATCH_LENGTH = Struct(">i")
+_BATCH_LENGTH_AT = 8
+_LEADER_EPOCH = Struct(">i")
+_LEADER_EPOCH_AT = 12
+_CRC = Struct(">I")
+_CRC_AT = 17
+_ATTRIBUTES = Struct(">h")
+_ATTRIBUTES_AT = 21
+_PRODUCER = Struct(">qhi")
+_PRODUCER_AT = 43
+
+_LENGTH_FIELD_END = 12  # batch_length counts from here
+_BATCH_LENGTH_MIN = HEADER_SIZE - _LENGTH_FIELD_END
+_OFFSET_MAX = 2**63 - 1
+
+_COMPRESSION_MASK = 0x07
+_TRANSACTIONAL = 0x10
+_CONTROL = 0x20
+_KNOWN_ATTRIBUTES = 0x7F
+
+_RESEND = "Send the batch again; if it was read from a log, verify the partition with `logctl segments verify`."
+
+
+class BatchHeader(NamedTuple):
+    """The 61 bytes before the records, as they are. Nothing is checked: see `check_header` and `check_batch`.
+
+    A tuple rather than a dataclass, because one is made for every batch that passes through the broker.
+    """
+
+    base_offset: int
+    batch_length: int
+    leader_epoch: int
+    magic: int
+    crc: int
+    attributes: int
+    last_offset_delta: int
+    base_timestamp_ms: int
+    max_timestamp_ms: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    records_count: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole batch."""
+        return _LENGTH_FIELD_END + self.batch_length
+
+    @property
+    def last_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta
+
+    @property
+    def next_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta + 1
+
+    @property
+    def compression(self) -> Compression:
+        return Compression(self.attributes & _COMPRESSION_MASK)
+
+    @property
+    def uncompressed(self) -> "BatchHeader":
+        """The same, of a batch whose records are plain. Length and CRC stay those of the compressed one."""
+        return self._replace(attributes=self.attributes & ~_COMPRESSION_MASK)
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & _TRANSACTIONAL)
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & _CONTROL)
+
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the last record, or -1 in a batch without a producer's sequences."""
+        if self.base_sequence < 0:
+            return -1
+        return (self.base_sequence + self.last_offset_delta) & SEQUENCE_MASK
+
+    def pack(self) -> bytes:
+        return _HEADER.pack(*self)
+
+
+# Reading headers.
+
+
+def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
+    """Read the header at `position`, checking nothing but that it is there (`CorruptBatch`)."""
+    if not 0 <= position <= len(buffer) - HEADER_SIZE:
+        raise CorruptBatch(
+            f"{len(buffer) - position} bytes are too few for a batch, whose header alone has {HEADER_SIZE}",
+            remedy=_RESEND,
+        )
+    return BatchHeader._make(_HEADER.unpack_from(buffer, position))
+
+
+def check_header(header: BatchHeader, *, available: int, expected_base_offset: int | None) -> None:
+    """Check what the CRC does not cover, and the counts. Raises `CorruptBatch`.
+
+    `available` is how many bytes there are from the batch's first on. `expected_base_offset` is the offset it must
+    have; None in a log that was compacted, and for a batch that no log has numbered yet.
+    """
+    if header.magic != MAGIC:
+        raise corrupt_batch(f"magic is {header.magic}, and only {MAGIC} is read")
+    if not _BATCH_LENGTH_MIN <= header.batch_length <= available - _LENGTH_FIELD_END:
+        raise corrupt_batch(
+            f"batch_length is {header.batch_length}, which is not in "
+            f"[{_BATCH_LENGTH_MIN}, {available - _LENGTH_FIELD_END}] with {available} bytes there"
+        )
+    if header.attributes & ~_KNOWN_ATTRIBUTES or header.attributes & _COMPRESSION_MASK > Compression.ZSTD:
+        raise corrupt_batch(f"attributes are {header.attributes:#06x}, with bits that no format we know has")
+    if header.records_count < 1 or header.last_offset_delta != header.records_count - 1:
+        raise corrupt_batch(
+            f"records_count is {header.records_count} and last_offset_delta {header.last_offset_delta}: "
+            "there must be records, and one offset for each"
+        )
+    if not 0 <= header.base_offset < _OFFSET_MAX - header.last_offset_delta:
+        raise corrupt_batch(
+            f"base_offset is {header.base_offset}, which leaves no room for {header.records_count} offsets"
+        )
+    if expected_base_offset is not None and header.base_offset != expected_base_offset:
+        raise corrupt_batch(f"base_offset is {header.base_offset} where {expected_base_offset} must follow")
+
+
+def check_batch(buffer: Buffer, *, bytes_max: int | None) -> BatchHeader:
+    """Check that `buffer` is exactly one whole batch: header, length and CRC. The records are not opened.
+
+    Raises `BatchTooLarge` over `bytes_max`, else `CorruptBatch`.
+    """
+    size = len(buffer)
+    if bytes_max is not None and size > bytes_max:
+        raise BatchTooLarge(
+            f"the batch has {size} bytes, over max.message.bytes = {bytes_max}",
+            remedy="Send smaller batches, or raise max.message.bytes of the topic.",
+        )
+    header = read_header(buffer)
+    check_header(header, available=size, expected_base_offset=None)
+    if header.size != size:
+        raise corrupt_batch(f"batch_length says that the batch has {header.size} bytes, and {size} are there")
+    crc = crc32c(memoryview(buffer)[_ATTRIBUTES_AT:])
+    if crc != header.crc:
+        raise corrupt_batch(f"its CRC32C is {crc:#010x}, and its header says {header.crc:#010x}")
+    return header
+
+
+def crc_matches(buffer: Buffer, position: int, size: int) -> bool:
+    """Whether the batch of `size` bytes at `position` has the CRC that its header says."""
+    (crc,) = _CRC.unpack_from(buffer, position + _CRC_AT)
+    return bool(crc32c(memoryview(buffer)[position + _ATTRIBUTES_AT : position + size]) == crc)
+
+
+def iter_headers(buffer: Buffer) -> Iterator[tuple[int, BatchHeader]]:
+    """Yield (position, header) of every batch in a concatenation of whole batches.
+
+    Headers are checked, CRCs are not. Raises `CorruptBatch` at the first that is damaged or not whole.
+    """
+    position = 0
+    while position < len(buffer):
+        header = read_header(buffer, position)
+        check_header(header, available=len(buffer) - position, expected_base_offset=None)
+        yield position, header
+        position += header.size
+
+
+# Stamping what a batch learns after it was built.
+
+
+def stamp(batch: bytearray | memoryview, base_offset: int, leader_epoch: int) -> None:
+    """Write, in place, what the log assigns. Both are outside the CRC."""
+    _BASE_OFFSET.pack_into(batch, 0, base_offset)
+    _LEADER_EPOCH.pack_into(batch, _LEADER_EPOCH_AT, leader_epoch)
+
+
+def stamped_prefix(header: BatchHeader, base_offset: int, leader_epoch: int) -> bytes:
+    """The first 16 bytes of a batch with what the log assigns, for a batch that must not be touched or copied."""
+    return _PREFIX.pack(base_offset, header.batch_length, leader_epoch)
+
+
+def stamp_producer(batch: bytearray | memoryview, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+    """Write, in place, who sends the batch, and its CRC anew. A batch that is sent under another epoch needs it."""
+    _PRODUCER.pack_into(batch, _PRODUCER_AT, producer_id, producer_epoch, base_sequence)
+    _seal(batch)
+
+
+def stamp_compressed(batch: bytearray, compression: Compression) -> None:
+    """Write, in place, that the records are compressed, with the length that the batch has now, and its CRC anew."""
+    _BATCH_LENGTH.pack_into(batch, _BATCH_LENGTH_AT, len(batch) - _LENGTH_FIELD_END)
+    _ATTRIBUTES.pack_into(batch, _ATTRIBUTES_AT, compression)
+    _seal(batch)
+
+
+def _seal(batch: bytearray | memoryview) -> None:
+    _CRC.pack_into(batch, _CRC_AT, crc32c(memoryview(batch)[_ATTRIBUTES_AT:]))
+
+
+def corrupt_batch(detail: str) -> CorruptBatch:
+    return CorruptBatch(f"not a valid record batch: {detail}", remedy=_RESEND)

@@ -11,12 +11,10 @@ fails the n-th call. Three rules are kept here, for all:
 - Nothing is stored through a map. On a full or failing disk that is a dead process rather than an error.
 """
 
-import ctypes
 import errno
 import fcntl
 import mmap
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
@@ -27,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from mmap_ninja import numpy as ninja
 
+from logstore import syscalls
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
 
 Buffer = bytes | bytearray | memoryview
@@ -37,13 +36,9 @@ PAGE_BYTES = 4096
 ARRAY_DATA = "data.ninja"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_FALLOC_FL_KEEP_SIZE = 1
-_EXT4_MAGIC = 0xEF53
-_SYNCFS_REPORTS_ERRORS = (5, 8)  # before that kernel syncfs returned 0 whatever had happened
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _DIRECT = getattr(os, "O_DIRECT", 0)
 _fdatasync = getattr(os, "fdatasync", None)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class FileMap(Protocol):
@@ -286,12 +281,10 @@ class LinuxDisk:
         self._sync_through(path, _sync_descriptor)
 
     def can_sync_filesystem(self, path: Path) -> bool:
-        if not hasattr(_libc, "syncfs") or _kernel_version() < _SYNCFS_REPORTS_ERRORS:
-            return False
-        return _filesystem_magic(path) == _EXT4_MAGIC
+        return syscalls.can_trust_syncfs(path)
 
     def sync_filesystem(self, path: Path) -> None:
-        self._sync_through(path, _syncfs)
+        self._sync_through(path, syscalls.syncfs)
 
     def _sync_through(self, path: Path, sync: "_Sync") -> None:
         try:
@@ -378,6 +371,7 @@ class LinuxFile:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._can_reserve = True
 
     def pwritev(self, buffers: Sequence[Buffer], position: int) -> None:
         size = sum(map(len, buffers))
@@ -413,15 +407,11 @@ class LinuxFile:
         return buffer if count == size else None
 
     def reserve(self, position: int, size: int) -> None:
-        if not hasattr(_libc, "fallocate"):
-            return
-        while _fallocate(self._descriptor, position, size) != 0:
-            code = ctypes.get_errno()
-            if code == errno.EINTR:
-                continue
-            if code in (errno.EOPNOTSUPP, errno.ENOSYS):
-                return
-            _raise_write_failure(OSError(code, os.strerror(code)), self.path)
+        try:
+            if self._can_reserve:
+                self._can_reserve = syscalls.fallocate_keep_size(self._descriptor, position, size)
+        except OSError as error:
+            _raise_write_failure(error, self.path)
 
     def sync(self) -> None:
         try:
@@ -485,12 +475,7 @@ class LinuxMap:
 
     def is_resident(self, position: int, size: int) -> bool:
         first = position - position % mmap.PAGESIZE
-        length = position + size - first
-        pages = -(-length // mmap.PAGESIZE)
-        flags = (ctypes.c_ubyte * pages)()
-        if _libc.mincore(ctypes.c_void_p(self._address + first), ctypes.c_size_t(length), flags) != 0:
-            return False
-        return all(flag & 1 for flag in flags)
+        return syscalls.is_resident(self._address + first, position + size - first)
 
 
 class LinuxLock:
@@ -512,36 +497,6 @@ def _sync_descriptor(descriptor: int) -> None:
         _fdatasync(descriptor)
     else:
         os.fsync(descriptor)
-
-
-def _syncfs(descriptor: int) -> None:
-    if _libc.syncfs(ctypes.c_int(descriptor)) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
-def _fallocate(descriptor: int, position: int, size: int) -> int:
-    return int(
-        _libc.fallocate(
-            ctypes.c_int(descriptor),
-            ctypes.c_int(_FALLOC_FL_KEEP_SIZE),
-            ctypes.c_int64(position),
-            ctypes.c_int64(size),
-        )
-    )
-
-
-def _filesystem_magic(path: Path) -> int:
-    """The first field of statfs(2), which Python's statvfs leaves out."""
-    buffer = ctypes.create_string_buffer(256)
-    if not hasattr(_libc, "statfs") or _libc.statfs(os.fsencode(path), buffer) != 0:
-        return 0
-    return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
-
-
-def _kernel_version() -> tuple[int, int]:
-    major, minor = platform.release().split(".")[:2]
-    return int(major), int("".join(digit for digit in minor if digit.isdigit()) or 0)
 
 
 def _private(path: str, flags: int) -> int:

@@ -301,6 +301,8 @@ class Log:
         """Where the log would start if retention were applied now. Only whole sealed segments go, oldest first."""
         config = self.config
         start, size = self.log_start_offset, self.size_bytes
+        if self.hole is not None:
+            return start  # nothing is removed from a damaged log
         for segment in self._segments[:-1]:
             too_old = config.retention_ms >= 0 and now_ms - segment.last_append_ms > config.retention_ms
             too_much = config.retention_bytes >= 0 and size - segment.end_position >= config.retention_bytes
@@ -383,10 +385,8 @@ class Log:
             entries = self._epochs
             disk.replace_file(self.directory / files.EPOCHS, entries.encode())
             self._stored_epochs = entries.entries
-        rolled = [segment for segment in self._segments if segment.seal is None and segment.next_offset <= end.offset]
-        for segment in rolled:
-            if segment is not end.segment:
-                segment.write_seal()
+        for segment in self._unsealed_before(end):
+            segment.write_seal()
         if final or end.appended_bytes - self._stored_at_bytes >= SNAPSHOT_BYTES:
             index = end.segment.index
             stored_count = index.store()
@@ -398,6 +398,14 @@ class Log:
             if self._snapshot is snapshot:
                 self._snapshot = None
         self._synced_end = end
+
+    def _unsealed_before(self, end: LogEnd) -> list[Segment]:
+        """Rolled segments that are synced and not sealed, in order: the seals of a log are a prefix of its segments."""
+        segments = self._segments
+        number = len(segments)
+        while number > 0 and segments[number - 1].seal is None:
+            number -= 1
+        return [segment for segment in segments[number:] if segment.base_offset < end.segment.base_offset]
 
     def checkpoint(self) -> PartitionCheckpoint:
         if self.hole is not None and self._found_checkpoint is not None:

@@ -8,10 +8,9 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from logstore.batch import HEADER_SIZE, BatchHeader, Buffer, check_header, crc_matches, read_header
-from logstore.disk import DiskFile
 from logstore.errors import CorruptBatch, DataLoss
 from logstore.handles import Handle
-from logstore.segment import Segment, WouldWait, waitless
+from logstore.segment import Read, Segment, WouldWait, waitless
 
 PLACES_MAX = 256
 
@@ -80,8 +79,11 @@ class LogReader:
             self._handle = self._segment.acquire(wait=wait)
         file = self._handle.file
         read = file.pread if wait else waitless(file)
-        position = self._position(file, wait=wait)
-        data = read(min(self._bytes_max, self._end_position - position), position)
+        position = self._places.get(self._offset)
+        data: Buffer = b"" if position is None else self._read_at(read, position)
+        if position is None or not self._begins_at_offset(data):
+            position = self._segment.find(self._offset, file, wait=wait)
+            data = self._read_at(read, position)
         first_size = self._header(data, 0, position, None).size
         if first_size > len(data):
             data = read(first_size, position)
@@ -90,17 +92,15 @@ class LogReader:
             self._segment.mark_verified(position, size)
         if next_offset < self._segment.next_offset:
             self._places.put(next_offset, position + size)
-        return LogRead(
-            data if size == len(data) and isinstance(data, bytes) else bytes(memoryview(data)[:size]), next_offset
-        )
+        if not isinstance(data, bytes) or size < len(data):
+            data = bytes(memoryview(data)[:size])  # the only copy
+        return LogRead(data, next_offset)
 
-    def _position(self, file: DiskFile, *, wait: bool) -> int:
-        position = self._places.get(self._offset)
-        if position is not None and position + HEADER_SIZE <= self._end_position:
-            header = file.pread(HEADER_SIZE, position) if wait else file.pread_nowait(HEADER_SIZE, position)
-            if header is not None and read_header(header).base_offset == self._offset:
-                return position
-        return self._segment.find(self._offset, file, wait=wait)
+    def _read_at(self, read: Read, position: int) -> Buffer:
+        return read(max(0, min(self._bytes_max, self._end_position - position)), position)
+
+    def _begins_at_offset(self, data: Buffer) -> bool:
+        return len(data) >= HEADER_SIZE and read_header(data).base_offset == self._offset
 
     def _count_whole(self, data: Buffer, position: int) -> tuple[int, int]:
         """(bytes, next_offset) of the sound batches at the head of data that begin below the end offset."""

@@ -14,31 +14,26 @@ Nothing is ever removed here, and a recovery that is itself cut short is simply 
 """
 
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 from uuid import UUID
 
 from logstore import files
-from logstore.batch import HEADER_SIZE, BatchHeader, Buffer, check_header, crc_matches, read_header
 from logstore.checkpoint import PartitionCheckpoint
 from logstore.clock import Clock
 from logstore.config import TopicConfig
+from logstore.derived import load_epochs, load_producers
 from logstore.disk import Disk, DiskFile
-from logstore.epochs import FILE_BYTES_MAX as EPOCHS_BYTES_MAX
-from logstore.epochs import LeaderEpochs, decode_epochs
-from logstore.errors import CorruptBatch, DataLoss, MetadataCorrupt, StorageFull
+from logstore.epochs import LeaderEpochs
+from logstore.errors import DataLoss, MetadataCorrupt, StorageFull
 from logstore.handles import Handles
-from logstore.index import COLUMNS, ActiveIndex, Cells, IndexBuilder, RowTable, read_rows
+from logstore.index import COLUMNS, ActiveIndex, Cells, RowTable, read_rows
 from logstore.log import Hole, Log
 from logstore.producers import ProducerStates
+from logstore.scan import SCAN_BYTES, UNKNOWN_MS, Scan, count_sound, scan_file
 from logstore.seal import Seal, read_seal
-from logstore.segment import REBUILD_BYTES, Read, Segment
+from logstore.segment import Segment
 from logstore.sync import Synchronizer
-
-SCAN_BYTES = 1024 * 1024
-PRODUCERS_BYTES_MAX = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +119,13 @@ def open_log(
     chain = _Chain(directory, config, disk, clock, handles, checkpoint, findings, clean=clean)
     segments, retired = chain.follow()
     log_start_offset = chain.log_start_offset
-    log_end_offset = segments[-1].next_offset
-    epochs = _load_epochs(directory, disk, segments, chain.epochs_seen, log_end_offset, findings)
-    producers = _load_producers(directory, disk, segments, log_start_offset, clock.wall_ms(), producers_max, findings)
+    epochs = load_epochs(directory, disk, segments, chain.epochs_seen, findings.notes)
+    producers, damage = load_producers(
+        directory, disk, segments, log_start_offset, clock.wall_ms(), producers_max, findings.notes
+    )
+    if damage is not None and findings.hole is None:
+        # Without these producers' sequences no append could be told from one that was sent before.
+        findings.hole = Hole(max(producers.next_offset, log_start_offset), str(damage))
     log = Log(
         directory,
         topic=topic,
@@ -145,17 +144,6 @@ def open_log(
         checkpoint=checkpoint,
     )
     return log, findings
-
-
-class _Scan(NamedTuple):
-    """How far a log file is sound."""
-
-    end_position: int
-    next_offset: int
-    max_timestamp_ms: int
-    cells: Cells  # rows of its index
-    torn: str | None  # what is wrong at end_position, None at the end of the file
-    is_unreadable: bool = False  # the disk says so, which no torn write does
 
 
 class _Chain:
@@ -312,10 +300,10 @@ class _Chain:
             index=ActiveIndex(self._disk, path, stored_count=stored_count, recovered=None if is_whole else cells),
         )
 
-    def _segment_from(self, base: int, scan: _Scan, last_append_ms: int) -> Segment:
+    def _segment_from(self, base: int, scan: Scan, last_append_ms: int) -> Segment:
         cells = scan.cells
         for at in range(3, len(cells), COLUMNS):
-            if cells[at] < 0:
+            if cells[at] == UNKNOWN_MS:
                 cells[at] = last_append_ms
         path = files.active_index_path(self._directory, base)
         return self._segment(
@@ -345,62 +333,27 @@ class _Chain:
         finally:
             file.close()
 
-    def _scan(self, base: int, *, use_index: bool) -> _Scan:
+    def _scan(self, base: int, *, use_index: bool) -> Scan:
         """Check the file from the last index row below the recovery point on, or from its first byte."""
         file, direct = self._disk.open_uncached(files.log_path(self._directory, base))
         self._findings.bypassed_cache &= direct
+        trusted: Cells = array("q")
         try:
-            cells: Cells = array("q")
             if use_index:
-                cells, _ = read_rows(self._disk, files.active_index_path(self._directory, base))
-            while cells and (base, cells[-COLUMNS + 1]) >= self._recovery_point:
-                del cells[-COLUMNS:]
-            if cells:
-                scan = self._scan_from(base, file, cells)
-                if scan is not None:
-                    return scan
+                trusted, _ = read_rows(self._disk, files.active_index_path(self._directory, base))
+            while trusted and (base, trusted[-COLUMNS + 1]) >= self._recovery_point:
+                del trusted[-COLUMNS:]
+            interval_bytes = self._config.index_interval_bytes
+            scan = scan_file(file, base, trusted, interval_bytes=interval_bytes)
+            if scan is None:
                 self._findings.notes.append(f"the index of {file.path} does not fit its log and is made anew")
-            scan = self._scan_from(base, file, array("q"))
-            assert scan is not None
-            return scan
+                scan = scan_file(file, base, array("q"), interval_bytes=interval_bytes)
         finally:
             file.close()
-
-    def _scan_from(self, base: int, file: DiskFile, cells: Cells) -> _Scan | None:
-        """Scan after the rows in `cells`, which grow. None if the last of them is not where a batch begins."""
-        last_row = RowTable(cells)[len(cells) // COLUMNS - 1] if cells else None
-        position = last_row.position if last_row else 0
-        newest_ms = last_row.max_timestamp_ms if last_row else -1
-        expected: int | None = None if last_row else base
-        next_offset = base
-        builder = IndexBuilder(self._config.index_interval_bytes)
-        size = file.size()
-        torn = None
-        epoch = None
-        try:
-            for at, header in check_batches(file.pread, position, size, expected):
-                if expected is None:
-                    if last_row is None or header.next_offset - base != last_row.relative_next_offset:
-                        return None
-                    expected = header.next_offset
-                    builder.is_due(header.size)
-                else:
-                    newest_ms = max(newest_ms, header.max_timestamp_ms)
-                    if builder.is_due(header.size):
-                        cells.extend((header.next_offset - base, at, newest_ms, -1))
-                if header.leader_epoch != epoch:
-                    epoch = header.leader_epoch
-                    self.epochs_seen.append((epoch, header.base_offset))
-                next_offset = header.next_offset
-                self._findings.scanned_bytes += header.size
-                position = at + header.size
-        except CorruptBatch as error:
-            if last_row is not None and expected is None:
-                return None
-            torn = str(error)
-        except DataLoss as error:
-            return _Scan(position, next_offset, newest_ms, cells, str(error), is_unreadable=True)
-        return _Scan(position, next_offset, newest_ms, cells, torn)
+        assert scan is not None
+        self.epochs_seen += scan.epochs
+        self._findings.scanned_bytes += scan.scanned_bytes
+        return scan
 
     # What is wrong.
 
@@ -431,14 +384,14 @@ class _Chain:
         """Whether a log that ends at offset lacks nothing that the checkpoint knows to be synced."""
         return self._checkpoint is None or self._checkpoint.recovery_offset <= offset
 
-    def _cut(self, number: int, scan: _Scan, size: int) -> None:
+    def _cut(self, number: int, scan: Scan, size: int) -> None:
         """Keep the bytes from the tear on aside, set later segments aside, and only then cut."""
         base = self._bases[number]
         path = files.log_path(self._directory, base)
         kept_as = files.discarded_path(path, self._names)
         file = self._disk.open(path, writable=True)
         try:
-            sound_after = _count_sound(file.pread, scan.end_position, size)
+            sound_after = count_sound(file.pread, scan.end_position, size)
             self._copy(file, scan.end_position, size, kept_as)
             assert scan.torn is not None
             self._findings.cuts.append(
@@ -503,115 +456,3 @@ class _Chain:
         return Segment(
             self._directory, base, handles=self._handles, index_interval_bytes=self._config.index_interval_bytes
         )
-
-
-def check_batches(
-    read: Read, start: int, end: int, expected_base_offset: int | None
-) -> Iterator[tuple[int, BatchHeader]]:
-    """Yield (position, header) of the sound batches from start on. CorruptBatch at the first that is not whole."""
-    window: Buffer = b""
-    window_position = position = start
-    while position < end:
-        at = position - window_position
-        if at + HEADER_SIZE > len(window):
-            window, window_position, at = read(min(SCAN_BYTES, end - position), position), position, 0
-        header = read_header(window, at)
-        check_header(header, available=end - position, expected_base_offset=expected_base_offset)
-        if at + header.size > len(window):
-            window, window_position, at = read(max(header.size, min(SCAN_BYTES, end - position)), position), position, 0
-        if at + header.size > len(window) or not crc_matches(window, at, header.size):
-            raise CorruptBatch(f"the CRC of the batch at offset {header.base_offset} is wrong", remedy="")
-        yield position, header
-        position += header.size
-        expected_base_offset = header.next_offset
-
-
-def _count_sound(read: Read, position: int, end: int) -> int:
-    """How many sound batches follow a batch that is not, if its length can be believed."""
-    count = 0
-    try:
-        header = read_header(read(HEADER_SIZE, position))
-        check_header(header, available=end - position, expected_base_offset=None)
-        for _ in check_batches(read, position + header.size, end, None):
-            count += 1
-    except (CorruptBatch, DataLoss):
-        pass
-    return count
-
-
-def _load_epochs(
-    directory: Path,
-    disk: Disk,
-    segments: tuple[Segment, ...],
-    seen: list[tuple[int, int]],
-    log_end_offset: int,
-    findings: RecoveryFindings,
-) -> LeaderEpochs:
-    try:
-        epochs = decode_epochs(disk.read_file(directory / files.EPOCHS, EPOCHS_BYTES_MAX))
-    except (FileNotFoundError, MetadataCorrupt, DataLoss) as error:
-        epochs = LeaderEpochs()
-        if log_end_offset > segments[0].base_offset:
-            findings.notes.append(f"leader epochs are read from the log again: {error}")
-            seen = _epochs_of(segments)
-    epochs.truncate(log_end_offset)
-    for epoch, base_offset in seen:
-        epochs.assign(epoch, base_offset)
-    return epochs
-
-
-def _epochs_of(segments: tuple[Segment, ...]) -> list[tuple[int, int]]:
-    """Every change of epoch that the log's batches show, as far as they can be read."""
-    seen: list[tuple[int, int]] = []
-    try:
-        for header in _headers(segments, 0):
-            if not seen or header.leader_epoch != seen[-1][0]:
-                seen.append((header.leader_epoch, header.base_offset))
-    except DataLoss:
-        pass  # who reads there is told; epochs only say where to look for a cut
-    return seen
-
-
-def _load_producers(
-    directory: Path,
-    disk: Disk,
-    segments: tuple[Segment, ...],
-    log_start_offset: int,
-    now_ms: int,
-    producers_max: int,
-    findings: RecoveryFindings,
-) -> ProducerStates:
-    """The snapshot and the batches after it; or, without a snapshot that can be right, all batches."""
-    log_end_offset = segments[-1].next_offset
-    producers = ProducerStates(producers_max=producers_max)
-    try:
-        data = disk.read_file(directory / files.PRODUCERS, PRODUCERS_BYTES_MAX)
-        loaded = ProducerStates.from_snapshot(data, producers_max=producers_max)
-        if loaded.next_offset <= log_end_offset:
-            producers = loaded
-        else:
-            findings.notes.append(f"the producers' snapshot is of offset {loaded.next_offset}, past the end of the log")
-    except FileNotFoundError:
-        pass
-    except (MetadataCorrupt, DataLoss) as error:
-        findings.notes.append(str(error))
-    try:
-        for header in _headers(segments, max(producers.next_offset, log_start_offset)):
-            producers.record(header, header.base_offset, now_ms)
-    except DataLoss as error:  # without these producers' sequences no append could be told from one sent twice
-        findings.hole = findings.hole or Hole(max(producers.next_offset, log_start_offset), str(error))
-    return producers
-
-
-def _headers(segments: tuple[Segment, ...], start_offset: int) -> Iterator[BatchHeader]:
-    """The headers of all batches from the one that holds start_offset on."""
-    for segment in segments:
-        if segment.next_offset <= start_offset or segment.is_empty:
-            continue
-        handle = segment.acquire(wait=True)
-        try:
-            start = segment.find(max(start_offset, segment.base_offset), handle.file, wait=True)
-            for _, header in segment.walk(handle.file.pread, start, segment.end_position, bytes_each=REBUILD_BYTES):
-                yield header
-        finally:
-            handle.release()

@@ -288,6 +288,14 @@ def test_a_sealed_segment_that_was_cut_is_a_hole() -> None:
     assert len(values_of(after)) == after.findings.hole.offset
 
 
+def test_nothing_is_removed_from_a_log_with_a_hole() -> None:
+    partition = sealed_chain()
+    disk = simulated(partition).kill()
+    disk.remove(partition.log._segments[2].path)
+    after = Partition(disk, config=TopicConfig(segment_bytes=400, retention_bytes=0, retention_ms=0))
+    assert after.log.retention_start(after.clock.wall_ms() + 10_000) == 0
+
+
 @pytest.mark.parametrize("how", ["missing", "damaged", "cut", "empty"])
 def test_a_lost_seal_is_made_again_from_its_segment(how: str) -> None:
     partition = sealed_chain()

@@ -1,0 +1,101 @@
+"""How far a log file is sound: every batch checked, its header, its offset and its CRC."""
+
+from array import array
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from logstore.batch import HEADER_SIZE, BatchHeader, Buffer, check_header, crc_matches, read_header
+from logstore.disk import DiskFile
+from logstore.errors import CorruptBatch, DataLoss
+from logstore.index import COLUMNS, Cells, IndexBuilder, RowTable
+from logstore.segment import Read
+
+SCAN_BYTES = 1024 * 1024
+
+#: Stands in a row for an append time that only its writer knew.
+UNKNOWN_MS = -1
+
+
+class Scan(NamedTuple):
+    """How far a log file is sound, and what its batches say."""
+
+    end_position: int
+    next_offset: int
+    max_timestamp_ms: int
+    cells: Cells  # rows of its index
+    epochs: list[tuple[int, int]]  # (leader epoch, base offset) where it changed
+    scanned_bytes: int
+    torn: str | None  # what is wrong at end_position, None at the end of the file
+    is_unreadable: bool = False  # the disk says so, which no torn write does
+
+
+def scan_file(file: DiskFile, base_offset: int, trusted: Cells, *, interval_bytes: int) -> Scan | None:
+    """Scan from the batch that the last of the trusted index rows names, or from the first byte without any.
+
+    None if that row is not where such a batch begins: then no row can be trusted.
+    """
+    cells = array("q", trusted)
+    last_row = RowTable(cells)[len(cells) // COLUMNS - 1] if cells else None
+    start = position = last_row.position if last_row else 0
+    newest_ms = last_row.max_timestamp_ms if last_row else -1
+    expected: int | None = None if last_row else base_offset
+    next_offset = base_offset
+    builder = IndexBuilder(interval_bytes)
+    epochs: list[tuple[int, int]] = []
+    torn = None
+    is_unreadable = False
+    try:
+        for at, header in check_batches(file.pread, position, file.size(), expected):
+            if expected is None:
+                if last_row is None or header.next_offset - base_offset != last_row.relative_next_offset:
+                    return None
+                expected = header.next_offset
+                builder.is_due(header.size)
+            else:
+                newest_ms = max(newest_ms, header.max_timestamp_ms)
+                if builder.is_due(header.size):
+                    cells.extend((header.next_offset - base_offset, at, newest_ms, UNKNOWN_MS))
+            if not epochs or epochs[-1][0] != header.leader_epoch:
+                epochs.append((header.leader_epoch, header.base_offset))
+            next_offset = header.next_offset
+            position = at + header.size
+    except (CorruptBatch, DataLoss) as error:
+        if expected is None:
+            return None
+        torn = str(error)
+        is_unreadable = isinstance(error, DataLoss)
+    return Scan(position, next_offset, newest_ms, cells, epochs, position - start, torn, is_unreadable)
+
+
+def check_batches(
+    read: Read, start: int, end: int, expected_base_offset: int | None
+) -> Iterator[tuple[int, BatchHeader]]:
+    """Yield (position, header) of the sound batches from start on. CorruptBatch at the first that is not whole."""
+    window: Buffer = b""
+    window_position = position = start
+    while position < end:
+        at = position - window_position
+        if at + HEADER_SIZE > len(window):
+            window, window_position, at = read(min(SCAN_BYTES, end - position), position), position, 0
+        header = read_header(window, at)
+        check_header(header, available=end - position, expected_base_offset=expected_base_offset)
+        if at + header.size > len(window):
+            window, window_position, at = read(max(header.size, min(SCAN_BYTES, end - position)), position), position, 0
+        if at + header.size > len(window) or not crc_matches(window, at, header.size):
+            raise CorruptBatch(f"the CRC of the batch at offset {header.base_offset} is wrong", remedy="")
+        yield position, header
+        position += header.size
+        expected_base_offset = header.next_offset
+
+
+def count_sound(read: Read, position: int, end: int) -> int:
+    """How many sound batches follow a batch that is not, if its length can be believed."""
+    count = 0
+    try:
+        header = read_header(read(HEADER_SIZE, position))
+        check_header(header, available=end - position, expected_base_offset=None)
+        for _ in check_batches(read, position + header.size, end, None):
+            count += 1
+    except (CorruptBatch, DataLoss):
+        pass
+    return count

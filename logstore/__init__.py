@@ -10,9 +10,9 @@ index beside it. A *log* is one partition: a chain of segments, of which the las
           OffsetIndex     where in the file may I start scanning?                                 index.py
             batch         61 bytes of header, then records                             header.py, batch.py
 
-Read the files in this order: batch (compression, if curious), index, segment, log, recovery, sync, then producers
-(which retries are duplicates), identity, checkpoint, topics. disk.py is the only place that touches files, clock.py
-the only one that tells time, errors.py lists everything that can go wrong.
+Read the files in this order: header and batch (compression, if curious), index, segment, log, recovery, sync, then
+producers (which retries are duplicates), identity, checkpoint, catalog, topics. disk.py is the only place that touches
+files, clock.py the only one that tells time, errors.py lists everything that can go wrong.
 
 What holds everywhere:
 

@@ -496,6 +496,25 @@ def test_the_directory_of_someone_else_is_refused_and_gets_no_lock_file(disk: Si
     assert list(disk.files()) == [DATA / "thesis.doc"]
 
 
+def test_a_directory_made_for_us_where_we_may_not_read_is_taken(disk: SimulatedDisk) -> None:
+    disk.make_dir(DATA)
+    cause: OSError = PermissionError("not yours")
+
+    def failing(operation: str, path: Path) -> None:
+        if (operation, path) == ("sync_dir", DATA.parent):
+            raise StorageFailed(f"syncing {path} failed", remedy="None in a test.") from cause
+
+    disk.before_step = failing
+    Opened(disk).close()
+
+    disk = SimulatedDisk()
+    disk.make_dir(DATA)
+    disk.before_step = failing
+    cause = OSError("bad block")
+    with pytest.raises(StorageFailed):
+        Opened(disk)
+
+
 def test_an_empty_filesystem_becomes_a_data_directory(disk: SimulatedDisk) -> None:
     disk.make_dir(DATA / "lost+found")
     assert Opened(disk).store.topics() == []

@@ -32,8 +32,11 @@ CHECKPOINT_MS = 1000
 #: Measured on ext4: from about four files on one syncfs is faster than an fdatasync each, unless each file has much.
 FILESYSTEM_SYNC_FILES_MIN = 4
 FILESYSTEM_SYNC_FILE_BYTES_MAX = 512 * 1024
-#: A syncfs also waits for what others have dirty on the filesystem. One that took this long is not tried for a while.
-FILESYSTEM_SYNC_SLOW_MS = 40
+#: What each takes, to begin with; then what they took lately. A syncfs also waits for what others have dirty on the
+#: filesystem, so one that was slow is not tried again for a while, unless an fdatasync of every file is slower still.
+FILE_SYNC_MS = 0.7
+FILE_SYNC_MS_MIN = 0.25
+FILESYSTEM_SYNC_MS = 1.0
 FILESYSTEM_SYNC_PAUSE_MS = 10_000
 
 
@@ -123,7 +126,9 @@ class Synchronizer:
         self._uncheckpointed: dict[SyncedLog, None] = {}
         self._checkpoint_due_ms = clock.monotonic_ms()
         self._maintain_due_ms = 0
-        self._filesystem_sync_after_ms = 0
+        self._file_sync_ms = FILE_SYNC_MS
+        self._filesystem_sync_ms = FILESYSTEM_SYNC_MS
+        self._filesystem_synced_at_ms = 0
         self._trusts_filesystem_sync = disk.can_sync_filesystem(directory)
 
     # Owner thread.
@@ -268,27 +273,35 @@ class Synchronizer:
         return SyncWork(items, self._is_better_whole(items, now_ms)) if items else None
 
     def _is_better_whole(self, items: Sequence[Unsynced], now_ms: int) -> bool:
-        if not self._trusts_filesystem_sync or now_ms < self._filesystem_sync_after_ms:
+        if not self._trusts_filesystem_sync:
             return False
+        if now_ms - self._filesystem_synced_at_ms >= FILESYSTEM_SYNC_PAUSE_MS:
+            self._filesystem_sync_ms = FILESYSTEM_SYNC_MS  # whoever made it slow may be done
         files_count = sum(len(item.segments) for item in items)
         bytes_count = sum(item.bytes_count for item in items)
-        return files_count >= FILESYSTEM_SYNC_FILES_MIN and bytes_count <= files_count * FILESYSTEM_SYNC_FILE_BYTES_MAX
+        return (
+            files_count >= FILESYSTEM_SYNC_FILES_MIN
+            and bytes_count <= files_count * FILESYSTEM_SYNC_FILE_BYTES_MAX
+            and self._filesystem_sync_ms <= files_count * self._file_sync_ms
+        )
 
     def perform(self, work: SyncWork) -> None:
         """Sync. When it returns, everything in the work is on the disk, names included."""
         segments = [segment for item in work.items for segment in item.segments]
+        started_ms = self._clock.monotonic_ms()
         if work.whole_filesystem:
-            started_ms = self._clock.monotonic_ms()
             self._disk.sync_filesystem(self.directory)
-            ended_ms = self._clock.monotonic_ms()
-            if ended_ms - started_ms > FILESYSTEM_SYNC_SLOW_MS:
-                self._filesystem_sync_after_ms = ended_ms + FILESYSTEM_SYNC_PAUSE_MS
+            self._filesystem_synced_at_ms = self._clock.monotonic_ms()
+            self._filesystem_sync_ms = float(self._filesystem_synced_at_ms - started_ms)
         else:
             # Predecessors stand before their successors, so a cut in between leaves no hole that was whole before.
             for segment in segments:
                 segment.sync()
             for directory in dict.fromkeys(segment.directory for segment in segments if not segment.is_named):
                 self._disk.sync_dir(directory)
+            if segments:
+                each_ms = (self._clock.monotonic_ms() - started_ms) / len(segments)
+                self._file_sync_ms = max(FILE_SYNC_MS_MIN, self._file_sync_ms * 0.8 + each_ms * 0.2)
         for segment in segments:
             segment.is_named = True
         for item in work.items:

@@ -10,7 +10,7 @@ import pytest
 from logstore.config import TopicConfig
 from logstore.disk import LinuxDisk
 from logstore.errors import StorageFailed
-from logstore.sync import CHECKPOINT_MS, FILESYSTEM_SYNC_PAUSE_MS, FILESYSTEM_SYNC_SLOW_MS, SyncThread
+from logstore.sync import CHECKPOINT_MS, FILESYSTEM_SYNC_PAUSE_MS, SyncThread
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import Partition
 
@@ -146,13 +146,16 @@ def test_files_with_much_in_each_are_synced_one_by_one() -> None:
     assert "sync_filesystem" not in syncs
 
 
-def test_a_slow_sync_of_all_is_not_tried_again_for_a_while() -> None:
+def test_a_slow_sync_of_all_is_not_tried_again_for_a_while_unless_the_files_are_slower_still() -> None:
     disk = SimulatedDisk()
     partition, syncs = partition_on(disk)
+    each_ms = 0
 
     def slow(operation: str, path: Path) -> None:
         if operation == "sync_filesystem":
-            partition.clock.now_ms += FILESYSTEM_SYNC_SLOW_MS + 1
+            partition.clock.now_ms += 50
+        elif operation == "sync" and path.suffix == ".log":
+            partition.clock.now_ms += each_ms
 
     disk.before_step = slow
 
@@ -167,6 +170,9 @@ def test_a_slow_sync_of_all_is_not_tried_again_for_a_while() -> None:
     assert round_of_many_files()
     assert not round_of_many_files()
     partition.clock.now_ms += FILESYSTEM_SYNC_PAUSE_MS
+    assert round_of_many_files()
+    each_ms = 100
+    assert not round_of_many_files()
     assert round_of_many_files()
 
 

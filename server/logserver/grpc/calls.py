@@ -33,11 +33,17 @@ _STATUS_KEY = "grpc-status-details-bin"
 
 
 class Stream:
-    """Both directions of a streaming call."""
+    """Both directions of a streaming call. `close` must be called, however it ends."""
 
     def __init__(self, context: Context, write_timeout_ms: int) -> None:
         self._context = context
+        self._loop = asyncio.get_running_loop()
         self._write_timeout_s = write_timeout_ms / 1000
+        # One timer for the whole stream: one of each write costs a tenth of the throughput.
+        self._watch = self._loop.call_later(self._write_timeout_s, self._look)
+        self._writer: asyncio.Task[Any] | None = None
+        self._write_began_s = 0.0
+        self._is_cut = False
 
     async def read(self) -> Any:
         """The client's next message, or None when it has sent its last."""
@@ -46,14 +52,35 @@ class Stream:
 
     async def write(self, message: Message) -> None:
         """Return when the transport has taken the message. Raises RequestTimedOut for a client that does not read."""
+        assert self._writer is None, "writes do not overlap"
+        self._writer = writer = asyncio.current_task()
+        self._write_began_s = self._loop.time()
         try:
-            async with asyncio.timeout(self._write_timeout_s):
-                await self._context.write(message)
-        except TimeoutError:
+            await self._context.write(message)
+        except asyncio.CancelledError:
+            if not self._is_cut:
+                raise
+            assert writer is not None
+            writer.uncancel()
             raise RequestTimedOut(
                 f"the client took nothing for {self._write_timeout_s:g} s",
                 remedy="Read the stream while it is open, and ask for less at a time.",
             ) from None
+        finally:
+            self._writer = None
+
+    def close(self) -> None:
+        self._watch.cancel()
+
+    def _look(self) -> None:
+        """Cut a write that takes too long; look again when the one that is under way might."""
+        due_s = self._loop.time() if self._writer is None else self._write_began_s
+        left_s = due_s + self._write_timeout_s - self._loop.time()
+        if left_s > 0:
+            self._watch = self._loop.call_later(left_s, self._look)
+        elif self._writer is not None:
+            self._is_cut = True
+            self._writer.cancel()
 
 
 class Calls:
@@ -114,15 +141,17 @@ class Calls:
     def _stream(self, answer: Callable[[Stream, RequestContext], Awaitable[None]]) -> Callable[..., Any]:
         async def call(requests: AsyncIterator[Message], context: Context) -> None:
             self._begin()
+            stream = Stream(context, self._write_timeout_ms)
             try:
                 if self.stopping.done():
                     raise self.shutting_down()
-                await answer(Stream(context, self._write_timeout_ms), self._context(context))
+                await answer(stream, self._context(context))
             except grpc.aio.InternalError:
                 raise  # The client went away during a read or write: there is nobody to answer.
             except Exception as error:
                 await self._refuse(context, error)
             finally:
+                stream.close()
                 self._end()
 
         return call

@@ -1,0 +1,108 @@
+"""What is different when a person sits at a terminal: questions, colours, a bar."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from logctl.output import Progress
+from tests.logctl.conftest import Logctl
+from tests.logctl.test_output import Terminal
+from tests.processes import ENVIRONMENT, ServerProcess, program
+
+
+def at_terminal(server: ServerProcess, *words: str, typed: str = "") -> tuple[int, str]:
+    """Run a command on a terminal of its own, and return its exit code and all that was shown."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*program("logctl.main"), *words, "--server", server.address],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=ENVIRONMENT | {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "120"},
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        shown = b""
+        try:
+            while part := os.read(ours, 65536):
+                shown += part
+        except OSError:
+            pass  # EIO: the terminal was closed by its last user
+        finally:
+            os.close(ours)
+    return process.returncode, shown.decode().replace("\r\n", "\n")
+
+
+def plain(shown: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+
+
+def test_delete_asks_and_takes_no_for_an_answer(logctl: Logctl, server: ServerProcess, topic: str) -> None:
+    logctl("topics create", topic)
+    status, shown = at_terminal(server, "topics", "delete", topic, typed="n\n")
+    assert status == 1
+    assert f"Delete topic {topic} with its 0 records?" in shown
+    assert "Nothing was deleted." in shown
+    assert topic in logctl("topics list").out
+
+
+def test_delete_asks_and_takes_yes_for_an_answer(logctl: Logctl, server: ServerProcess, topic: str) -> None:
+    logctl("topics create", topic)
+    status, shown = at_terminal(server, "topics", "delete", topic, typed="y\n")
+    assert status == 0
+    assert f"Deleted topic {topic}." in shown
+    assert topic not in logctl("topics list").out
+
+
+def test_a_table_is_drawn(logctl: Logctl, server: ServerProcess, topic: str) -> None:
+    logctl("topics create --partitions 3", topic)
+    status, shown = at_terminal(server, "topics", "list")
+    assert status == 0
+    assert "\x1b[1m" in shown
+    assert re.search(rf"{topic} +│? *3", plain(shown))
+
+
+def test_records_are_coloured(logctl: Logctl, server: ServerProcess, topic: str) -> None:
+    logctl("topics create", topic)
+    with subprocess.Popen(
+        [*program("logctl.main"), "produce", topic, "--key-separator", "=", "--server", server.address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=ENVIRONMENT,
+    ) as producing:
+        producing.communicate(b"N14228=EWR to IAH\n")
+    status, shown = at_terminal(server, "consume", topic, "--exit-at-end")
+    assert status == 0
+    assert "\x1b[1mN14228\x1b[0m  EWR to IAH\n" in shown
+    assert plain(shown).startswith("0:0  ")
+
+
+def test_an_error_is_red(server: ServerProcess) -> None:
+    status, shown = at_terminal(server, "topics", "describe", "missing")
+    assert status == 1
+    assert shown.startswith("\x1b[31m\x1b[1merror:\x1b[0m ")
+
+
+def test_a_bar_is_for_terminals_and_for_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(stream: Terminal, seconds: float) -> str:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(Progress, "SHOWN_AFTER_SECONDS", seconds)
+        with Progress("flights", total=100) as progress:
+            progress.update(50, 1234)
+        return stream.getvalue()
+
+    class Pipe(Terminal):
+        def isatty(self) -> bool:
+            return False
+
+    monkeypatch.setenv("TERM", "xterm")
+    bar = shown(Terminal(), -1.0)
+    assert "flights" in bar
+    assert "1,234 records" in bar
+    assert shown(Terminal(), 3600.0) == ""
+    assert shown(Pipe(), -1.0) == ""

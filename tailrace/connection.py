@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
+# gRPC's core writes to stderr what every error below says better; it reads this once, when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 import grpc
 import grpc.aio
 from google.rpc.status_pb2 import Status
@@ -113,18 +116,28 @@ class Connection:
         async with self._connecting:
             if self._was_connected:
                 return
-            try:
-                await self.fetch.ListOffsets(ListOffsetsRequest(), timeout=self._connect_timeout, wait_for_ready=True)
-            except grpc.aio.AioRpcError as failed:
-                if wire_error(failed) is None:
-                    if failed.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                        raise errors.ServerUnreachable(
-                            f"no server answered at {self.address} within {self._connect_timeout:g} s"
-                            f"{_because(failed)}",
-                            remedy="Start `logserver`, or say where it is with server=, --server or "
-                            f"{SERVER_VARIABLE}.",
-                        ) from None
-                    raise self.error(failed) from None
+            loop = asyncio.get_running_loop()
+            until = loop.time() + self._connect_timeout
+            backoff = Backoff()
+            while True:
+                remaining = max(until - loop.time(), 0.001)
+                try:
+                    await self.fetch.ListOffsets(ListOffsetsRequest(), timeout=remaining, wait_for_ready=True)
+                    break
+                except grpc.aio.AioRpcError as failed:
+                    if wire_error(failed) is not None:
+                        break
+                    if failed.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                        raise self.error(failed) from None
+                    # A server that goes away while it answers may be on its way back.
+                    wait = backoff.next()
+                    if loop.time() + wait < until:
+                        await asyncio.sleep(wait)
+                        continue
+                    raise errors.ServerUnreachable(
+                        f"no server answered at {self.address} within {self._connect_timeout:g} s{_because(failed)}",
+                        remedy=f"Start `logserver`, or say where it is with server=, --server or {SERVER_VARIABLE}.",
+                    ) from None
             self._was_connected = True
 
     async def call(

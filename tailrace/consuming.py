@@ -275,6 +275,7 @@ class ConsumerCore:
                 hold.first_offset = min(hold.first_offset, offset)
                 hold.done_offset = offset
                 self._place(hold, offset)
+        self.notify()  # That may be the end.
 
     def _place(self, hold: Hold, offset: int) -> None:
         """Hand out what stands at an offset next. Under the lock; what is on its way goes stale."""

@@ -166,6 +166,7 @@ class FakeServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+        self._on_loop(_end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -400,7 +401,7 @@ class _Fetch(records_pb2_grpc.FetchServiceServicer):
                     self._fake.fetch_script.popleft()
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "broken by the test")
                 sent = False
-                waits = [news.wait()]
+                growing = [news]
                 for position in list(positions.values()):
                     data = self._read(position, credit)
                     if data is None:
@@ -410,7 +411,7 @@ class _Fetch(records_pb2_grpc.FetchServiceServicer):
                     elif not data.batches:
                         found = self._fake.find(position.topic, b"", position.partition)
                         assert isinstance(found, FakePartition)
-                        waits.append(found.grown.wait())
+                        growing.append(found.grown)
                         if position.position_id in told:
                             continue
                     told.add(position.position_id)
@@ -418,18 +419,9 @@ class _Fetch(records_pb2_grpc.FetchServiceServicer):
                     position.offset = data.next_offset
                     sent = True
                     yield records_pb2.FetchStreamResponse(partitions=[data])
-                if sent:
-                    for wait in waits:
-                        wait.close()
-                    continue
-                tasks = [asyncio.ensure_future(wait) for wait in waits]
-                try:
-                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=0.05)
-                finally:
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
-                news.clear()
+                if not sent:
+                    await _any_of(growing)
+                    news.clear()
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -459,6 +451,24 @@ class _Fetch(records_pb2_grpc.FetchServiceServicer):
                 return None
             data.batches, data.next_offset = found.read(position.offset, min(credit, self._fake.answer_bytes_max))
         return data
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _any_of(events: list[asyncio.Event]) -> None:
+    """Until one of the events is set, or a moment later: a credit may have come between looking and waiting."""
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=0.05)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Groups(groups_pb2_grpc.GroupServiceServicer):

@@ -177,7 +177,8 @@ class ConsumerCore:
         """The application leaves with an exception: it is done with all but what it holds."""
         with self._lock:
             if self._cursor is not None:
-                self._cursor.hold.done_offset = self.done_offset(self._cursor.hold)
+                hold = self._cursor.hold
+                hold.next_offset = hold.done_offset = self.done_offset(hold)
                 self._cursor = None
 
     def stop(self) -> None:
@@ -295,6 +296,8 @@ class ConsumerCore:
         if cursor is not None:
             cursor.hold.done_offset = max(cursor.hold.done_offset, cursor.handed_offset)
             if cursor.is_exhausted or not cursor.is_current:
+                # What it still holds was never handed out.
+                cursor.hold.next_offset = cursor.handed_offset
                 self._cursor = None
 
     def _next_cursor(self) -> Cursor | None:

@@ -34,17 +34,15 @@ class Commits:
                 f"there is no group {name!r}, so member {member_id!r} is not in it",
                 remedy="Give up all partitions and join again, with epoch 0.",
             )
+        await self._groups.fence_late(name)
         async with self._groups.commit(name) as live:
-            # As of now: whoever is past its deadline has lost its partitions, also if no timer has noticed yet.
-            group = live.group.copy()
-            group.expire(self._groups.clock.monotonic_ms())
-            group.check_committer(member_id, member_epoch)
-            results, values = self._check_all(group, member_id, offsets)
+            live.group.check_committer(member_id, member_epoch)
+            results, values = self._check_all(live.group, member_id, offsets)
             if not values:
                 return results
             changes = [(OffsetKey(name, partition), value) for partition, value in values.items()]
             ticket = live.offsets.ticket()
-            written = asyncio.ensure_future(self._groups.append(changes))
+            written = asyncio.create_task(self._groups.append(changes))
             live.turns.commit_started()
         try:
             await written

@@ -201,6 +201,16 @@ class LiveGroups:
             self.wake_all()
             raise self._unavailable() from error
 
+    async def fence_late(self, name: str) -> None:
+        """Do what is due by now, also if no timer has noticed yet: who is past its deadline has lost its partitions."""
+        live = self.get(name)
+        if live is None:
+            return
+        due_ms = live.group.next_deadline_ms()
+        if due_ms is not None and due_ms <= self.clock.monotonic_ms():
+            async with self.change(name, create=True) as live:
+                await self._write_expired(live, self.clock.monotonic_ms())
+
     def forget(self, live: LiveGroup) -> None:
         """Drop a group whose deletion is durable."""
         del self._groups[live.name]
@@ -234,14 +244,17 @@ class LiveGroups:
             if not self.is_current(live) or self._failure is not None:
                 return
             now_ms = self.clock.monotonic_ms()
-            draft = live.group.copy()
-            draft.expire(now_ms)
             try:
-                await self.write(live, draft)
+                await self._write_expired(live, now_ms)
             except StorageFull:
                 log.warning("group %s: the journal is full, so members cannot be fenced; trying again", live.name)
                 if live.timer is None:
                     self._set_timer(live, now_ms + RETRY_MS)
+
+    async def _write_expired(self, live: LiveGroup, now_ms: int) -> None:
+        draft = live.group.copy()
+        draft.expire(now_ms)
+        await self.write(live, draft)
 
     # Whether there is anything to be had.
 
@@ -271,7 +284,7 @@ class LiveGroups:
         return await asyncio.shield(self.spawn(work))
 
     def spawn(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
-        task = asyncio.ensure_future(work)
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task

@@ -17,7 +17,7 @@ from consumer_groups.protocols import TopicCatalog
 from consumer_groups.records import OffsetValue
 from consumer_groups.requests import NO_OFFSET, Assignment, Partition, SeekTarget, SoughtPartition, TopicInfo
 from consumer_groups.topics import check_partition, existing_topic
-from logstore.errors import OffsetOutOfRange, StorageFull
+from logstore.errors import OffsetOutOfRange, StorageFull, UnknownTopicId
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ class Seeks:
             seek = WaitingSeek(wanted, asyncio.Event())
             live.seeks.append(seek)
             self._groups.settle(live)
+        if not self._groups.is_open:
+            seek.woken.set()
         timer = self._groups.timers.at(now_ms + self._groups.config.seek_timeout_ms, seek.woken.set)
         await seek.woken.wait()
         timer.cancel()
@@ -134,6 +136,8 @@ async def find_offsets(
     """Return the offset that the target means in each partition. Raises if one is outside of its log."""
     offsets = {}
     for partition in partitions:
+        if catalog.topic_by_id(partition.topic_id) is None:
+            raise UnknownTopicId(f"topic {topic!r} was deleted", remedy="Seek in a topic that is there.")
         offset = await _find_offset(catalog, topic, partition, target, committed(partition))
         position = catalog.position(*partition)
         if not position.log_start_offset <= offset <= position.high_watermark:

@@ -28,14 +28,19 @@ class Crash(Exception):
 
 
 class MemoryJournal:
-    """Appends at once. `crash_after` appends more it crashes: what is appended then is on disk or not, as told."""
+    """Appends at once. After `crash_after` appends in all it crashes: the next is on disk or not, as told, and nothing
+    after it. After `full_after` appends the disk is full."""
 
     def __init__(self, records: Sequence[Record] = ()) -> None:
         self.records: list[Record] = list(records)
         self.appends = 0
         self.crash_after: int | None = None
         self.crash_keeps_last = False
-        self.full = False
+        self.full_after: int | None = None
+
+    @property
+    def full(self) -> bool:
+        return self.full_after is not None and self.appends >= self.full_after
 
     async def append(self, records: Sequence[Record]) -> None:
         assert records, "an empty append is a wasted sync"

@@ -1,0 +1,85 @@
+"""A member as a client should be one, and a few ways of not being one.
+
+It believes to own what it was told it may hold, works from the committed offset of the moment it got a partition, and
+gives up at once what it no longer may hold; all that under a session of its own: whoever has not had an answer for the
+session timeout has to assume that it was fenced.
+"""
+
+from dataclasses import dataclass, field
+
+from consumer_groups.requests import HeartbeatReply, HeartbeatRequest, Partition, TopicPartitions
+
+
+def partitions_of(assignment: tuple[TopicPartitions, ...]) -> set[Partition]:
+    partitions = set()
+    for topic in assignment:
+        assert topic.topic_id is not None
+        partitions |= {Partition(topic.topic_id, number) for number in topic.partitions}
+    return partitions
+
+
+def as_owned(partitions: set[Partition]) -> tuple[TopicPartitions, ...]:
+    return tuple(TopicPartitions("", topic_id, (number,)) for topic_id, number in sorted(partitions))
+
+
+@dataclass
+class ModelMember:
+    member_id: str
+    topics: tuple[str, ...]
+    instance_id: str = ""
+    epoch: int = 0
+    owned: set[Partition] = field(default_factory=set)
+    #: What it must give up, as it was told, and has not: a stubborn member holds on to it and works on.
+    overdue: set[Partition] = field(default_factory=set)
+    stubborn: bool = False
+    #: The step at which it got each partition.
+    acquired: dict[Partition, int] = field(default_factory=dict)
+    reported: set[Partition] | None = None
+    must_send_full: bool = True
+    #: When it sent the last heartbeat that was answered.
+    answered_ms: int = 0
+    gone: bool = False
+
+    def request(self, *, full: bool = False) -> HeartbeatRequest:
+        full = full or self.must_send_full or self.epoch == 0
+        holds = self.owned | self.overdue
+        changed = self.reported != holds
+        return HeartbeatRequest(
+            group="g",
+            member_id=self.member_id,
+            member_epoch=self.epoch,
+            instance_id=self.instance_id,
+            subscription=self.topics if full else None,
+            owned=as_owned(holds) if full or changed else None,
+        )
+
+    def answer(self, request: HeartbeatRequest, reply: HeartbeatReply, sent_ms: int, step: int) -> None:
+        self.epoch = reply.member_epoch
+        self.answered_ms = max(self.answered_ms, sent_ms)
+        self.must_send_full = False
+        if request.owned is not None:
+            self.reported = partitions_of(request.owned)
+        if reply.assignment is None:
+            return
+        assigned = partitions_of(reply.assignment)
+        lost = (self.owned | self.overdue) - assigned
+        for partition in assigned - self.owned:
+            self.acquired[partition] = step
+        self.owned = assigned
+        self.overdue = lost if self.stubborn else set()
+
+    def miss(self) -> None:
+        """No answer came: nobody knows what the server made of it."""
+        self.must_send_full = True
+
+    def lose_everything(self) -> None:
+        """Fenced, unknown, or silent for too long: give all up and join again."""
+        self.owned, self.overdue, self.acquired, self.reported = set(), set(), {}, None
+        self.epoch = 0
+        self.must_send_full = True
+
+    def believes(self, now_ms: int, session_timeout_ms: int) -> set[Partition]:
+        """What an honest observer of its rules grants it. What it should have given up does not count."""
+        if self.gone or self.epoch <= 0 or now_ms - self.answered_ms >= session_timeout_ms:
+            return set()
+        return self.owned

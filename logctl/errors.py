@@ -85,7 +85,9 @@ def failure_of(error: Exception) -> Failure | None:
 
     if isinstance(error, client.TailraceError):
         exit_code = ExitCode.REFUSED
-        if isinstance(error, client.ServerUnreachable | client.ServerUnavailable | client.IncompatibleServer):
+        if isinstance(error, client.InvalidRequest):
+            exit_code = ExitCode.BAD_USAGE
+        elif isinstance(error, client.ServerUnreachable | client.ServerUnavailable | client.IncompatibleServer):
             exit_code = ExitCode.CANNOT_CONNECT
         elif isinstance(
             error, client.RequestTimedOut | client.DeliveryTimedOut | client.BufferFull | client.SeekTimedOut

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 
 import click
 from click.shell_completion import get_completion_class, shell_complete
@@ -18,6 +19,16 @@ PROGRAM = "logctl"
 COMPLETION_VARIABLE = "_LOGCTL_COMPLETE"
 
 
+def _show_version(context: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        try:
+            installed = version("tailrace")
+        except PackageNotFoundError:
+            installed = "unknown"  # a checkout that is not installed
+        click.echo(f"{PROGRAM} {installed}")
+        context.exit()
+
+
 @click.group(
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -29,7 +40,9 @@ COMPLETION_VARIABLE = "_LOGCTL_COMPLETE"
         'eval "$(logctl completion bash)"',
     ],
 )
-@click.version_option(package_name="tailrace", prog_name=PROGRAM)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it, and exit."
+)
 def logctl() -> None:
     """Tailrace on the command line: topics, records and consumer groups.
 

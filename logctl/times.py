@@ -106,7 +106,7 @@ def format_time(timestamp_ms: int) -> str:
     if not 0 <= timestamp_ms <= TIMESTAMP_MS_MAX:
         return str(timestamp_ms)
     moment = EPOCH + timedelta(milliseconds=timestamp_ms)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{timestamp_ms % 1000:03}Z"
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"  # strftime takes six times as long
 
 
 def _parse_iso(text: str) -> datetime:

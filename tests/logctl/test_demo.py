@@ -4,11 +4,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from logctl.demo.processes import Server
+from logctl.errors import CommandError
 from tests.processes import ENVIRONMENT, program
 
 
@@ -57,6 +60,29 @@ def test_the_demo_tells_a_true_story(demo: "subprocess.Popen[str]", tmp_path: Pa
     assert demo.returncode == 0
     assert list(tmp_path.iterdir()) == []
     assert processes_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("says", "code", "words"),
+    [
+        ("ModuleNotFoundError: No module named 'structlog'", "SERVER_NOT_INSTALLED", "pip install 'tailrace[server]'"),
+        ("logserver: the disk is on fire", "SERVER_NOT_STARTED", "logserver"),
+    ],
+)
+def test_a_server_that_does_not_start_is_told_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, code: str, words: str
+) -> None:
+    """The server is the program beside the interpreter, here one that only complains."""
+    script = tmp_path / "logserver"
+    script.write_text(f'#!/bin/sh\necho "{says}" >&2\nexit 1\n')
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(CommandError) as failed:
+        Server(tmp_path).start()
+    assert failed.value.code == code
+    assert words in failed.value.remedy
+    if code == "SERVER_NOT_STARTED":
+        assert says in str(failed.value)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])

@@ -171,6 +171,14 @@ def test_a_verb_that_is_missing_shows_the_help(capsys: pytest.CaptureFixture[str
     assert "Commands:" in capsys.readouterr().err
 
 
+def test_a_server_in_the_environment_that_is_no_address_is_bad_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAILRACE_SERVER", "nonsense")
+    assert run(["topics", "list", "--json"]) == 2
+    assert "'nonsense'" in json.loads(capsys.readouterr().err)["error"]["message"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script_for_the_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["completion", shell]) == 0
@@ -190,6 +198,11 @@ def test_completion_offers_verbs_and_options() -> None:
     assert {"topics", "produce", "consume", "groups", "seek", "demo"} <= set(offered(""))
     assert offered("topics", "de") == ["delete", "describe"]
     assert offered("seek", "--to-b") == ["--to-beginning"]
+
+
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("logctl ")
 
 
 def test_help_comes_quickly_and_without_the_client() -> None:

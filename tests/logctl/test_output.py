@@ -116,6 +116,7 @@ def test_records_that_nobody_took_are_not_counted(monkeypatch: pytest.MonkeyPatc
         (MalformedLine(7, "it is so", remedy="Do this."), "MALFORMED_LINE", 1),
         (click.UsageError("It is so."), "BAD_USAGE", 2),
         (client.UnknownTopicOrPartition("It is so.", remedy="Do this."), "UNKNOWN_TOPIC_OR_PARTITION", 1),
+        (client.InvalidRequest("It is so.", remedy="Do this."), "INVALID_REQUEST", 2),
         (client.ServerUnreachable("It is so.", remedy="Do this."), "SERVER_UNREACHABLE", 3),
         (client.ServerUnavailable("It is so.", remedy="Do this."), "SERVER_UNAVAILABLE", 3),
         (client.IncompatibleServer("It is so.", remedy="Do this."), "INCOMPATIBLE_SERVER", 3),

@@ -33,8 +33,8 @@ class ProduceDoor:
         acks = requested_acks(request)
         connection = self.broker.connections.enter(context.peer)
         try:
-            with connection.hold(request.ByteSize()):
-                batches = self.batches(request.partitions, context)
+            batches = self.batches(request.partitions, context)
+            with connection.hold(_size(batches)):
                 answers = await self.broker.appends.append_and_wait(context, batches, acks)
         finally:
             self.broker.connections.leave(context.peer)
@@ -160,12 +160,12 @@ class _ProduceStream:
 
     async def _append(self, message: pb.ProduceStreamRequest) -> _Request:
         acks = requested_acks(message)
+        batches = self._door.batches(message.partitions, self._context)
         give_up_ms = self._clock.monotonic_ms() + self._timeout_ms
-        request = _Request(message.request_id, acks, message.ByteSize(), give_up_ms)
+        request = _Request(message.request_id, acks, _size(batches), give_up_ms)
         self._in_flight.add(request.size)
         self._open[request] = None
         try:
-            batches = self._door.batches(message.partitions, self._context)
             request.pending = await self._appends.append(self._context, batches, acks)
         except BaseException:
             self._done(request)
@@ -249,6 +249,11 @@ def requested_acks(request: pb.ProduceRequest | pb.ProduceStreamRequest) -> Acks
     if acks is None:
         raise InvalidRequest(f"acks={request.acks} is no level", remedy="Use ACKS_ALL, ACKS_LEADER or ACKS_NONE.")
     return acks
+
+
+def _size(batches: Sequence[BatchAppend | Ack]) -> int:
+    """Bytes that are held until the answer. (A message's own ByteSize serializes it to find out.)"""
+    return sum(len(append.batch) for append in batches if isinstance(append, BatchAppend))
 
 
 def to_wire(ack: Ack, acks: Acks) -> pb.PartitionAck:

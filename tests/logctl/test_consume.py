@@ -127,6 +127,12 @@ def test_a_position_is_for_a_group_that_has_none(logctl: Logctl, ten: str) -> No
     assert values(logctl, f"--group {ten} --from beginning --exit-at-end", ten) == ["8", "9"]
 
 
+def test_a_group_reads_one_partition_alone(logctl: Logctl, ten: str) -> None:
+    assert values(logctl, f"--group {ten} --partition 0 --max 2", ten) == ["0", "1"]
+    assert values(logctl, f"--group {ten} --partition 0 --max 2", ten) == ["2", "3"]
+    assert committed(logctl, ten) == 4
+
+
 def start(
     server: ServerProcess, *words: str, stdout: int = subprocess.PIPE, unbuffered: str = ""
 ) -> "subprocess.Popen[bytes]":
@@ -163,6 +169,20 @@ def test_ctrl_c_commits_what_was_written_out(
     assert committed(logctl, ten) == 10
     (group,) = logctl("groups describe --json", ten).rows
     assert group["members"] == []  # it said good-bye
+
+
+def test_a_seek_sends_a_running_consumer_back(logctl: Logctl, ten: str, server: ServerProcess) -> None:
+    with start(server, ten, "--group", ten, "--json") as consuming:
+        assert consuming.stdout is not None
+        first = [consuming.stdout.readline() for _ in range(10)]
+        ran = logctl(f"seek --group {ten} --topic {ten} --offset 4 --json")
+        assert (ran.status, ran.rows[0]["new_offset"]) == (0, 4)
+        again = [consuming.stdout.readline() for _ in range(6)]
+        consuming.send_signal(signal.SIGINT)
+        assert consuming.communicate()[0] == b""
+    assert again == first[4:]
+    assert consuming.returncode == 130
+    assert committed(logctl, ten) == 10
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

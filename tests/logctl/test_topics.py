@@ -1,8 +1,11 @@
 """`logctl topics` against a real server."""
 
+import subprocess
+
 import pytest
 
 from tests.logctl.conftest import Logctl
+from tests.processes import ENVIRONMENT, ServerProcess, program
 
 
 def test_a_topic_is_created_shown_and_listed(logctl: Logctl, topic: str) -> None:
@@ -52,6 +55,21 @@ def test_a_topic_is_deleted_when_that_is_meant(logctl: Logctl, topic: str) -> No
     assert topic in logctl("topics list").out
     assert logctl("topics delete --yes", topic).out == f"Deleted topic {topic}.\n"
     assert topic not in logctl("topics list").out
+
+
+def test_a_shell_is_offered_the_topics_that_begin_so(logctl: Logctl, server: ServerProcess, topic: str) -> None:
+    logctl("topics create", topic)
+    line = ["logctl", "topics", "describe", topic[:-1]]
+    environment = {"_LOGCTL_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(line), "COMP_CWORD": "3"}
+    done = subprocess.run(
+        program("logctl.main"),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=ENVIRONMENT | environment | {"TAILRACE_SERVER": server.address},
+    )
+    assert f"plain,{topic}" in done.stdout.splitlines()
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from logstore.checkpoint import PartitionCheckpoint
 from logstore.config import TopicConfig
 from logstore.disk import LinuxDisk
 from logstore.errors import StorageFailed
-from logstore.sync import CHECKPOINT_MS, FILESYSTEM_SYNC_PAUSE_MS, SyncThread
+from logstore.sync import CHECKPOINT_MS, FILESYSTEM_SYNC_PAUSE_MS, LATE_WORK_MS, SyncThread
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import Partition
 
@@ -260,6 +261,37 @@ def test_the_checkpoint_is_written_once_a_second_and_is_never_ahead_of_the_sync(
     partition.sync.run_round()
     with partition.sync.changed:
         assert partition.sync.wait_ms() is None
+
+
+def test_late_work_makes_room_for_a_round_that_is_due_and_goes_on_after_it() -> None:
+    partition, _ = partition_on(SimulatedDisk())
+    done: list[int] = []
+
+    class Late:
+        """A log whose late work takes long."""
+
+        flush_ms = 1000
+
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def maintain(self, end: object, *, final: bool) -> None:
+            done.append(self.number)
+            partition.clock.now_ms += LATE_WORK_MS
+
+        def checkpoint(self) -> PartitionCheckpoint:
+            return partition.log.checkpoint()
+
+    for number in range(4):
+        partition.sync._late[Late(number)] = partition.log._end  # type: ignore[index]
+    partition.append(b"somebody waits for this")
+    partition.log.request_sync()
+    partition.run_posted()
+    partition.sync._do_late_work()
+    assert (done, partition.log.high_watermark) == ([0], 0)
+    partition.sync.run_round()
+    partition.run_posted()
+    assert (done, partition.log.high_watermark) == ([0, 1, 2, 3], 1)
 
 
 def test_a_power_cut_between_any_two_steps_of_a_round_loses_nothing_that_was_published() -> None:

@@ -97,7 +97,11 @@ class LogReader:
         return LogRead(data, next_offset)
 
     def _read_at(self, read: Read, position: int) -> Buffer:
-        return read(max(0, min(self._bytes_max, self._end_position - position)), position)
+        """As much as is wanted; or only a header, when there is a block in that range that cannot be read."""
+        try:
+            return read(max(0, min(self._bytes_max, self._end_position - position)), position)
+        except DataLoss:
+            return read(min(HEADER_SIZE, self._end_position - position), position)
 
     def _begins_at_offset(self, data: Buffer) -> bool:
         return len(data) >= HEADER_SIZE and read_header(data).base_offset == self._offset

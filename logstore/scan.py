@@ -76,16 +76,24 @@ def check_batches(
     while position < end:
         at = position - window_position
         if at + HEADER_SIZE > len(window):
-            window, window_position, at = read(min(SCAN_BYTES, end - position), position), position, 0
+            window, window_position, at = _read_ahead(read, HEADER_SIZE, position, end), position, 0
         header = read_header(window, at)
         check_header(header, available=end - position, expected_base_offset=expected_base_offset)
         if at + header.size > len(window):
-            window, window_position, at = read(max(header.size, min(SCAN_BYTES, end - position)), position), position, 0
+            window, window_position, at = _read_ahead(read, header.size, position, end), position, 0
         if at + header.size > len(window) or not crc_matches(window, at, header.size):
             raise CorruptBatch(f"the CRC of the batch at offset {header.base_offset} is wrong", remedy="")
         yield position, header
         position += header.size
         expected_base_offset = header.next_offset
+
+
+def _read_ahead(read: Read, size: int, position: int, end: int) -> Buffer:
+    """Read size bytes and some more; or only size, when there is a block among the others that cannot be read."""
+    try:
+        return read(max(size, min(SCAN_BYTES, end - position)), position)
+    except DataLoss:
+        return read(size, position)
 
 
 def count_sound(read: Read, position: int, end: int) -> int:

@@ -12,6 +12,7 @@ from logstore import files
 from logstore.batch import HEADER_SIZE, read_header
 from logstore.config import TopicConfig
 from logstore.disk import LinuxDisk
+from logstore.epochs import LeaderEpochs
 from logstore.errors import DataLoss, StorageFailed
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import Partition, batch_of
@@ -180,6 +181,26 @@ def test_segments_behind_a_tear_are_set_aside_and_kept() -> None:
     assert values_of(reopened(after)) == [b"fresh"]
 
 
+def test_a_segment_that_was_set_aside_does_not_come_back_where_it_would_fit_again() -> None:
+    for seed in range(12):
+        partition = Partition(SimulatedDisk(), config=SMALL)
+        while partition.log.segments_count < 2:
+            partition.append(b"value %d" % partition.log.log_end_offset)
+        stale_base = partition.log._segments[1].base_offset
+        disk = simulated(partition).kill()
+        disk.sync_filesystem(Path("/"))
+        last = partition.log._segments[0].end_position - 1
+        disk.flip_bit(partition.log._segments[0].path, last)
+        after = Partition(disk, config=SMALL)
+        assert after.log.log_end_offset == stale_base - 1
+        after.append(b"another")
+        work = after.sync.collect(everything=True)
+        assert work is not None
+        after.sync.perform(work)  # no late work, which would sync the directory too
+        survivor = Partition(disk.crash(random.Random(seed)), config=SMALL)
+        assert values_of(survivor)[stale_base - 1 :] == [b"another"]
+
+
 # What is not a torn tail.
 
 
@@ -225,13 +246,20 @@ def test_a_file_with_a_whole_synced_batch_missing_is_a_hole() -> None:
     assert after.findings.hole.offset == 4
 
 
-def test_an_unreadable_block_is_a_hole_wherever_it_is() -> None:
-    partition, _, _ = torn_tail()
+@pytest.mark.parametrize("number", [0, 2, 4])
+def test_an_unreadable_block_is_a_hole_wherever_it_is(number: int) -> None:
+    """No torn write makes a block unreadable, so also above the recovery point nothing is cut for it."""
+    partition = Partition(SimulatedDisk(), config=WIDE)
+    for each in range(5):
+        partition.append(b"%d" % each + bytes(8000))
+        if each < 3:
+            partition.sync_now()
     disk = simulated(partition).kill()
-    disk.make_unreadable(active_path(partition), 0)
+    disk.make_unreadable(active_path(partition), number * partition.log.size_bytes // 5 + 4100)
     after = Partition(disk, config=WIDE)
     assert after.findings.hole is not None
-    assert after.findings.cuts == []
+    assert (after.findings.hole.offset, after.findings.cuts) == (number, [])
+    assert len(values_of(after)) == number
 
 
 def sealed_chain(segments: int = 4) -> Partition:
@@ -502,6 +530,16 @@ def test_leader_epochs_are_kept_and_end_where_the_next_began() -> None:
     assert again.log.epoch_end_offset(second) == (second, 5)
     assert again.log.epoch_end_offset(second + 100) == (second, 5)
     assert again.log.epoch_end_offset(first - 1) == (-1, -1)
+
+
+def test_an_epoch_whose_batches_were_cut_is_forgotten() -> None:
+    """The file is written with what the log knows at that moment, which may be more than what is synced."""
+    partition = with_batches(2)
+    epoch = partition.log.leader_epoch
+    disk = simulated(partition).kill()
+    disk.replace_file(partition.directory / files.EPOCHS, LeaderEpochs(((epoch, 0), (epoch + 1, 4))).encode())
+    after = Partition(disk, config=WIDE)
+    assert after.log.epoch_end_offset(epoch + 1) == (epoch, 4)
 
 
 def test_a_torn_tail_is_recovered_on_a_real_disk(tmp_path: Path) -> None:

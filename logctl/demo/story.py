@@ -147,12 +147,12 @@ class _Play:
         self._wait(lambda: self._producing.fed_count >= 0.7 * len(self._flights))
         self._server.kill()
         fed = self._producing.fed_count
-        self._tell("kill -9", f"the server, with {fed:,} flights sent; producer and group are left alone")
+        self._tell("kill -9", f"the server, with {fed:,} flights handed to the producer, which is left alone, as is A")
         seconds = self._server.start()
         self._tell(
             "restart",
             f"the server is back after {seconds:.1f} s, "
-            f"while {self._producing.fed_count - fed:,} more flights were sent",
+            f"while {self._producing.fed_count - fed:,} more flights were handed over",
             seconds=round(seconds, 3),
         )
 

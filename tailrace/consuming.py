@@ -1,22 +1,19 @@
 """What the synchronous and the asyncio consumer have in common: everything but how they wait and call back.
 
-Two threads meet here. The application's thread takes what there is to do (`take`): records, or being told that
-partitions came or went. The I/O thread reads, beats and commits. What both touch (holds, the cursor, the inbox) is
-changed under one lock, held for moments; `attention` makes an application that iterates look up between two records.
+This is its side on the I/O thread: joining the group, finding out where to start, reading, giving up, committing. What
+the application sees of it goes through the handout.
 """
 
 import asyncio
 import logging
-import threading
 import uuid
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from enum import Enum, auto
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from logwire.v1 import groups_pb2
 from tailrace.committing import Committer
-from tailrace.connection import Backoff, server_address
+from tailrace.connection import Backoff, Connection, server_address
 from tailrace.errors import (
     ClientClosed,
     InvalidRequest,
@@ -26,11 +23,12 @@ from tailrace.errors import (
     UnknownTopicOrPartition,
 )
 from tailrace.fetcher import Fetcher
+from tailrace.handout import Assigned, Handout, Revoked
 from tailrace.membership import Membership, MembershipSettings
 from tailrace.metadata import Cluster, TopicInfo
 from tailrace.offsets import LATEST, Start, checked_start, committed_offsets, list_offsets, resolve_start
-from tailrace.positions import Chunk, Cursor, Hold, PartitionKey
-from tailrace.records import Record, RecordBatch, TopicPartition
+from tailrace.positions import Chunk, Hold, PartitionKey
+from tailrace.records import TopicPartition
 from tailrace.runtime import call_from_any_thread, check_not_forked, io_thread
 
 logger = logging.getLogger("tailrace")
@@ -56,41 +54,6 @@ class ConsumerSettings(NamedTuple):
     connect_timeout: float
 
 
-class Nothing(Enum):
-    """What `take` gives when there is nothing to hand out."""
-
-    YET = auto()
-    MORE = auto()  # stopped, or at the end
-
-
-class Assigned(NamedTuple):
-    """Partitions came; they are read once the application was told."""
-
-    holds: list[Hold]
-
-    @property
-    def partitions(self) -> list[TopicPartition]:
-        return _partitions(self.holds)
-
-
-class Revoked(NamedTuple):
-    """Partitions go to another member, or, when lost, have gone already."""
-
-    holds: list[Hold]
-    lost: bool
-
-    @property
-    def partitions(self) -> list[TopicPartition]:
-        return _partitions(self.holds)
-
-
-def _partitions(holds: Iterable[Hold]) -> list[TopicPartition]:
-    return sorted(TopicPartition(hold.key.topic, hold.key.partition) for hold in holds)
-
-
-Step = Cursor | Assigned | Revoked | Nothing
-
-
 class ConsumerCore:
     def __init__(
         self,
@@ -100,92 +63,34 @@ class ConsumerCore:
         tells_assigned: bool,
         tells_revoked: bool,
     ) -> None:
-        """notify is called, in any thread, when `take` may have something. tells_...: the application has callbacks."""
+        """notify is called, in any thread, when the handout may have something. tells_...: the application has
+        callbacks."""
         self.settings = _checked(settings)
-        self.notify = notify
+        self._notify = notify
         self._tells_assigned = tells_assigned
         self._tells_revoked = tells_revoked
-        self._lock = threading.Lock()
-        self.holds: dict[tuple[str, int], Hold] = {}
-        #: Revoked, and not given up yet because the application may be at work on their records.
-        self.leaving: dict[PartitionKey, Hold] = {}
-        self._inbox: deque[Chunk] = deque()
-        self._steps: deque[Assigned | Revoked] = deque()
-        self._failure: TailraceError | None = None
-        self._cursor: Cursor | None = None
-        #: The application is to look up from its records: something was revoked, moved or stopped.
-        self.attention = False
-        self._is_stopped = False
+        self.handout = Handout(
+            stop_at_end=settings.stop_at_end,
+            notify=notify,
+            on_placed=partial(self._on_loop, self._follow_or_drop),
+            on_read=partial(self._on_loop, self._give_credit),
+        )
         self._is_closed = False
         self._was_forked = False
-        #: Records that were handed out and can no longer be committed, since the last commit.
-        self._lost_uncommitted = False
-        self._position_ids = 0
-        #: Partitions whose start is being looked up.
-        self._starting = 0
-        #: A member that was assigned nothing, and that is the plan.
-        self._knows_it_has_nothing = False
         # Of the I/O thread.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cluster: Cluster | None = None
-        self._fetchers: dict[object, Fetcher] = {}
+        self._fetchers: dict[Connection, Fetcher] = {}
         self._membership: Membership | None = None
         self._committer: Committer | None = None
         self._opening: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # In the application's thread.
-
-    def take(self) -> Step:
-        """What the application has to do next, which it asks for because it is done with what it was handed before.
-
-        Never waits. Raises what went wrong in the place where it went wrong.
-        """
-        self.check_usable()
-        with self._lock:
-            self.attention = False
-            self._settle()
-            if self._steps:
-                return self._steps.popleft()
-            if self._is_stopped:
-                return Nothing.MORE
-            if self._cursor is not None:
-                return self._cursor
-            cursor = self._next_cursor()
-            if cursor is not None:
-                self._cursor = cursor
-                return cursor
-            if self._failure is not None:
-                raise self._failure
-            return Nothing.MORE if self._is_at_end() else Nothing.YET
-
-    def hand_out(self, cursor: Cursor) -> RecordBatch:
-        """The whole batch of a cursor, or what is left of it."""
-        with self._lock:
-            return cursor.begin_batch()
+    # In any thread.
 
     @property
     def is_connected(self) -> bool:
         return self._cluster is not None
-
-    def finish(self) -> None:
-        """The application leaves without an exception: it is done with what it holds."""
-        with self._lock:
-            self._settle()
-
-    def interrupt(self) -> None:
-        """The application leaves with an exception: it is done with all but what it holds."""
-        with self._lock:
-            if self._cursor is not None:
-                hold = self._cursor.hold
-                hold.next_offset = hold.done_offset = self.done_offset(hold)
-                self._cursor = None
-
-    def stop(self) -> None:
-        """End the iteration. Takes no lock, so that a signal handler may call it."""
-        self._is_stopped = True
-        self.attention = True
-        self.notify()
 
     def check_usable(self) -> None:
         if self._was_forked:
@@ -193,148 +98,12 @@ class ConsumerCore:
         if self._is_closed:
             raise ClientClosed("the consumer was closed", remedy="Read before leaving its `with` block.")
 
-    def done_offset(self, hold: Hold) -> int:
-        """Before it the application is done with everything; the record it holds counts as not done. Any thread."""
-        cursor = self._cursor
-        if cursor is not None and cursor.hold is hold:
-            return max(hold.done_offset, cursor.done_offset)
-        return hold.done_offset
-
-    def position(self, hold: Hold) -> int:
-        """Offset of the next record to be handed out."""
-        cursor = self._cursor
-        if cursor is not None and cursor.hold is hold:
-            return cursor.handed_offset
-        return hold.next_offset
-
-    def held(self, topic: str | None, partition: int | None) -> list[Hold]:
-        """The holds of a topic (None: of all) and a partition (None: of all). Raises UnknownTopicOrPartition."""
-        with self._lock:
-            found = [
-                hold
-                for hold in self.holds.values()
-                if topic in (None, hold.key.topic) and partition in (None, hold.key.partition)
-            ]
-        if not found and topic is not None:
-            named = f"topic {topic!r}" if partition is None else f"topic {topic!r} partition {partition}"
-            raise UnknownTopicOrPartition(
-                f"this consumer does not hold {named} now",
-                remedy="Look at `assignment`; a member of a group is assigned partitions once it iterates or polls.",
-            )
-        return found
-
-    @property
-    def assignment(self) -> list[TopicPartition]:
-        with self._lock:
-            return _partitions(self.holds.values())
-
-    def commit_offsets_up_to(self, record: Record | None) -> dict[Hold, int] | None:
-        """What an explicit commit covers: all that was handed out, the record in hand included, or one partition up to
-        a record. None when that record is not one of this hold's."""
-        with self._lock:
-            holds = (*self.holds.values(), *self.leaving.values())
-            if record is not None:
-                for hold in holds:
-                    ours = (hold.key.topic, hold.key.partition) == (record.topic, record.partition)
-                    if ours and hold.first_offset <= record.offset < self.position(hold):
-                        hold.done_offset = max(hold.done_offset, record.offset + 1)
-                        return {hold: record.offset + 1}
-                return None
-            for hold in holds:
-                hold.done_offset = max(hold.done_offset, self.position(hold))
-            return {hold: hold.done_offset for hold in holds if hold.done_offset != hold.committed_offset}
-
-    def take_lost(self) -> bool:
-        """Whether records were handed out since the last commit that can no longer be committed."""
-        lost, self._lost_uncommitted = self._lost_uncommitted, False
-        return lost
-
-    def pause(self, holds: Iterable[Hold], paused: bool) -> None:
-        with self._lock:
-            for hold in holds:
-                if hold.paused != paused:
-                    hold.paused = paused
-                    self._place(hold, self.position(hold))
-
-    def reread(self, cursor: Cursor) -> None:
-        """A record cannot be decoded: stay in front of it."""
-        with self._lock:
-            self._settle()
-            if self._cursor is cursor:
-                self._cursor = None
-                self._place(cursor.hold, cursor.handed_offset)
-
-    def seek(self, offsets: Mapping[Hold, int]) -> None:
-        """Go elsewhere. What was handed out before is left as it is: done is what lies before the new place."""
-        with self._lock:
-            for hold, offset in offsets.items():
-                if not hold.valid:
-                    continue
-                if self._cursor is not None and self._cursor.hold is hold:
-                    self._cursor = None
-                    self.attention = True
-                hold.first_offset = min(hold.first_offset, offset)
-                hold.done_offset = offset
-                self._place(hold, offset)
-        self.notify()  # That may be the end.
-
-    def _place(self, hold: Hold, offset: int) -> None:
-        """Hand out what stands at an offset next. Under the lock; what is on its way goes stale."""
-        hold.next_offset = offset
-        self._position_ids += 1
-        hold.position_id = self._position_ids
-        if self._cursor is not None and self._cursor.hold is hold:
-            self.attention = True
-        self._on_loop(self._follow_or_drop, hold, hold.position_id)
-
     def forked(self) -> None:
         self._was_forked = True
 
-    def _settle(self) -> None:
-        """What was handed out is done. Under the lock."""
-        cursor = self._cursor
-        if cursor is not None:
-            cursor.hold.done_offset = max(cursor.hold.done_offset, cursor.handed_offset)
-            if cursor.is_exhausted or not cursor.is_current:
-                # What it still holds was never handed out.
-                cursor.hold.next_offset = cursor.handed_offset
-                self._cursor = None
-
-    def _next_cursor(self) -> Cursor | None:
-        while self._inbox:
-            chunk = self._inbox[0]
-            hold = chunk.hold
-            if chunk.is_current and chunk.error is not None:
-                self._inbox.popleft()
-                raise chunk.error
-            if not chunk.is_current or chunk.is_empty or hold.at_end:
-                self._inbox.popleft()
-                self._return_bytes(hold, len(chunk.data))
-                continue
-            nothing_in_hand = hold.done_offset == hold.next_offset
-            batch = chunk.take()
-            if batch is None:
-                if nothing_in_hand:
-                    hold.done_offset = hold.next_offset
-                continue
-            hold.next_offset = batch.next_offset
-            return Cursor(hold, batch, hold.position_id)
-        return None
-
-    def _return_bytes(self, hold: Hold, size: int) -> None:
-        if size:
-            self._on_loop(self._give_credit, hold, size)
-
-    def _is_at_end(self) -> bool:
-        if not self.settings.stop_at_end or self._starting:
-            return False
-        if not self.holds and not self._knows_it_has_nothing:
-            return False
-        return all(hold.at_end for hold in self.holds.values())
-
-    def _on_loop(self, callback: Callable[..., object], *arguments: object) -> None:
+    def _on_loop(self, callback: Callable[[Hold, int], None], hold: Hold, number: int) -> None:
         if self._loop is not None:
-            call_from_any_thread(self._loop, callback, *arguments)
+            call_from_any_thread(self._loop, callback, hold, number)
 
     # On the I/O thread.
 
@@ -383,7 +152,7 @@ class ConsumerCore:
             on_assigned=self._assigned,
             on_revoked=self._revoked,
             on_lost=self._lost,
-            on_failed=self._fail,
+            on_failed=self.handout.fail,
         )
 
     async def close(self, *, commit: bool, leave: bool = True) -> None:
@@ -395,7 +164,7 @@ class ConsumerCore:
             task.cancel()
         try:
             if commit and self._committer is not None:
-                await self._committer.commit(self._done_offsets)
+                await self._committer.commit(self.handout.done_offsets)
         finally:
             if self._membership is not None and leave:
                 await self._membership.leave()
@@ -408,7 +177,7 @@ class ConsumerCore:
     async def abandon(self) -> None:
         """The process ends and nobody closed this consumer: what the application was at is not done."""
         if self._cluster is not None:
-            self.interrupt()
+            self.handout.interrupt()
             await self.close(commit=self.settings.auto_commit)
 
     async def commit(self, offsets: dict[Hold, int]) -> bool:
@@ -421,18 +190,20 @@ class ConsumerCore:
 
     async def begin(self, holds: Sequence[Hold]) -> None:
         """The application was told of the partitions, and has sought where it wanted: read."""
-        with self._lock:
-            self._starting -= 1
+        self.handout.starting -= 1
         for hold in holds:
             self._follow_or_drop(hold, hold.position_id)
+        self._notify()  # There may be nothing to read.
 
     async def release(self, revoked: Revoked) -> None:
         """The application was told that partitions go: commit what is done of them and give them up."""
         try:
             if self.settings.auto_commit and not revoked.lost and self._committer is not None:
-                await self._committer.commit(lambda: self._changed_offsets(revoked.holds))
+                await self._committer.commit(lambda: self.handout.done_offsets(revoked.holds))
         finally:
-            self._give_up(revoked.holds)
+            self.handout.give_up(revoked.holds)
+            if self._membership is not None:
+                self._membership.release([hold.key for hold in revoked.holds])
 
     async def offsets_at(self, keys: Sequence[PartitionKey], start: Start) -> dict[PartitionKey, int]:
         assert self._cluster is not None
@@ -442,37 +213,32 @@ class ConsumerCore:
         """Find out where to begin in partitions, and begin, or first tell the application."""
         assert self._cluster is not None
         settings, connection = self.settings, self._cluster.bootstrap
-        with self._lock:
-            self._starting += 1
+        self.handout.starting += 1
         try:
             committed = {} if settings.group is None else await committed_offsets(connection, settings.group, keys)
             fresh = [key for key in keys if key not in committed]
             begins = await resolve_start(self._cluster, fresh, start) | committed
             ends = await list_offsets(connection, keys, LATEST) if settings.stop_at_end else {}
+            past = [key for key in keys if key in ends and begins[key] > ends[key]]
+            if settings.out_of_range != "error":
+                begins |= await resolve_start(self._cluster, past, settings.out_of_range)
+            else:
+                # Past the end is not at the end: the server refuses to read there, and says what the range is.
+                ends = {key: offset for key, offset in ends.items() if key not in past}
         except BaseException:
-            with self._lock:
-                self._starting -= 1
+            self.handout.starting -= 1
             raise
         holds = []
-        with self._lock:
-            for key in keys:
-                if self._membership is not None and not self._membership.holds(key):
-                    continue  # Revoked while its start was looked up.
-                end_offset = ends.get(key)
-                if end_offset is not None and begins[key] > end_offset and settings.out_of_range == "error":
-                    end_offset = None  # Past the end is not at the end: the server refuses it, with the range.
-                hold = Hold(key, begins[key], committed_offset=committed.get(key, -1), end_offset=end_offset)
-                self._position_ids += 1
-                hold.position_id = self._position_ids
-                self.holds[key.topic, key.partition] = hold
+        for key in keys:
+            # It may have been revoked while its start was looked up.
+            if self._membership is None or self._membership.holds(key):
+                hold = Hold(key, begins[key], committed_offset=committed.get(key, -1), end_offset=ends.get(key))
+                self.handout.hold(hold)
                 holds.append(hold)
-            if self._tells_assigned and holds:
-                self._steps.append(Assigned(holds))
-                self.attention = True
-        self.notify()
-        if not (self._tells_assigned and holds):
+        if self._tells_assigned and holds:
+            self.handout.tell(Assigned(holds))
+        else:
             await self.begin(holds)
-            self.notify()
 
     def _assigned(self, keys: list[PartitionKey]) -> None:
         if keys:
@@ -491,7 +257,7 @@ class ConsumerCore:
                 logger.info("cannot find out where to start: %s", error)
                 await asyncio.sleep(backoff.next())
             except TailraceError as error:
-                self._fail(error)
+                self.handout.fail(error)
                 return
 
     async def _see_whether_there_is_more(self) -> None:
@@ -499,7 +265,7 @@ class ConsumerCore:
         assert self._cluster is not None
         assert self._membership is not None
         connection = self._cluster.bootstrap
-        while not self.holds and not self._starting:
+        while not self.handout.holds and not self.handout.starting:
             request = groups_pb2.DescribeGroupRequest(group=self.settings.group or "")
             try:
                 description = await connection.call(connection.groups.DescribeGroup, request)
@@ -509,79 +275,38 @@ class ConsumerCore:
                 mine = [member for member in description.members if member.member_id == self._membership.member_id]
                 planned = description.assignment_epoch == description.group_epoch
                 if planned and mine and not mine[0].target.topic_partitions:
-                    self._knows_it_has_nothing = True
-                    self.notify()
+                    self.handout.has_nothing()
                     return
             await asyncio.sleep(0.5)
 
     def _revoked(self, keys: list[PartitionKey]) -> None:
         """Stop at once; give up now what the application has nothing of, the rest when it comes back."""
-        free: list[Hold] = []
-        busy: list[Hold] = []
-        with self._lock:
-            for key in keys:
-                hold = self.holds.get((key.topic, key.partition))
-                if hold is None or hold.key != key:
-                    continue
-                del self.holds[key.topic, key.partition]
-                self._invalidate(hold)
-                self.leaving[key] = hold
-                in_hand = self._cursor is not None and self._cursor.hold is hold
-                uncommitted = not self.settings.auto_commit and hold.done_offset != hold.committed_offset
-                (busy if self._tells_revoked or in_hand or uncommitted else free).append(hold)
-            if busy:
-                self._steps.append(Revoked(busy, lost=False))
-                self.attention = True
-        self.notify()
-        found = {hold.key for hold in (*free, *busy)}
-        if self._membership is not None:
-            # Of these nothing was begun yet.
-            self._membership.release([key for key in keys if key not in found])
+        revoked = self.handout.revoke(keys)
+        free = [hold for hold in revoked if not self._concerns_application(hold)]
+        busy = [hold for hold in revoked if hold not in free]
+        if busy:
+            self.handout.tell(Revoked(busy, lost=False))
         if free:
             self._start_task(self._release_free(free))
+        # What is left was not begun yet.
+        assert self._membership is not None
+        self._membership.release(set(keys) - {hold.key for hold in revoked})
+
+    def _concerns_application(self, hold: Hold) -> bool:
+        if self._tells_revoked or self.handout.is_in_hand(hold):
+            return True
+        return not self.settings.auto_commit and hold.done_offset != hold.committed_offset
+
+    def _lost(self) -> None:
+        lost = self.handout.lose()
+        if lost and self._tells_revoked:
+            self.handout.tell(Revoked(lost, lost=True))
 
     async def _release_free(self, holds: list[Hold]) -> None:
         try:
             await self.release(Revoked(holds, lost=False))
         except TailraceError as error:
             logger.warning("the last commit of revoked partitions failed, so some records are read again: %s", error)
-
-    def _give_up(self, holds: Iterable[Hold]) -> None:
-        with self._lock:
-            for hold in holds:
-                if self.leaving.pop(hold.key, None) is not None and self.position(hold) != max(
-                    hold.committed_offset, hold.first_offset
-                ):
-                    self._lost_uncommitted = True
-        if self._membership is not None:
-            self._membership.release([hold.key for hold in holds])
-
-    def _lost(self) -> None:
-        """Everything is another's by now."""
-        with self._lock:
-            lost = [*self.holds.values()]
-            gone = [*lost, *self.leaving.values()]
-            self.holds.clear()
-            self.leaving.clear()
-            for hold in gone:
-                self._invalidate(hold)
-                if self.position(hold) != max(hold.committed_offset, hold.first_offset):
-                    self._lost_uncommitted = True
-            if lost and self._tells_revoked:
-                self._steps.append(Revoked(lost, lost=True))
-            self.attention = True
-        self.notify()
-
-    def _invalidate(self, hold: Hold) -> None:
-        hold.valid = False
-        if self._cursor is not None and self._cursor.hold is hold:
-            self.attention = True
-        self._follow_or_drop(hold, hold.position_id)
-
-    def _fail(self, error: TailraceError) -> None:
-        """The application hears of it when what came before is read."""
-        self._failure = error
-        self.notify()
 
     def _follow_or_drop(self, hold: Hold, position_id: int) -> None:
         """Read the hold from its position on, or no more. An order that another has overtaken is ignored."""
@@ -607,8 +332,7 @@ class ConsumerCore:
         if isinstance(chunk.error, OffsetOutOfRange) and self.settings.out_of_range != "error":
             self._start_task(self._go_into_range(chunk))
             return
-        self._inbox.append(chunk)
-        self.notify()
+        self.handout.put(chunk)
 
     async def _go_into_range(self, chunk: Chunk) -> None:
         hold = chunk.hold
@@ -617,36 +341,22 @@ class ConsumerCore:
             found = await resolve_start(self._cluster, [hold.key], self.settings.out_of_range)
         except TailraceError as error:
             chunk.error = error
-            self._inbox.append(chunk)
-            self.notify()
+            self.handout.put(chunk)
             return
         if chunk.is_current:
             logger.warning("%s; going on at offset %d instead", chunk.error, found[hold.key])
-            self.seek({hold: found[hold.key]})
+            self.handout.seek({hold: found[hold.key]})
 
     def _give_credit(self, hold: Hold, size: int) -> None:
         if self._cluster is not None:
             self._fetcher_of(hold).read(size)
-
-    def _changed_offsets(self, holds: Iterable[Hold]) -> dict[Hold, int]:
-        """What is done of holds and not committed. A start that nothing was read from is not a commit."""
-        with self._lock:
-            done = {hold: self.done_offset(hold) for hold in holds}
-            return {
-                hold: offset
-                for hold, offset in done.items()
-                if offset != hold.committed_offset and (hold.committed_offset >= 0 or offset != hold.first_offset)
-            }
-
-    def _done_offsets(self) -> dict[Hold, int]:
-        return self._changed_offsets([*self.holds.values(), *self.leaving.values()])
 
     async def _commit_now_and_then(self) -> None:
         assert self._committer is not None
         while True:
             await asyncio.sleep(self.settings.auto_commit_interval)
             try:
-                await self._committer.commit(self._done_offsets)
+                await self._committer.commit(self.handout.done_offsets)
             except TailraceError as error:
                 logger.warning("a commit failed, and is tried again: %s", error)
 
@@ -657,9 +367,9 @@ class ConsumerCore:
             try:
                 assert self._cluster is not None
                 topics = await self._cluster.find_all(self.settings.topics)
-                known = {hold.key for hold in self.holds.values()}
+                known = {hold.key for hold in self.handout.holds.values()}
                 added = [key for topic in topics for key in _chosen(topic, None) if key not in known]
-                ids = {(hold.key.topic, hold.key.topic_id) for hold in self.holds.values()}
+                ids = {(hold.key.topic, hold.key.topic_id) for hold in self.handout.holds.values()}
                 added = [key for key in added if (key.topic, key.topic_id) in ids]
                 if added:
                     await self._start(added, "beginning")

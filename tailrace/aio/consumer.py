@@ -7,8 +7,9 @@ from types import TracebackType
 
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.consumer import AUTO_COMMIT_SECONDS, PREFETCH_BYTES
-from tailrace.consuming import Assigned, ConsumerCore, ConsumerSettings, Nothing, Revoked
+from tailrace.consuming import ConsumerCore, ConsumerSettings
 from tailrace.errors import CorruptMessage, WrongThreadError
+from tailrace.handout import Assigned, Nothing, Revoked
 from tailrace.offsets import Start
 from tailrace.positions import Cursor
 from tailrace.records import Record, RecordBatch, TopicPartition
@@ -69,19 +70,20 @@ class Consumer:
             tells_assigned=on_assigned is not None,
             tells_revoked=on_revoked is not None,
         )
+        self._handout = self._core.handout
 
     async def __aiter__(self) -> AsyncIterator[Record]:
         """Records, one by one; ends at `stop`, and with stop_at_end at the end."""
-        core = self._core
+        handout = self._handout
         while (cursor := await self._next()) is not None:
             try:
                 for record in cursor.begin_records():
                     cursor.last = record
                     yield record
-                    if core.attention:
+                    if handout.attention:
                         break
             except CorruptMessage:
-                core.reread(cursor)
+                handout.reread(cursor)
                 raise
 
     async def poll(self, timeout: float | None = None) -> Record | None:
@@ -93,14 +95,14 @@ class Consumer:
                     cursor.last = record
                     return record
             except CorruptMessage:
-                self._core.reread(cursor)
+                self._handout.reread(cursor)
                 raise
         return None
 
     async def batches(self) -> AsyncIterator[RecordBatch]:
         """Batches as they were written, column by column; a batch is done when the next one is asked for."""
         while (cursor := await self._next()) is not None:
-            yield self._core.hand_out(cursor)
+            yield self._handout.hand_out(cursor)
 
     async def commit(self, record: Record | None = None) -> bool:
         """Commit everything handed out so far, the record in hand included; or one partition up to a record.
@@ -109,8 +111,8 @@ class Consumer:
         elsewhere; iteration goes on at the new place.
         """
         await self._use()
-        lost = self._core.take_lost() if record is None else False
-        offsets = self._core.commit_offsets_up_to(record)
+        lost = self._handout.take_lost() if record is None else False
+        offsets = self._handout.commit_offsets_up_to(record)
         if offsets is None:
             return False
         return await io_thread().run_from_another_loop(self._core.commit(offsets)) and not lost
@@ -127,32 +129,32 @@ class Consumer:
         """Go elsewhere in one partition, or in all that are held of the topic."""
         await self._use()
         target = seek_target(offset, timestamp_ms, time)
-        holds = self._core.held(topic, partition)
+        holds = self._handout.held(topic, partition)
         found = await io_thread().run_from_another_loop(self._core.offsets_at([hold.key for hold in holds], target))
-        self._core.seek({hold: found[hold.key] for hold in holds})
+        self._handout.seek({hold: found[hold.key] for hold in holds})
 
     async def pause(self, topic: str | None = None, partition: int | None = None) -> None:
         """Hand out nothing of a partition, a topic, or all, until `resume`; what is assigned later is not paused."""
         await self._use()
-        self._core.pause(self._core.held(topic, partition), True)
+        self._handout.pause(self._handout.held(topic, partition), True)
 
     async def resume(self, topic: str | None = None, partition: int | None = None) -> None:
         await self._use()
-        self._core.pause(self._core.held(topic, partition), False)
+        self._handout.pause(self._handout.held(topic, partition), False)
 
     async def position(self, topic: str, partition: int) -> int:
         """The offset of the next record to be handed out."""
         await self._use()
-        return self._core.position(self._core.held(topic, partition)[0])
+        return self._handout.position(self._handout.held(topic, partition)[0])
 
     @property
     def assignment(self) -> list[TopicPartition]:
         """What this consumer reads now."""
-        return self._core.assignment
+        return self._handout.assignment
 
     def stop(self) -> None:
         """End the iteration after the record in hand. May be called from any thread, and from a signal handler."""
-        self._core.stop()
+        self._handout.stop()
 
     async def close(self) -> None:
         """Commit what is done, leave the group, disconnect. Closing again does nothing."""
@@ -176,7 +178,7 @@ class Consumer:
         await self._use()
         while True:
             self._news.clear()
-            step = self._core.take()
+            step = self._handout.take()
             if isinstance(step, Cursor):
                 return step
             if step is Nothing.MORE:
@@ -224,14 +226,14 @@ class Consumer:
         self._core.check_usable()
         self._is_closed = True
         if error is None:
-            self._core.finish()
+            self._handout.finish()
         else:
-            self._core.interrupt()
+            self._handout.interrupt()
         if not self._core.is_connected:
             return
         try:
-            if error is None and self._core.holds:
-                await _tell(self._on_revoked, self._core.assignment)
+            if error is None and self._handout.holds:
+                await _tell(self._on_revoked, self._handout.assignment)
         finally:
             await io_thread().run_from_another_loop(self._core.close(commit=self._core.settings.auto_commit))
 

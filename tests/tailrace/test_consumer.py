@@ -275,13 +275,20 @@ def test_an_offset_out_of_range_is_an_error_with_the_range(filled: FakeServer) -
         assert record.offset == 4
 
 
+def test_a_start_past_the_end_is_an_error_also_for_one_that_stops_at_the_end(filled: FakeServer) -> None:
+    with Consumer("flights", partitions=[0], start=11, stop_at_end=True, server=filled.address) as consumer:
+        with pytest.raises(errors.OffsetOutOfRange, match=r"\[0, 10\]"):
+            list(consumer)
+
+
+@pytest.mark.parametrize("start", [1, 11])
 @pytest.mark.parametrize(("out_of_range", "expected"), [("beginning", list(range(3, 10))), ("end", [])])
 def test_an_offset_out_of_range_goes_where_it_is_told(
-    filled: FakeServer, out_of_range: str, expected: list[int]
+    filled: FakeServer, start: int, out_of_range: str, expected: list[int]
 ) -> None:
     filled.topics["flights"].partitions[0].log_start_offset = 3
     with Consumer(
-        "flights", partitions=[0], start=1, stop_at_end=True, out_of_range=out_of_range, server=filled.address
+        "flights", partitions=[0], start=start, stop_at_end=True, out_of_range=out_of_range, server=filled.address
     ) as consumer:
         assert [record.offset for record in consumer] == expected
 
@@ -334,7 +341,7 @@ def test_no_more_is_read_ahead_than_allowed(server: FakeServer) -> None:
     ) as consumer:
         most = 0
         for _ in consumer:
-            most = max(most, sum(len(chunk.data) for chunk in consumer._core._inbox))
+            most = max(most, sum(len(chunk.data) for chunk in consumer._handout.inbox))
     # The last answer may exceed the credit by one batch.
     assert 0 < most <= 6 * size
 

@@ -12,14 +12,16 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tailrace import Admin, Consumer, Producer
+from tailrace.errors import GroupIdNotFound
 from tests.processes import ENVIRONMENT, ROOT, ServerProcess
 
 FLIGHTS = ROOT.parent / "shared" / "data" / "flights.csv.zip"
@@ -61,12 +63,15 @@ class Members:
         self._files: list[Path] = []
 
     def add(self) -> None:
+        """Returns when the member has joined: a client's first call does not wait for a server through two crashes."""
         file = self._directory / f"member-{len(self._files)}.jsonl"
         log = (self._directory / f"member-{len(self._files)}.log").open("wb")
         command = [sys.executable, "-m", "tests.end_to_end.member", *self._arguments, str(file)]
         self._running.append(subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=log))
         log.close()
         self._files.append(file)
+        with Admin(server=self._arguments[0]) as admin:
+            wait_until(lambda: joined_count(admin, self._arguments[1]) >= len(self._running), "the member has joined")
 
     def kill_one(self, rng: random.Random) -> None:
         process = self._running.pop(rng.randrange(len(self._running)))
@@ -114,7 +119,8 @@ def test_every_flight_arrives_in_order_per_key_through_twenty_kills_of_the_serve
         for _ in range(3):
             members.add()
         produce_while_killing(server, members, flights, rng)
-        wait_until_read(server, "dashboard", timeout=120)
+        with Admin(server=server.address) as admin:
+            wait_until(lambda: lag(admin, "dashboard") == 0, "the group has committed all there is")
         assert members.stop() == [0] * 3
     finally:
         members.kill()
@@ -141,6 +147,7 @@ def produce_while_killing(server: ServerProcess, members: Members, flights: list
                 members.kill_one(rng)
                 members.add()
             killer.join()
+            producer.flush()
         send(producer, flights[position:])
         producer.flush()
 
@@ -155,15 +162,23 @@ def send(producer: Producer, flights: list[Flight]) -> None:
         producer.send("flights", value=flight.value, key=flight.key, timestamp_ms=flight.timestamp_ms)
 
 
-def wait_until_read(server: ServerProcess, group: str, *, timeout: float) -> None:
-    """Until the group has committed all there is."""
-    done = threading.Event()
-    with Admin(server=server.address) as admin:
-        waited = 0.0
-        while sum(partition.lag_records for partition in admin.describe_group(group).partitions) > 0:
-            assert waited < timeout, f"the group still lags after {timeout} s: {admin.describe_group(group)}"
-            done.wait(0.25)
-            waited += 0.25
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 120) -> None:
+    """Ask again and again, since what is waited for happens in other processes."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def joined_count(admin: Admin, group: str) -> int:
+    try:
+        return len(admin.describe_group(group).members)
+    except GroupIdNotFound:
+        return 0
+
+
+def lag(admin: Admin, group: str) -> int:
+    return sum(partition.lag_records for partition in admin.describe_group(group).partitions)
 
 
 def read_all(server: ServerProcess) -> dict[int, list[tuple[int, int, str, str]]]:

@@ -289,8 +289,8 @@ def test_a_row_is_checked_against_the_header_it_names() -> None:
     disk = simulated(partition).kill()
     path = files.active_index_path(partition.directory, 0) / ARRAY_DATA
     rows = bytearray(disk.files()[path])
+    size = int.from_bytes(rows[32 + 8 : 32 + 16], "little")
     for row in range(1, 20):  # every position is that of the next batch: all columns still grow
-        size = int.from_bytes(rows[32 + 8 : 32 + 16], "little")
         rows[row * 32 + 8 : row * 32 + 16] = (min(row + 1, 19) * size).to_bytes(8, "little")
     disk.overwrite(path, bytes(rows))
     after = Partition(disk, config=partition.config)

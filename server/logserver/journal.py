@@ -17,9 +17,8 @@ GROUPS_TOPIC = "__consumer_offsets"
 #: Nothing of a journal ages: until it is compacted, all of it is the state.
 GROUPS_TOPIC_CONFIG = {
     "segment.bytes": str(16 << 20),
-    "max.message.bytes": str(
-        16 << 20
-    ),  # One change of a group is one batch, so that a crash keeps all of it or nothing.
+    # One change of a group is one batch, so that a crash keeps all of it or nothing. Requests bound it, far below this.
+    "max.message.bytes": str(256 << 20),
     "retention.ms": "-1",
     "retention.bytes": "-1",
 }

@@ -72,6 +72,7 @@ def _run(**flags: object) -> None:
     except InvalidServerConfig as error:
         _refuse(error, error.remedy, EXIT_USAGE)
     # Only now what is heavy: a wrong flag and --help answer at once.
+    from consumer_groups.errors import GroupError
     from logserver.errors import LogServerError
     from logserver.logs import configure_logs
     from logstore.errors import LogStoreError
@@ -79,7 +80,7 @@ def _run(**flags: object) -> None:
     configure_logs(config.log_level)
     try:
         _run_loop(_serve(config))
-    except (LogServerError, LogStoreError) as error:
+    except (LogServerError, LogStoreError, GroupError) as error:
         _refuse(error, error.remedy, EXIT_REFUSED)
     except KeyboardInterrupt:
         sys.exit(130)  # Before the server was ready: later on it is a signal like SIGTERM.
@@ -96,8 +97,13 @@ async def _serve(config: ServerConfig) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        click.echo(f"logserver ready: grpc={server.grpc_address} data={config.data_dir}")
+        click.echo(f"logserver ready: grpc={server.grpc_address} data={_shown(config.data_dir)}")
         await stop.wait()
+
+
+def _shown(path: Path) -> str:
+    """As a shell takes it: one below the working directory begins with ./."""
+    return str(path) if path.is_absolute() or path.parts[:1] == ("..",) else f"./{path}"
 
 
 def _run_loop(serving: Coroutine[Any, Any, None]) -> None:

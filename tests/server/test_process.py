@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from logserver.config import Address, parse_address
+from logserver.config import Address, parse_address, settings
 from logwire.v1 import records_pb2 as pb
 from logwire.v1 import topics_pb2
 from tests.server.wire import Client, batch, code
@@ -42,7 +42,7 @@ class Program:
         """Wait for the ready line; return where it says that gRPC listens."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        match = re.fullmatch(r"logserver ready: grpc=(\S+) data=(\S+)\n", line)
+        match = re.fullmatch(r"logserver ready: grpc=(\S+) data=(\./\S+)\n", line)
         if match is None:
             self.process.kill()
             raise AssertionError(f"no ready line but {line!r}: {self.process.communicate()[1]}")
@@ -243,6 +243,15 @@ def test_a_directory_that_is_not_ours_is_refused_and_left_alone(programs: Progra
     assert status == 1
     assert "Traceback" not in errors
     assert (data / name).read_bytes() == content
+
+
+def test_help_names_every_setting_with_its_default(programs: Programs) -> None:
+    program = programs.start("--help")
+    out, _ = program.process.communicate(timeout=20)
+    assert program.process.returncode == 0
+    for setting in settings():
+        assert "--" + setting.name.replace("_", "-") in out
+    assert "127.0.0.1:7070" in out
 
 
 def test_a_directory_that_is_a_file_is_refused(programs: Programs) -> None:

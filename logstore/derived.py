@@ -15,41 +15,7 @@ from logstore.segment import REBUILD_BYTES, Segment
 PRODUCERS_BYTES_MAX = 1024 * 1024 * 1024
 
 
-def load_epochs(
-    directory: Path,
-    disk: Disk,
-    segments: tuple[Segment, ...],
-    seen: list[tuple[int, int]],
-    notes: list[str],
-) -> LeaderEpochs:
-    """The file, and what the scan of the log's end has `seen`: (epoch, base offset) where it changed."""
-    log_end_offset = segments[-1].next_offset
-    try:
-        epochs = decode_epochs(disk.read_file(directory / files.EPOCHS, EPOCHS_BYTES_MAX))
-    except (FileNotFoundError, MetadataCorrupt, DataLoss) as error:
-        epochs = LeaderEpochs()
-        if log_end_offset > segments[0].base_offset:
-            notes.append(f"leader epochs are read from the log again: {error}")
-            seen = _epochs_of(segments)
-    epochs.truncate(log_end_offset)
-    for epoch, base_offset in seen:
-        epochs.assign(epoch, base_offset)
-    return epochs
-
-
-def _epochs_of(segments: tuple[Segment, ...]) -> list[tuple[int, int]]:
-    """Every change of epoch that the log's batches show, as far as they can be read."""
-    seen: list[tuple[int, int]] = []
-    try:
-        for header in _headers(segments, 0):
-            if not seen or header.leader_epoch != seen[-1][0]:
-                seen.append((header.leader_epoch, header.base_offset))
-    except DataLoss:
-        pass  # who reads there is told; epochs only say where to look for a cut
-    return seen
-
-
-def load_producers(
+def load_derived(
     directory: Path,
     disk: Disk,
     segments: tuple[Segment, ...],
@@ -57,30 +23,52 @@ def load_producers(
     now_ms: int,
     producers_max: int,
     notes: list[str],
-) -> tuple[ProducerStates, DataLoss | None]:
-    """The snapshot and the batches after it; or, without a snapshot that can be right, all batches.
+) -> tuple[LeaderEpochs, ProducerStates, DataLoss | None]:
+    """Leader epochs and producer states: their files, and the batches that those do not cover yet.
 
     With the damage that was in the way, if any: then the states end at their next_offset.
     """
     log_end_offset = segments[-1].next_offset
-    producers = ProducerStates(producers_max=producers_max)
+    epochs, epochs_from = _read_epochs(directory, disk, log_end_offset, notes)
+    producers = _read_producers(directory, disk, log_end_offset, producers_max, notes)
+    producers_from = max(producers.next_offset, log_start_offset)
     try:
-        data = disk.read_file(directory / files.PRODUCERS, PRODUCERS_BYTES_MAX)
-        loaded = ProducerStates.from_snapshot(data, producers_max=producers_max)
-        if loaded.next_offset <= log_end_offset:
-            producers = loaded
-        else:
-            notes.append(f"the producers' snapshot is of offset {loaded.next_offset}, past the end of the log")
+        for header in _headers(segments, min(epochs_from, producers_from)):
+            epochs.assign(header.leader_epoch, header.base_offset)
+            if header.next_offset > producers_from:
+                producers.record(header, header.base_offset, now_ms)
+    except DataLoss as error:
+        return epochs, producers, error
+    return epochs, producers, None
+
+
+def _read_epochs(directory: Path, disk: Disk, log_end_offset: int, notes: list[str]) -> tuple[LeaderEpochs, int]:
+    try:
+        epochs, next_offset = decode_epochs(disk.read_file(directory / files.EPOCHS, EPOCHS_BYTES_MAX))
+        if next_offset <= log_end_offset:
+            return epochs, next_offset
+        notes.append(f"the leader epochs are of offset {next_offset}, past the end of the log")
     except FileNotFoundError:
         pass
     except (MetadataCorrupt, DataLoss) as error:
         notes.append(str(error))
+    return LeaderEpochs(), 0
+
+
+def _read_producers(
+    directory: Path, disk: Disk, log_end_offset: int, producers_max: int, notes: list[str]
+) -> ProducerStates:
     try:
-        for header in _headers(segments, max(producers.next_offset, log_start_offset)):
-            producers.record(header, header.base_offset, now_ms)
-    except DataLoss as error:
-        return producers, error
-    return producers, None
+        data = disk.read_file(directory / files.PRODUCERS, PRODUCERS_BYTES_MAX)
+        producers = ProducerStates.from_snapshot(data, producers_max=producers_max)
+        if producers.next_offset <= log_end_offset:
+            return producers
+        notes.append(f"the producers' snapshot is of offset {producers.next_offset}, past the end of the log")
+    except FileNotFoundError:
+        pass
+    except (MetadataCorrupt, DataLoss) as error:
+        notes.append(str(error))
+    return ProducerStates(producers_max=producers_max)
 
 
 def _headers(segments: tuple[Segment, ...], start_offset: int) -> Iterator[BatchHeader]:

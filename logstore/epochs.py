@@ -1,7 +1,10 @@
 """Leader epochs of a partition and the offsets where they began.
 
 The epoch rises at every unclean start. Whoever read up to some offset under an old epoch can ask where that epoch
-ended, and so learns that what it read beyond was cut off. The file is derived: every batch carries its epoch.
+ended, and so learns that what it read beyond was cut off. The file is derived, and says up to which offset it holds:
+every batch carries its epoch.
+
+    magic "TREPOC" | version u16 | next_offset i64 | count u32 | (epoch i32 | start_offset i64) ... | crc u32 of these
 """
 
 from struct import Struct
@@ -12,8 +15,8 @@ from logstore.errors import MetadataCorrupt
 
 _MAGIC = b"TREPOC"
 _VERSION = 1
-_HEAD = Struct(">6sHI")  # magic, version, count
-_ENTRY = Struct(">iq")  # epoch, start_offset
+_HEAD = Struct(">6sHqI")
+_ENTRY = Struct(">iq")
 _CRC = Struct(">I")
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
@@ -36,10 +39,6 @@ class LeaderEpochs:
             kept = tuple(entry for entry in self.entries if entry[1] < start_offset)
             self.entries = (*kept, (epoch, start_offset))
 
-    def truncate(self, end_offset: int) -> None:
-        """Forget the epochs that began at end_offset or after: their batches were cut off."""
-        self.entries = tuple(entry for entry in self.entries if entry[1] < end_offset)
-
     def end_of(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
         """(the largest known epoch <= epoch, the offset where it ended); (-1, -1) if none is known."""
         for number in range(len(self.entries) - 1, -1, -1):
@@ -49,18 +48,20 @@ class LeaderEpochs:
                 return known, following[0][1] if following else log_end_offset
         return -1, -1
 
-    def encode(self) -> bytes:
-        body = _HEAD.pack(_MAGIC, _VERSION, len(self.entries)) + b"".join(_ENTRY.pack(*entry) for entry in self.entries)
+    def encode(self, next_offset: int) -> bytes:
+        """As a file, which holds for the batches below next_offset. An epoch that began later is not in it."""
+        entries = [_ENTRY.pack(*entry) for entry in self.entries if entry[1] < next_offset]
+        body = _HEAD.pack(_MAGIC, _VERSION, next_offset, len(entries)) + b"".join(entries)
         return body + _CRC.pack(crc32c(body))
 
 
-def decode_epochs(data: bytes) -> LeaderEpochs:
-    """MetadataCorrupt if the bytes are not what `encode` made. Then the batches' own headers say it again."""
+def decode_epochs(data: bytes) -> tuple[LeaderEpochs, int]:
+    """The epochs and the next_offset of a file. MetadataCorrupt if it is not what `encode` made."""
     body = data[: -_CRC.size]
     if len(data) >= _HEAD.size + _CRC.size and crc32c(body) == _CRC.unpack(data[-_CRC.size :])[0]:
-        magic, version, count = _HEAD.unpack_from(body)
+        magic, version, next_offset, count = _HEAD.unpack_from(body)
         if (magic, version) == (_MAGIC, _VERSION) and len(body) == _HEAD.size + count * _ENTRY.size:
-            return LeaderEpochs(tuple(_ENTRY.iter_unpack(body[_HEAD.size :])))
+            return LeaderEpochs(tuple(_ENTRY.iter_unpack(body[_HEAD.size :]))), next_offset
     raise MetadataCorrupt(
         "the file of leader epochs is damaged", remedy="None is needed: it is made anew from the log's batches."
     )

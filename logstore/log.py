@@ -119,7 +119,6 @@ class Log:
         # Of the sync thread:
         self._synced_end = self._end
         self._stored_at_bytes = 0
-        self._stored_epochs = epochs.entries
 
     @property
     def log_end_offset(self) -> int:
@@ -381,16 +380,13 @@ class Log:
         if self.is_closed:
             return
         disk = self._handles.disk
-        if self._epochs.entries != self._stored_epochs:
-            entries = self._epochs
-            disk.replace_file(self.directory / files.EPOCHS, entries.encode())
-            self._stored_epochs = entries.entries
         for segment in self._unsealed_before(end):
             segment.write_seal()
         if final or end.appended_bytes - self._stored_at_bytes >= SNAPSHOT_BYTES:
             index = end.segment.index
             stored_count = index.store()
             self._sync.post(lambda: index.mark_stored(stored_count))
+            disk.replace_file(self.directory / files.EPOCHS, self._epochs.encode(end.offset))
             self._stored_at_bytes = end.appended_bytes
         snapshot = (end.offset, self._producers.snapshot()) if final else self._snapshot
         if snapshot is not None and snapshot[0] <= end.offset:

@@ -22,7 +22,7 @@ from logstore import files
 from logstore.checkpoint import PartitionCheckpoint
 from logstore.clock import Clock
 from logstore.config import TopicConfig
-from logstore.derived import load_epochs, load_producers
+from logstore.derived import load_derived
 from logstore.disk import Disk, DiskFile
 from logstore.epochs import LeaderEpochs
 from logstore.errors import DataLoss, MetadataCorrupt, StorageFull
@@ -119,8 +119,7 @@ def open_log(
     chain = _Chain(directory, config, disk, clock, handles, checkpoint, findings, clean=clean)
     segments, retired = chain.follow()
     log_start_offset = chain.log_start_offset
-    epochs = load_epochs(directory, disk, segments, chain.epochs_seen, findings.notes)
-    producers, damage = load_producers(
+    epochs, producers, damage = load_derived(
         directory, disk, segments, log_start_offset, clock.wall_ms(), producers_max, findings.notes
     )
     if damage is not None and findings.hole is None:
@@ -173,7 +172,6 @@ class _Chain:
         self._bases = sorted(base for name in self._names if (base := files.log_base_offset(name)) is not None)
         self._seals = self._read_seals()
         self.log_start_offset = checkpoint.log_start_offset if checkpoint else 0
-        self.epochs_seen: list[tuple[int, int]] = []  # (epoch, base_offset) where it changed, in what was scanned
         # (base offset, position) below which everything is known to have been synced.
         self._recovery_point = (checkpoint.segment_base_offset, checkpoint.position) if checkpoint else (0, 0)
         self._last_append_ms = -1
@@ -351,7 +349,6 @@ class _Chain:
         finally:
             file.close()
         assert scan is not None
-        self.epochs_seen += scan.epochs
         self._findings.scanned_bytes += scan.scanned_bytes
         return scan
 

@@ -23,7 +23,6 @@ class Scan(NamedTuple):
     next_offset: int
     max_timestamp_ms: int
     cells: Cells  # rows of its index
-    epochs: list[tuple[int, int]]  # (leader epoch, base offset) where it changed
     scanned_bytes: int
     torn: str | None  # what is wrong at end_position, None at the end of the file
     is_unreadable: bool = False  # the disk says so, which no torn write does
@@ -41,7 +40,6 @@ def scan_file(file: DiskFile, base_offset: int, trusted: Cells, *, interval_byte
     expected: int | None = None if last_row else base_offset
     next_offset = base_offset
     builder = IndexBuilder(interval_bytes)
-    epochs: list[tuple[int, int]] = []
     torn = None
     is_unreadable = False
     try:
@@ -55,8 +53,6 @@ def scan_file(file: DiskFile, base_offset: int, trusted: Cells, *, interval_byte
                 newest_ms = max(newest_ms, header.max_timestamp_ms)
                 if builder.is_due(header.size):
                     cells.extend((header.next_offset - base_offset, at, newest_ms, UNKNOWN_MS))
-            if not epochs or epochs[-1][0] != header.leader_epoch:
-                epochs.append((header.leader_epoch, header.base_offset))
             next_offset = header.next_offset
             position = at + header.size
     except (CorruptBatch, DataLoss) as error:
@@ -64,7 +60,7 @@ def scan_file(file: DiskFile, base_offset: int, trusted: Cells, *, interval_byte
             return None
         torn = str(error)
         is_unreadable = isinstance(error, DataLoss)
-    return Scan(position, next_offset, newest_ms, cells, epochs, position - start, torn, is_unreadable)
+    return Scan(position, next_offset, newest_ms, cells, position - start, torn, is_unreadable)
 
 
 def check_batches(

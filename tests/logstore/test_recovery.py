@@ -532,14 +532,43 @@ def test_leader_epochs_are_kept_and_end_where_the_next_began() -> None:
     assert again.log.epoch_end_offset(first - 1) == (-1, -1)
 
 
+@pytest.mark.parametrize("stored", ["kept", "missing", "damaged"])
+def test_leader_epochs_survive_a_clean_stop_with_their_file_or_without(stored: str) -> None:
+    partition = with_batches(2)
+    first = partition.log.leader_epoch
+    partition.close()
+    second = Partition(simulated(partition).kill(), config=WIDE)
+    second.append(b"of the second")
+    second.close()
+    disk = simulated(second).kill()
+    if stored == "missing":
+        disk.remove(second.directory / files.EPOCHS)
+    elif stored == "damaged":
+        disk.flip_bit(second.directory / files.EPOCHS, 30)
+    again = Partition(disk, config=WIDE)
+    assert again.log.epoch_end_offset(first) == (first, 4)
+    assert again.log.epoch_end_offset(second.log.leader_epoch) == (second.log.leader_epoch, 5)
+
+
 def test_an_epoch_whose_batches_were_cut_is_forgotten() -> None:
     """The file is written with what the log knows at that moment, which may be more than what is synced."""
     partition = with_batches(2)
-    epoch = partition.log.leader_epoch
+    first = partition.log.leader_epoch
     disk = simulated(partition).kill()
-    disk.replace_file(partition.directory / files.EPOCHS, LeaderEpochs(((epoch, 0), (epoch + 1, 4))).encode())
+    known = LeaderEpochs(((first, 0), (first + 1, 4)))
+    disk.replace_file(partition.directory / files.EPOCHS, known.encode(next_offset=4))
     after = Partition(disk, config=WIDE)
-    assert after.log.epoch_end_offset(epoch + 1) == (epoch, 4)
+    assert after.log.epoch_end_offset(first + 1) == (first, 4)
+
+
+def test_epochs_of_a_longer_log_are_not_believed() -> None:
+    partition = with_batches(2)
+    first = partition.log.leader_epoch
+    disk = simulated(partition).kill()
+    disk.replace_file(partition.directory / files.EPOCHS, LeaderEpochs(((1, 0), (first, 3))).encode(next_offset=6))
+    after = Partition(disk, config=WIDE)
+    assert after.log.epoch_end_offset(first) == (first, 4)
+    assert after.log.epoch_end_offset(first - 1) == (-1, -1)
 
 
 def test_a_torn_tail_is_recovered_on_a_real_disk(tmp_path: Path) -> None:

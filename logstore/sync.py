@@ -35,7 +35,7 @@ LATE_WORK_MS = 5
 FILESYSTEM_SYNC_FILES_MIN = 4
 FILESYSTEM_SYNC_FILE_BYTES_MAX = 512 * 1024
 #: What each takes, to begin with; then what they took lately. A syncfs also waits for what others have dirty on the
-#: filesystem, so one that was slow is not tried again for a while, unless an fdatasync of every file is slower still.
+#: filesystem, so one that took twice what an fdatasync of every file takes is not tried again for a while.
 FILE_SYNC_MS = 0.7
 FILE_SYNC_MS_MIN = 0.25
 FILESYSTEM_SYNC_MS = 1.0
@@ -284,7 +284,7 @@ class Synchronizer:
         return (
             files_count >= FILESYSTEM_SYNC_FILES_MIN
             and bytes_count <= files_count * FILESYSTEM_SYNC_FILE_BYTES_MAX
-            and self._filesystem_sync_ms <= files_count * self._file_sync_ms
+            and self._filesystem_sync_ms <= 2 * files_count * self._file_sync_ms
         )
 
     def perform(self, work: SyncWork) -> None:

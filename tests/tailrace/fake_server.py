@@ -34,6 +34,7 @@ from logwire.v1.errors_pb2 import ErrorCode
 LOSE_ANSWER = "append, then break the stream"
 BREAK = "break the stream before anything is appended"
 HOLD = "append, and answer when released"
+TIME_OUT = "append, and answer that it is not known to be on disk"
 
 _CODES: dict[type[Exception], str] = {
     store.OutOfOrderSequence: "OUT_OF_ORDER_SEQUENCE_NUMBER",
@@ -122,8 +123,8 @@ class FakeServer:
         self.auto_create_partitions = 1
         for topic, partitions in topics.items():
             self.add_topic(topic, partitions)
-        #: What becomes of the next produce requests: LOSE_ANSWER, BREAK, HOLD, None, or a function of each of its
-        #: batches (topic, partition, header) that gives an Error or None.
+        #: What becomes of the next produce requests: LOSE_ANSWER, BREAK, HOLD, TIME_OUT, None, or a function of each of
+        #: its batches (topic, partition, header) that gives an Error or None.
         self.produce_script: deque[Any] = deque()
         self.produce_requests: list[records_pb2.ProduceStreamRequest] = []
         self.next_producer_id = 1000
@@ -347,6 +348,8 @@ class _Produce(records_pb2_grpc.ProduceServiceServicer):
             ack.base_offset, ack.duplicate = found.append(part.batch)
         except store.LogStoreError as refused:
             ack.error.CopyFrom(wire_error(_CODES[type(refused)], str(refused)))
+        if script == TIME_OUT:
+            ack.error.CopyFrom(wire_error("REQUEST_TIMED_OUT", retriable=True))
         return ack
 
 

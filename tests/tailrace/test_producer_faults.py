@@ -10,7 +10,7 @@ import pytest
 from logstore.batch import BatchHeader
 from tailrace import Producer, errors
 from tailrace.delivery import SendFuture
-from tests.tailrace.fake_server import BREAK, HOLD, LOSE_ANSWER, FakeServer, wire_error
+from tests.tailrace.fake_server import BREAK, HOLD, LOSE_ANSWER, TIME_OUT, FakeServer, wire_error
 
 
 def numbers(server: FakeServer, topic: str = "single", partition: int = 0) -> list[int]:
@@ -103,6 +103,52 @@ def test_a_batch_in_doubt_is_never_numbered_anew(server: FakeServer) -> None:
             producer.send("single", b"0").result(10)
         assert producer.send("single", b"1").result(10).offset == 1
     assert numbers(server) == [0, 1]
+
+
+def test_a_batch_that_may_have_been_written_before_it_was_refused_is_in_doubt_too(server: FakeServer) -> None:
+    server.produce_script.append(TIME_OUT)
+    server.produce_script.append(refuse_when(always, "UNKNOWN_PRODUCER_ID"))
+    with Producer(server=server.address, linger=0) as producer:
+        with pytest.raises(errors.UnknownProducerId, match="may have been written then"):
+            producer.send("single", b"0").result(10)
+    assert numbers(server) == [0]
+
+
+def send_past_its_deadline(server: FakeServer, producer: Producer) -> SendFuture:
+    """A batch whose answer is held until its time is over."""
+    server.produce_script.append(HOLD)
+    held = producer.send("single", b"0")
+    server.wait_until(lambda: len(server.produce_requests) == 1)
+    return held
+
+
+def expire(held: SendFuture) -> None:
+    held._batch.deadline = 0
+    with pytest.raises(errors.DeliveryTimedOut):
+        held.result(10)
+
+
+def test_what_was_in_flight_behind_a_batch_that_timed_out_keeps_its_number(server: FakeServer) -> None:
+    with Producer(server=server.address, linger=0, delivery_timeout=5) as producer:
+        held = send_past_its_deadline(server, producer)
+        server.produce_script.append(LOSE_ANSWER)
+        (behind,) = send_each(producer, 1, first=1)
+        expire(held)
+        server.release()
+        assert behind.result(10).offset == 1
+    assert numbers(server) == [0, 1]
+
+
+def test_what_is_numbered_anew_waits_for_what_is_in_flight(server: FakeServer) -> None:
+    with Producer(server=server.address, linger=0, delivery_timeout=5) as producer:
+        held = send_past_its_deadline(server, producer)
+        server.produce_script.append(refuse_when(always, "OVERLOADED", retriable=True))
+        (behind,) = send_each(producer, 1, first=1)
+        expire(held)
+        (anew,) = send_each(producer, 1, first=2)
+        server.release()
+        assert (behind.result(10).offset, anew.result(10).offset) == (1, 2)
+    assert numbers(server) == [0, 1, 2]
 
 
 def test_a_producer_that_was_forgotten_begins_anew(server: FakeServer) -> None:

@@ -13,7 +13,8 @@ The same clients for asyncio are in `tailrace.aio`. Every error is a TailraceErr
 remedy; `tailrace.errors` lists them. Settings of times are seconds, fields in milliseconds are named `_ms`.
 
 Reading the source: records and errors are what users see. delivery, accumulator, sequences and sender are the way of a
-record out; positions, fetcher, membership, committing and consuming the way in; connection and runtime carry both.
+record out; positions, handout, fetcher, membership, committing and consuming the way in; connection and runtime carry
+both.
 Each client is a core (producing, consuming, administering) behind two thin fronts, one for threads and one for asyncio.
 """
 

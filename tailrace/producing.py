@@ -7,6 +7,7 @@ or the buffer is full; then `prepare` is to be awaited on the I/O thread, and `t
 import asyncio
 import json as json_module
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
@@ -133,12 +134,13 @@ class ProducerCore:
         routes = topic_queues.by_key
         end = min(start + CHUNK_RECORDS, len(values))
         chunk = zip(values[start:end], repeat(None) if keys is None else keys[start:end], strict=False)
+        now_ms = time.time_ns() // 1_000_000
         with self.accumulator.lock:
             open_before = [(queue.open, queue.open.count) for queue in topic_queues.queues if queue.open is not None]
             try:
                 for value, key in chunk:
                     batch = routes[key].open
-                    if batch is None or batch.append_at(batch.count, None, key, value, NO_HEADERS) is None:
+                    if batch is None or batch.append_at(batch.count, now_ms, key, value, NO_HEADERS) is None:
                         break
                     batch.count += 1
             except (KeyError, TypeError):

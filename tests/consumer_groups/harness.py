@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 
 #: More turns of the loop than anything here takes that is not waiting for a time or a heartbeat.
 TURNS = 30
+#: Real time, after which a test that waits for what does not come is stopped.
+HANG_S = 20
 
 
 async def turns() -> None:
@@ -72,9 +74,10 @@ class World:
 @asynccontextmanager
 async def running(config: GroupConfig | None = None) -> AsyncIterator[World]:
     world = World(config)
-    await world.coordinator.start()
-    yield world
-    await world.coordinator.stop()
+    async with asyncio.timeout(HANG_S):
+        await world.coordinator.start()
+        yield world
+        await world.coordinator.stop()
 
 
 class Member:

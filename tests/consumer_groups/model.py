@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from consumer_groups.requests import HeartbeatReply, HeartbeatRequest, Partition, TopicPartitions
 
+REBALANCE_TIMEOUT_MS = 60_000
+
 
 def partitions_of(assignment: tuple[TopicPartitions, ...]) -> set[Partition]:
     partitions = set()
@@ -31,6 +33,8 @@ class ModelMember:
     owned: set[Partition] = field(default_factory=set)
     #: What it must give up, as it was told, and has not: a stubborn member holds on to it and works on.
     overdue: set[Partition] = field(default_factory=set)
+    #: Until when that is its right.
+    overdue_until_ms: int = 0
     stubborn: bool = False
     #: The step at which it got each partition.
     acquired: dict[Partition, int] = field(default_factory=dict)
@@ -55,6 +59,7 @@ class ModelMember:
 
     def answer(self, request: HeartbeatRequest, reply: HeartbeatReply, sent_ms: int, step: int) -> None:
         self.epoch = reply.member_epoch
+        answered_before_ms = self.answered_ms
         self.answered_ms = max(self.answered_ms, sent_ms)
         self.must_send_full = False
         if request.owned is not None:
@@ -66,6 +71,9 @@ class ModelMember:
         for partition in assigned - self.owned:
             self.acquired[partition] = step
         self.owned = assigned
+        if lost and not self.overdue:
+            # The server may have wanted it back since the last answer that did not say so.
+            self.overdue_until_ms = answered_before_ms + REBALANCE_TIMEOUT_MS
         self.overdue = lost if self.stubborn else set()
 
     def miss(self) -> None:
@@ -79,7 +87,7 @@ class ModelMember:
         self.must_send_full = True
 
     def believes(self, now_ms: int, session_timeout_ms: int) -> set[Partition]:
-        """What an honest observer of its rules grants it. What it should have given up does not count."""
+        """What an honest observer of its rules grants it."""
         if self.gone or self.epoch <= 0 or now_ms - self.answered_ms >= session_timeout_ms:
             return set()
-        return self.owned
+        return self.owned | self.overdue if now_ms < self.overdue_until_ms else self.owned

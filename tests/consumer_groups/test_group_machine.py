@@ -51,10 +51,10 @@ from consumer_groups.requests import (
 )
 from logstore.errors import LogStoreError, OffsetOutOfRange, StorageFull, UnknownTopicId, UnknownTopicOrPartition
 from tests.consumer_groups.fakes import FakeClock, FakeTopics, MemoryJournal
-from tests.consumer_groups.model import ModelMember, partitions_of
+from tests.consumer_groups.model import REBALANCE_TIMEOUT_MS, ModelMember, partitions_of
 
 Result = TypeVar("Result")
-CONFIG = GroupConfig(session_timeout_ms=45_000, rebalance_timeout_ms=60_000, members_max=6)
+CONFIG = GroupConfig(session_timeout_ms=45_000, rebalance_timeout_ms=REBALANCE_TIMEOUT_MS, members_max=6)
 TOPICS = ("t0", "t1", "t2")
 SUBSCRIPTIONS = [("t0",), ("t0", "t1"), ("t1", "t2"), ("t0", "t1", "t2")]
 #: More turns of the loop than anything takes here that is not waiting for a time or a heartbeat.
@@ -565,7 +565,7 @@ class GroupMachine(RuleBasedStateMachine):
 
 
 GroupMachine.TestCase.settings = settings(
-    max_examples=100,
+    max_examples=250,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],

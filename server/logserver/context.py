@@ -7,6 +7,9 @@ from logstore.clock import Clock
 
 ANONYMOUS = "anonymous"
 
+#: Left of a caller's time for the answer to travel.
+ANSWER_MS = 50
+
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
@@ -20,10 +23,11 @@ class RequestContext:
     deadline_ms: int | None
 
     def remaining_ms(self, clock: Clock, most_ms: int) -> int:
-        """Milliseconds to the deadline, at least 0 and at most most_ms."""
+        """How long to wait, at most most_ms, so that the answer is with the caller before its deadline."""
         if self.deadline_ms is None:
             return most_ms
-        return min(max(self.deadline_ms - clock.monotonic_ms(), 0), most_ms)
+        left_ms = max(self.deadline_ms - clock.monotonic_ms(), 0)
+        return min(left_ms - min(left_ms // 5, ANSWER_MS), most_ms)
 
 
 #: For what the server does on its own account.

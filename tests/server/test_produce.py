@@ -5,11 +5,13 @@ from collections.abc import Callable
 import grpc.aio
 import pytest
 
+from logserver.context import RequestContext
 from logserver.server import Server
 from logstore.batch import Record, decode_batch
 from logstore.partitioner import partition_for_key
 from logwire.v1 import records_pb2 as pb
 from logwire.v1 import topics_pb2
+from tests.logstore.partition import ManualClock
 from tests.server.conftest import StartServer
 from tests.server.wire import NOW_MS, Client, batch, code, error_of
 
@@ -359,13 +361,22 @@ async def test_a_producer_waits_for_room_and_is_not_refused(start_server: StartS
 
 
 async def test_a_producer_that_finds_no_room_in_its_time_is_told(
-    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await client.create("t")
+    server = await start_server(produce_timeout_ms=50)
+    client = Client(server.grpc_address)
     monkeypatch.setattr(type(server.broker.store), "has_room", lambda store, size: False)
-    [ack] = await client.produce("t", batch(b"x"), timeout=0.2)
+    [ack] = await client.produce("t", batch(b"x"))
     assert code(ack.error) == "REQUEST_TIMED_OUT"
     assert ack.error.retriable
+    await client.channel.close()
+
+
+def test_an_answer_is_given_before_the_callers_deadline() -> None:
+    def wait_ms(deadline_ms: int | None) -> int:
+        return RequestContext("", "", "", "", deadline_ms).remaining_ms(ManualClock(), 10_000)
+
+    assert [wait_ms(at) for at in (None, 60_000, 1000, 100, 1, 0, -5)] == [10_000, 10_000, 950, 80, 1, 0, 0]
 
 
 async def test_a_stream_is_read_no_further_than_its_bytes_in_flight(

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
-# gRPC's core writes to stderr what every error below says better; it reads this once, when it is imported.
+# gRPC's core reads these once, when it is imported. What it writes to stderr, every error below says better. And its
+# support for forks starts its threads again in a child, where they crash (in one of four forks, seen with 1.85).
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc
 import grpc.aio

@@ -11,6 +11,7 @@ Reading order:
     assignors     who should have what: pure arithmetic
     member        how one member moves from what it holds to what it should hold
     records       the journal: what outlives the process
+    roster        what of a group is durable, as one thing to copy and compare
     group         the state machine, without clock, socket or disk
     offsets, lag  how far a group has read, and how far behind it is
     coordinator   the asyncio side: journal, timers, heartbeats that wait, seeks

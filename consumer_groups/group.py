@@ -33,7 +33,7 @@ from consumer_groups.errors import (
     UnreleasedInstanceId,
 )
 from consumer_groups.member import Holding, Member, MemberState, Profile, reconcile
-from consumer_groups.records import Change, GroupEpochs, GroupKey, HoldingKey, Key, MemberKey, TargetKey, Value
+from consumer_groups.records import Change, Key, Value
 from consumer_groups.requests import (
     AWAY_EPOCH,
     JOIN_EPOCH,
@@ -47,6 +47,7 @@ from consumer_groups.requests import (
     TopicInfo,
     TopicPartitions,
 )
+from consumer_groups.roster import Roster
 
 #: What is known of a topic by its name now; None if there is none.
 TopicLookup = Callable[[str], TopicInfo | None]
@@ -76,20 +77,14 @@ class Group:
 
     def __init__(self, name: str, config: GroupConfig, lookup: TopicLookup) -> None:
         self.name = name
-        self.epoch = 0
-        self.assignment_epoch = 0
         self._config = config
         self._lookup = lookup
-        self._members: dict[str, Member] = {}
-        self._targets: dict[str, Assignment] = {}
-        # Who holds a partition, be it assigned or still to be given up. Derived from the members.
-        self._owners: dict[Partition, str] = {}
+        self._roster = Roster(name)
         # Partitions being sought, with the member they were planned for: in no target until the seek is done.
         self._held: Mapping[Partition, str | None] = {}
-        # When members must have given up what they were told to.
-        self._revocation_deadlines_ms: dict[str, int] = {}
+        # When members must have given up what they were told to. Replaced, never changed: drafts share it.
+        self._revocation_deadlines_ms: Mapping[str, int] = {}
         self._soft = _Soft()
-        self._shared = False
 
     @classmethod
     def restore(
@@ -97,90 +92,67 @@ class Group:
     ) -> "Group":
         """The group as the journal has it. Members go on in their epochs; their sessions start now."""
         group = cls(name, config, lookup)
-        profiles: dict[str, Profile] = {}
-        holdings: dict[str, Holding] = {}
-        for key, value in image.items():
-            match key, value:
-                case GroupKey(), GroupEpochs():
-                    group.epoch, group.assignment_epoch = value.epoch, value.assignment_epoch
-                case MemberKey(), Profile():
-                    profiles[key.member_id] = value
-                case TargetKey(), frozenset():
-                    group._targets[key.member_id] = value
-                case HoldingKey(), Holding():
-                    holdings[key.member_id] = value
-        for member_id, profile in profiles.items():
-            group._put(member_id, Member(profile, holdings[member_id]), now_ms)
+        group._roster = Roster.restore(name, image)
+        for member_id, member in group.members.items():
+            group._heard_of(member_id, now_ms)
+            group._time_revocation(member_id, NOTHING, member, now_ms)
         return group
 
     # Drafts.
 
     def copy(self) -> "Group":
         """A draft to change in this one's place. Neither sees the other's changes, but for what is not durable."""
-        for member_id in self._soft.contacts.keys() - self._members.keys():
+        for member_id in self._soft.contacts.keys() - self.members.keys():
             del self._soft.contacts[member_id]
         draft = Group(self.name, self._config, self._lookup)
-        draft.epoch, draft.assignment_epoch = self.epoch, self.assignment_epoch
-        draft._members, draft._targets, draft._owners = self._members, self._targets, self._owners
+        draft._roster = self._roster.copy()
         draft._revocation_deadlines_ms = self._revocation_deadlines_ms
         draft._held, draft._soft = self._held, self._soft
-        self._shared = draft._shared = True
         return draft
 
     def changes_since(self, before: "Group") -> list[Change]:
         """What to write so that the journal has this group instead of the one before."""
-        changes: list[Change] = []
-        if self._members is before._members:  # still shared: nothing was changed
-            return changes
-        for member_id in sorted(before._members.keys() - self._members.keys()):
-            changes += [
-                (HoldingKey(self.name, member_id), None),
-                (TargetKey(self.name, member_id), None),
-                (MemberKey(self.name, member_id), None),
-            ]
-        if (self.epoch, self.assignment_epoch) != (before.epoch, before.assignment_epoch):
-            changes.append((GroupKey(self.name), GroupEpochs(self.epoch, self.assignment_epoch)))
-        for member_id, member in self._members.items():
-            old = before._members.get(member_id)
-            if old is None or old.profile != member.profile:
-                changes.append((MemberKey(self.name, member_id), member.profile))
-            if self._targets.get(member_id) != before._targets.get(member_id):
-                changes.append((TargetKey(self.name, member_id), self._targets.get(member_id)))
-            if old is None or old.holding != member.holding:
-                changes.append((HoldingKey(self.name, member_id), member.holding))
-        return changes
+        return self._roster.changes_since(before._roster)
 
     # What is asked of a group.
 
     @property
+    def epoch(self) -> int:
+        return self._roster.epoch
+
+    @property
+    def assignment_epoch(self) -> int:
+        return self._roster.assignment_epoch
+
+    @property
     def state(self) -> GroupState:
-        if not self._members:
+        if not self.members:
             return GroupState.EMPTY
         if self.epoch > self.assignment_epoch:
             return GroupState.ASSIGNING
-        for member in self._members.values():
+        for member in self.members.values():
             if member.holding.epoch != self.assignment_epoch or member.holding.state is not MemberState.STABLE:
                 return GroupState.RECONCILING
         return GroupState.STABLE
 
     @property
     def members(self) -> Mapping[str, Member]:
-        return self._members
+        return self._roster.members
 
     @property
     def assignor(self) -> str:
         """The one most members ask for; the default when none asks."""
-        votes = Counter(member.profile.assignor for member in self._members.values() if member.profile.assignor)
+        votes = Counter(member.profile.assignor for member in self.members.values() if member.profile.assignor)
         if not votes:
             return self._config.assignor
         return min(votes, key=lambda name: (-votes[name], name))
 
     def target(self, member_id: str) -> Assignment:
-        return self._targets.get(member_id, NOTHING)
+        return self._roster.target(member_id)
 
     def owner(self, partition: Partition) -> str | None:
         """Who holds the partition, or is still to give it up."""
-        return self._owners.get(partition)
+        return self._roster.owner(partition)
 
     def held(self, partitions: Iterable[Partition]) -> list[Partition]:
         """Those of the partitions that are being sought."""
@@ -188,7 +160,7 @@ class Group:
 
     def next_deadline_ms(self) -> int | None:
         """When `expire` has something to do next, if nothing else happens."""
-        deadlines = [self._soft.contacts[member_id].session_deadline_ms for member_id in self._members]
+        deadlines = [self._soft.contacts[member_id].session_deadline_ms for member_id in self.members]
         deadlines.extend(self._revocation_deadlines_ms.values())
         if self.epoch > self.assignment_epoch:
             deadlines.append(self._plan_due_ms())
@@ -211,9 +183,7 @@ class Group:
 
     def expire(self, now_ms: int) -> None:
         """Fence the members whose time is up, and plan if that is due."""
-        late = {
-            member_id for member_id in self._members if now_ms >= self._soft.contacts[member_id].session_deadline_ms
-        }
+        late = {member_id for member_id in self.members if now_ms >= self._soft.contacts[member_id].session_deadline_ms}
         late.update(
             member_id for member_id, deadline_ms in self._revocation_deadlines_ms.items() if now_ms >= deadline_ms
         )
@@ -224,53 +194,50 @@ class Group:
 
     def topics_changed(self, now_ms: int) -> None:
         """Plan again, and leave things as they are if that changes nothing."""
-        if not self._members:
+        if not self.members:
             return
         planned = self._planned()
         effective = {member_id: partitions.difference(self._held) for member_id, partitions in planned.items()}
-        if self.epoch > self.assignment_epoch or effective != self._targets:
-            self._own()
-            self.epoch += 1
+        if self.epoch > self.assignment_epoch or effective != self._roster.targets:
+            self._roster.epoch += 1
             self._plan(now_ms)
 
     def hold(self, partitions: Assignment, now_ms: int) -> None:
         """Take partitions out of the target assignment, for a seek. They are free once their owners gave them up."""
         assert not self.held(partitions), "a seek takes what no other seek has"
-        self._own()
-        planned_for = {partition: member_id for member_id, target in self._targets.items() for partition in target}
-        self._held = {**self._held, **{partition: planned_for.get(partition) for partition in partitions}}
-        self.epoch += 1
+        homes = {partition: member_id for member_id, target in self._roster.targets.items() for partition in target}
+        self._held = {**self._held, **{partition: homes.get(partition) for partition in partitions}}
+        self._roster.epoch += 1
         self._plan(now_ms)
 
     def are_free(self, partitions: Assignment) -> bool:
         """True when nobody holds any of them. Those held for a seek then stay free until `unhold`."""
-        return not any(partition in self._owners for partition in partitions)
+        return all(self.owner(partition) is None for partition in partitions)
 
     def unhold(self, partitions: Assignment, now_ms: int) -> None:
         """Assign partitions again that were held."""
-        self._own()
         # The member they were taken from is the first choice for them: tell the planner so before they are let go.
         for partition in partitions:
             member_id = self._held.get(partition)
-            if member_id in self._members:
-                self._targets[member_id] = self.target(member_id) | {partition}
+            if member_id is not None and member_id in self.members:
+                self._roster.set_target(member_id, self.target(member_id) | {partition})
         self._held = {partition: home for partition, home in self._held.items() if partition not in partitions}
-        self.epoch += 1
+        self._roster.epoch += 1
         self._plan(now_ms)
 
     def reconcile_waiting(self, member_ids: Collection[str], now_ms: int) -> None:
         """Move members on that wait for an answer: what they are told next is told at once."""
         for member_id in sorted(member_ids):
-            if member_id in self._members:
+            if member_id in self.members:
                 self._reconcile(member_id, None, now_ms)
 
     # Answers.
 
     def has_news(self, request: HeartbeatRequest) -> bool:
         """True when the answer to the request says something that the member does not know."""
-        if request.member_id not in self._members:
+        if request.member_id not in self.members:
             return True
-        holding = self._members[request.member_id].holding
+        holding = self.members[request.member_id].holding
         if request.member_epoch != holding.epoch:
             return True
         if request.owned is not None and self._owned(request) == holding.assigned:
@@ -304,13 +271,13 @@ class Group:
                     f"a commit without a member id has member epoch {member_epoch}, not {OUTSIDE_EPOCH}",
                     remedy="Give the member's id and epoch, or neither.",
                 )
-            if self._members:
+            if self.members:
                 raise NonEmptyGroup(
-                    f"group {self.name!r} has {len(self._members)} members, so only they may commit",
+                    f"group {self.name!r} has {len(self.members)} members, so only they may commit",
                     remedy="Stop the members first, or move the running group with a seek.",
                 )
             return
-        member = self._members.get(member_id)
+        member = self.members.get(member_id)
         if member is None:
             raise self._unknown(member_id)
         if member_epoch != member.holding.epoch:
@@ -324,39 +291,38 @@ class Group:
         """Whether a checked committer may commit this partition: its owner to the last, and nobody else."""
         if not member_id:
             return partition not in self._held
-        return self._owners.get(partition) == member_id
+        return self.owner(partition) == member_id
 
     # Membership.
 
     def _join(self, request: HeartbeatRequest, now_ms: int) -> None:
         assert request.subscription is not None, "checked with the request's form"
         member_id = request.member_id
-        current = self._members.get(member_id)
-        predecessor = self._instance(request.instance_id)
+        current = self.members.get(member_id)
+        predecessor = self._roster.instance(request.instance_id)
         if predecessor is not None and predecessor != member_id:
-            if not self._members[predecessor].holding.away:
+            if not self.members[predecessor].holding.away:
                 raise UnreleasedInstanceId(
                     f"instance id {request.instance_id!r} of group {self.name!r} is in use by member {predecessor!r}",
                     remedy="Stop that member, or wait for its session to time out; each needs its own instance id.",
                 )
-        elif current is None and len(self._members) >= self._config.members_max:
+        elif current is None and len(self.members) >= self._config.members_max:
             raise GroupMaxSizeReached(
-                f"group {self.name!r} has {len(self._members)} members, as many as it may",
+                f"group {self.name!r} has {len(self.members)} members, as many as it may",
                 remedy="Run fewer members, each with more partitions, or use another group.",
             )
 
-        self._own()
         old = current
         if predecessor is not None and predecessor != member_id:
             old = self._take_over(predecessor, member_id)
         profile = self._profile(request, old)
         if old is None or set(old.profile.topics) != set(profile.topics) or old.profile.assignor != profile.assignor:
-            self.epoch += 1
+            self._roster.epoch += 1
         # Whoever joins holds nothing, also a member that is known: what it was to give up is given up. What is
         # assigned to it is kept for it, and told again.
         assigned = NOTHING if old is None else old.holding.assigned
         self._put(member_id, Member(profile, Holding(assigned=assigned)), now_ms)
-        self._contact(member_id, now_ms).reported = NOTHING
+        self._heard_of(member_id, now_ms).reported = NOTHING
         self._plan_if_due(now_ms)
         self._reconcile(member_id, NOTHING, now_ms)
 
@@ -366,15 +332,14 @@ class Group:
         owned = self._owned(request)
         self._check_epoch(member_id, request.member_epoch, member.holding, owned)
 
-        contact = self._contact(member_id, now_ms)
+        contact = self._heard_of(member_id, now_ms)
         if owned is not None:
             contact.reported = owned
         if request.subscription is not None:
             profile = self._profile(request, member)
             if profile != member.profile:
-                self._own()
                 if set(profile.topics) != set(member.profile.topics) or profile.assignor != member.profile.assignor:
-                    self.epoch += 1
+                    self._roster.epoch += 1
                 self._put(member_id, Member(profile, member.holding), now_ms)
         self._plan_if_due(now_ms)
         self._reconcile(member_id, owned, now_ms)
@@ -404,38 +369,35 @@ class Group:
                 f"member {request.member_id!r} of group {self.name!r} has no instance id: it cannot leave for a while",
                 remedy="Leave with epoch -1, or join with an instance id.",
             )
-        self._own()
         # It has stopped, so what it was to give up is given up; what it may keep is kept until its session ends.
         holding = Holding(AWAY_EPOCH, AWAY_EPOCH, MemberState.STABLE, member.holding.assigned)
         self._put(request.member_id, Member(member.profile, holding), now_ms)
-        self._contact(request.member_id, now_ms).reported = NOTHING
+        self._heard_of(request.member_id, now_ms).reported = NOTHING
 
     def _take_over(self, predecessor: str, member_id: str) -> Member:
         """Let a static member that comes back, under a new id, have what was kept for it."""
-        old = self._members[predecessor]
+        old, target = self.members[predecessor], self.target(predecessor)
         self._drop(member_id)
         self._drop(predecessor)
-        self._targets[member_id] = self._targets.pop(predecessor, NOTHING)
+        self._roster.set_target(member_id, target)
         self._held = {partition: member_id if home == predecessor else home for partition, home in self._held.items()}
         return old
 
     def _remove(self, member_ids: Iterable[str], now_ms: int) -> None:
-        self._own()
         for member_id in member_ids:
             self._drop(member_id)
-            self._targets.pop(member_id, None)
-        self.epoch += 1
+        self._roster.epoch += 1
         self._plan_if_due(now_ms)
 
     def _known(self, request: HeartbeatRequest) -> Member:
-        holder = self._instance(request.instance_id)
+        holder = self._roster.instance(request.instance_id)
         if holder is not None and holder != request.member_id:
             raise FencedInstanceId(
                 f"instance id {request.instance_id!r} of group {self.name!r} was taken over by member {holder!r};"
                 f" member {request.member_id!r} is out",
                 remedy="Stop this member: another runs in its place. Give every member its own instance id.",
             )
-        member = self._members.get(request.member_id)
+        member = self.members.get(request.member_id)
         if member is None:
             raise self._unknown(request.member_id)
         return member
@@ -445,14 +407,6 @@ class Group:
             f"group {self.name!r} has no member {member_id!r}: it left, was fenced for its silence, or never joined",
             remedy="Give up all partitions and join again, with epoch 0.",
         )
-
-    def _instance(self, instance_id: str) -> str | None:
-        if not instance_id:
-            return None
-        for member_id, member in self._members.items():
-            if member.profile.instance_id == instance_id:
-                return member_id
-        return None
 
     def _profile(self, request: HeartbeatRequest, old: Member | None) -> Profile:
         assert request.subscription is not None
@@ -497,24 +451,23 @@ class Group:
 
     def _plan(self, now_ms: int) -> None:
         """Make a target assignment for the group as it is now."""
-        self._own()
         planned = self._planned()
         homes: dict[Partition, str | None] = dict.fromkeys(self._held)
         for member_id, partitions in planned.items():
             homes.update((partition, member_id) for partition in partitions if partition in self._held)
         self._held = homes
-        self._targets = {member_id: partitions.difference(homes) for member_id, partitions in planned.items()}
-        self.assignment_epoch = self.epoch
+        self._roster.set_targets({member_id: partitions.difference(homes) for member_id, partitions in planned.items()})
+        self._roster.assignment_epoch = self.epoch
         self._soft.planned_ms = now_ms
-        for member_id, member in list(self._members.items()):
+        for member_id, member in list(self.members.items()):
             # Nobody works on what a member that is away holds: what is no longer meant for it is free at once.
-            if member.holding.away and not member.holding.assigned <= self._targets[member_id]:
-                kept = member.holding.assigned & self._targets[member_id]
+            if member.holding.away and not member.holding.assigned <= self.target(member_id):
+                kept = member.holding.assigned & self.target(member_id)
                 self._put(member_id, Member(member.profile, replace(member.holding, assigned=kept)), now_ms)
 
     def _planned(self) -> dict[str, Assignment]:
         """Who should have what, as if nothing were being sought: a seek must not shuffle what it does not touch."""
-        topics = {name: self._lookup(name) for member in self._members.values() for name in member.profile.topics}
+        topics = {name: self._lookup(name) for member in self.members.values() for name in member.profile.topics}
         infos = {name: info for name, info in topics.items() if info is not None}
         subscribers = {
             member_id: Subscriber(
@@ -523,61 +476,51 @@ class Group:
                 previous=self.target(member_id)
                 | {partition for partition, home in self._held.items() if home == member_id},
             )
-            for member_id, member in self._members.items()
+            for member_id, member in self.members.items()
         }
         counts = {info.topic_id: info.partitions for info in infos.values()}
         return ASSIGNORS[self.assignor](subscribers, counts)
 
     def _reconcile(self, member_id: str, owned: Assignment | None, now_ms: int) -> None:
-        member = self._members[member_id]
+        member = self.members[member_id]
         if member.holding.away:
             return
         step = reconcile(
             member.holding,
             target_epoch=self.assignment_epoch,
             target=self.target(member_id),
-            is_free=lambda partition: self._owners.get(partition, member_id) == member_id,
+            is_free=lambda partition: self.owner(partition) in (None, member_id),
             owned=owned,
         )
         if step is not member.holding:
-            self._own()
             self._put(member_id, Member(member.profile, step), now_ms)
 
-    # The members and who owns what, which change together.
-
-    def _own(self) -> None:
-        """Stop sharing with the group this is a draft of, before the first change."""
-        if self._shared:
-            self._members, self._targets = dict(self._members), dict(self._targets)
-            self._owners = dict(self._owners)
-            self._revocation_deadlines_ms = dict(self._revocation_deadlines_ms)
-            self._shared = False
-
     def _put(self, member_id: str, member: Member, now_ms: int) -> None:
-        old = self._members.get(member_id)
-        if old is not None:
-            for partition in old.holding.assigned | old.holding.revoking:
-                del self._owners[partition]
-        for partition in member.holding.assigned | member.holding.revoking:
-            assert partition not in self._owners, "a partition has one owner"
-            self._owners[partition] = member_id
-        self._members[member_id] = member
-
+        old = self.members.get(member_id)
+        self._roster.put(member_id, member)
         if member_id not in self._soft.contacts:
-            self._contact(member_id, now_ms)
-        if not member.holding.revoking:
-            self._revocation_deadlines_ms.pop(member_id, None)
-        elif old is None or old.holding.revoking != member.holding.revoking:
-            self._revocation_deadlines_ms[member_id] = now_ms + member.profile.rebalance_timeout_ms
+            self._heard_of(member_id, now_ms)
+        self._time_revocation(member_id, NOTHING if old is None else old.holding.revoking, member, now_ms)
 
     def _drop(self, member_id: str) -> None:
-        member = self._members.pop(member_id, None)
-        if member is not None:
-            for partition in member.holding.assigned | member.holding.revoking:
-                del self._owners[partition]
-            self._revocation_deadlines_ms.pop(member_id, None)
+        self._roster.drop(member_id)
+        self._end_revocation(member_id)
 
-    def _contact(self, member_id: str, now_ms: int) -> _Contact:
+    def _time_revocation(self, member_id: str, before: Assignment, member: Member, now_ms: int) -> None:
+        """Whoever is told to give up something more gets its own time for it."""
+        if not member.holding.revoking:
+            self._end_revocation(member_id)
+        elif member.holding.revoking != before:
+            deadline_ms = now_ms + member.profile.rebalance_timeout_ms
+            self._revocation_deadlines_ms = {**self._revocation_deadlines_ms, member_id: deadline_ms}
+
+    def _end_revocation(self, member_id: str) -> None:
+        if member_id in self._revocation_deadlines_ms:
+            self._revocation_deadlines_ms = {
+                other: deadline_ms for other, deadline_ms in self._revocation_deadlines_ms.items() if other != member_id
+            }
+
+    def _heard_of(self, member_id: str, now_ms: int) -> _Contact:
         """Note that the member was heard of, and return what else is known of it."""
         deadline_ms = now_ms + self._config.session_timeout_ms
         contact = self._soft.contacts.setdefault(member_id, _Contact(deadline_ms))

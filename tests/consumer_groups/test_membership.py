@@ -39,6 +39,8 @@ async def test_a_partition_is_handed_out_only_when_its_owner_gave_it_up() -> Non
         assert b.partitions == []
         await a.beat()
         assert (a.epoch, a.partitions) == (1, [0, 1]), "told to give up, in its old epoch"
+        await a.beat()
+        assert a.epoch == 1, "to say nothing is not to have given up"
         await b.beat()
         assert b.partitions == []
         await a.acknowledge()

@@ -185,12 +185,13 @@ class Sender:
             try:
                 while not reader.done():
                     self._wake.clear()
-                    if (request := self._collect()) is not None:
+                    now = asyncio.get_running_loop().time()
+                    if (request := self._collect(now)) is not None:
                         await call.write(request)
                     elif self._settings.idempotent and self._identity is None:
                         return  # Epochs have run out: begin again with another producer id.
                     else:
-                        await self._wait(self._next_due())
+                        await self._wait(self._next_due(now))
                 await reader
                 raise errors.ServerUnavailable(
                     f"{self._connection.address} ended the stream", remedy="Retry; the client reconnects by itself."
@@ -225,11 +226,10 @@ class Sender:
 
     # What to send.
 
-    def _collect(self) -> bytes | None:
+    def _collect(self, now: float) -> bytes | None:
         """The next request, with batches of as many partitions as have something to send."""
         if self._in_flight_bytes >= IN_FLIGHT_BYTES_MAX:
             return None
-        now = asyncio.get_running_loop().time()
         batches: list[Batch] = []
         size = 0
         for queue in list(self._active):
@@ -293,15 +293,17 @@ class Sender:
     def _is_due(self, batch: Batch, now: float) -> bool:
         return batch.due or now >= batch.created_at + self._settings.linger
 
-    def _next_due(self) -> float | None:
-        """When there may be something to send though nothing is touched until then."""
+    def _next_due(self, now: float) -> float | None:
+        """When there may be something to send though nothing is touched until then.
+
+        `now` is the time at which there was nothing: what has become due since then is due, and not over.
+        """
         times = []
         for queue in self._active:
             if queue.retries or queue.sealed:
                 times.append(queue.retry_at)
             elif queue.open is not None and len(queue.in_flight) < self._in_flight_max:
                 times.append(max(queue.open.created_at + self._settings.linger, queue.retry_at))
-        now = asyncio.get_running_loop().time()
         return min((time for time in times if time > now), default=None)
 
     # What became of it.

@@ -1,3 +1,4 @@
+import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ import pytest
 from logstore.partitioner import partition_for_key
 from tailrace import Producer, errors
 from tailrace.delivery import SendFuture
+from tailrace.runtime import io_thread
 from tests.tailrace.fake_server import BREAK, HOLD, FakeServer, wire_error
 
 
@@ -357,3 +359,17 @@ def test_a_stream_that_breaks_at_once_is_made_anew(server: FakeServer) -> None:
     server.produce_script.extend([BREAK, BREAK])
     with Producer(server=server.address) as producer:
         assert producer.send("single", b"x").result(10).offset == 0
+
+
+def test_a_batch_that_falls_due_while_the_sender_looks_is_sent(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine time passes between two looks at the clock. Here every other look is 10 ms ahead."""
+    loop = io_thread().loop
+    real, looks = loop.time, itertools.count()
+    monkeypatch.setattr(loop, "time", lambda: real() + next(looks) % 2 / 100)
+    with Producer(server=server.address, linger=0.005) as producer:
+        for _ in range(100):
+            sent = threading.Event()
+            producer.send("single", b"x").add_done_callback(lambda _, sent=sent: sent.set())  # type: ignore[misc]
+            assert sent.wait(5), "the batch was left until something else happened"

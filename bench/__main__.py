@@ -81,10 +81,10 @@ def figure(value: float) -> str:
 @click.argument("questions", nargs=-1, type=click.Choice(list(QUESTIONS)))
 @click.option("--turns", default=9, show_default=True, help="How often each pair runs; the median counts.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Where to write; default: a temporary directory.")
-@click.option("--json", "json_file", type=click.File("w"), help="Write every figure of every turn there as well.")
-def main(
-    questions: tuple[str, ...], turns: int, directory: Path | None, json_file: click.utils.LazyFile | None
-) -> None:
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write every figure of every turn there as well."
+)
+def main(questions: tuple[str, ...], turns: int, directory: Path | None, json_file: Path | None) -> None:
     # A table into a file is not folded to the width of a terminal that is not there.
     console = Console() if Console().is_terminal else Console(width=TABLE_WIDTH)
     results: dict[str, list[Comparison | Rate]] = {}
@@ -98,7 +98,7 @@ def main(
     if json_file is not None:
         machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
         rows = {question: [row.as_json() for row in answers] for question, answers in results.items()}
-        json.dump({"machine": machine, "turns": turns, "results": rows}, json_file, indent=1)
+        json_file.write_text(json.dumps({"machine": machine, "turns": turns, "results": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -54,10 +54,10 @@ FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 )
 @click.option(
     "--acks",
-    type=click.Choice(["all", "leader", "none"]),
+    type=click.Choice(["all", "1", "0"]),
     default="all",
     show_default=True,
-    help="Wait until it is on the server's disk (all), in its memory (leader), or for nothing (none).",
+    help="Wait until it is on the server's disk (all), in its memory (1), or for nothing (0).",
 )
 @click.pass_context
 def produce(
@@ -90,7 +90,10 @@ def produce(
     lines = Lines(file)
     limit_ms = far_future_ms(topic, settings.server, now_ms())
     interrupted = False
-    with Producer(server=settings.server, acks=acks) as producer, Progress(topic, total=_size(file)) as progress:
+    with (
+        Producer(server=settings.server, acks=acks if acks == "all" else int(acks)) as producer,
+        Progress(topic, total=_size(file)) as progress,
+    ):
         sender = Sender(producer, topic, settings.output, far_future_ms=limit_ms)
         try:
             try:

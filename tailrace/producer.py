@@ -36,7 +36,7 @@ class Producer:
         self,
         *,
         server: str | None = None,
-        acks: str = "all",
+        acks: str | int = "all",
         linger: float = LINGER_SECONDS,
         batch_bytes: int = BATCH_BYTES,
         buffer_bytes: int = BUFFER_BYTES,
@@ -47,8 +47,8 @@ class Producer:
     ) -> None:
         """
         server: "host:port"; without it TAILRACE_SERVER, else localhost:7070.
-        acks: "all", when it is on the server's disk; "leader", when the server has it; "none". Only "all" never repeats
-            a record.
+        acks: wait until the record is on the server's disk ("all"), until the server has it (1), or not at all (0).
+            Only "all" never repeats a record.
         linger: seconds that a batch waits for more records, unless somebody waits for one of its own.
         batch_bytes, buffer_bytes: of one batch before compression, and of all that is not acknowledged.
         compression: "none", "gzip", "snappy", "lz4" or "zstd".

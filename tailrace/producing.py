@@ -28,7 +28,8 @@ logger = logging.getLogger("tailrace")
 
 Headers = Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]
 
-_ACKS = {"all": pb.ACKS_ALL, "leader": pb.ACKS_LEADER, "none": pb.ACKS_NONE}
+#: Kafka's names for the levels.
+_ACKS: dict[str | int, pb.Acks.ValueType] = {"all": pb.ACKS_ALL, 1: pb.ACKS_LEADER, 0: pb.ACKS_NONE}
 
 #: How old what is known of a topic may become. Added partitions are found out so.
 METADATA_SECONDS_MAX = 300.0
@@ -42,7 +43,7 @@ ERRORS_TOLD_MAX = 10
 
 class ProducerSettings(NamedTuple):
     server: str
-    acks: str
+    acks: str | int
     linger: float
     batch_bytes: int
     buffer_bytes: int

@@ -43,7 +43,7 @@ class Producer:
         self,
         *,
         server: str | None = None,
-        acks: str = "all",
+        acks: str | int = "all",
         linger: float = LINGER_SECONDS,
         batch_bytes: int = BATCH_BYTES,
         buffer_bytes: int = BUFFER_BYTES,

@@ -346,7 +346,8 @@ def test_added_partitions_are_used_when_they_are_found(server: FakeServer, monke
 
 
 def test_acks_are_asked_for_as_set_and_only_all_is_numbered(server: FakeServer) -> None:
-    for number, acks in enumerate(("all", "leader", "none")):
+    levels: tuple[str | int, ...] = ("all", 1, 0)
+    for number, acks in enumerate(levels):
         with Producer(server=server.address, acks=acks) as producer:
             producer.send("single", b"x").result(10)
         assert server.produce_requests[number].acks == number + 1

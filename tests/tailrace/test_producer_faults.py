@@ -235,7 +235,7 @@ def test_a_restart_of_the_server_is_ridden_out(server: FakeServer) -> None:
 
 def test_without_numbers_order_is_kept_through_refusals(server: FakeServer) -> None:
     server.produce_script.extend([refuse_when(always, "OVERLOADED", retriable=True)] * 3)
-    with Producer(server=server.address, acks="leader", linger=0) as producer:
+    with Producer(server=server.address, acks=1, linger=0) as producer:
         futures = send_each(producer, 10)
         assert [future.result(10).offset for future in futures] == list(range(10))
     assert numbers(server) == list(range(10))

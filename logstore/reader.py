@@ -1,4 +1,4 @@
-"""Reading a range of a log: whole batches, as bytes, of one segment at a time.
+"""Reading a range of a log: whole batches, as one run of bytes, of one segment at a time.
 
 What leaves here was checked: the header fields that the CRC leaves out, offsets that follow each other, and the CRC
 itself (2 us for 64 KiB). So rot on the disk is DataLoss at the reader that meets it, and never a wrong record.
@@ -18,7 +18,7 @@ PLACES_MAX = 256
 class LogRead(NamedTuple):
     """Whole batches, the first of which holds the offset asked for; empty at the end. Go on at next_offset."""
 
-    batches: bytes
+    batches: Buffer
     next_offset: int
 
 
@@ -92,9 +92,7 @@ class LogReader:
             self._segment.mark_verified(position, size)
         if next_offset < self._segment.next_offset:
             self._places.put(next_offset, position + size)
-        if not isinstance(data, bytes) or size < len(data):
-            data = bytes(memoryview(data)[:size])  # the only copy
-        return LogRead(data, next_offset)
+        return LogRead(data if size == len(data) else memoryview(data)[:size], next_offset)
 
     def _read_at(self, read: Read, position: int) -> Buffer:
         """As much as is wanted; or only a header, when there is a block in that range that cannot be read."""

@@ -16,11 +16,11 @@ from typing import Any
 
 from logstore.batch import Compression
 from logstore.partitioner import partition_for_key
+from logwire.framing import partition_head
 from tailrace.delivery import Batch
 from tailrace.errors import ClientClosed, MessageTooLarge, UnknownTopicOrPartition
 from tailrace.metadata import TopicInfo
 from tailrace.sequences import PartitionSequence
-from tailrace.wire import partition_head
 
 #: Keys whose partition a topic remembers; hashing one again costs 1.4 to 3 us.
 KEYS_MAX = 100_000

@@ -20,7 +20,7 @@ from google.rpc.status_pb2 import Status
 from logwire.v1 import errors_pb2
 from logwire.v1.errors_pb2 import ErrorCode
 from logwire.v1.groups_pb2_grpc import GroupServiceStub
-from logwire.v1.records_pb2 import ListOffsetsRequest, ProduceStreamResponse
+from logwire.v1.records_pb2 import FetchStreamRequest, ListOffsetsRequest, ProduceStreamResponse
 from logwire.v1.records_pb2_grpc import FetchServiceStub, ProduceServiceStub
 from logwire.v1.topics_pb2_grpc import TopicServiceStub
 from tailrace import errors
@@ -110,6 +110,10 @@ class Connection:
             "/logwire.v1.ProduceService/ProduceStream", response_deserializer=ProduceStreamResponse.FromString
         )
         self.fetch: Any = FetchServiceStub(self._channel)
+        #: FetchStream, whose answers are taken as bytes.
+        self.fetch_stream: Any = self._channel.stream_stream(
+            "/logwire.v1.FetchService/FetchStream", request_serializer=FetchStreamRequest.SerializeToString
+        )
         self.topics: Any = TopicServiceStub(self._channel)
         self.groups: Any = GroupServiceStub(self._channel)
 

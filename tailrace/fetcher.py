@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from logwire.framing import read_fetch_response
 from logwire.v1 import records_pb2 as pb
 from tailrace import errors
 from tailrace.connection import TRANSIENT, Backoff, Connection, error_from_wire
@@ -80,7 +81,7 @@ class Fetcher:
     async def _stream(self, backoff: Backoff) -> None:
         self._credit_bytes = 0
         self._changed = {part: hold for part, (hold, _, _) in self._followed.items()}
-        async with self._connection.stream(self._connection.fetch.FetchStream) as call:
+        async with self._connection.stream(self._connection.fetch_stream) as call:
             reader = asyncio.get_running_loop().create_task(self._read(call, backoff))
             reader.add_done_callback(lambda _: self._wake.set())
             try:
@@ -123,11 +124,11 @@ class Fetcher:
     async def _read(self, call: Any, backoff: Backoff) -> None:
         async for response in call:
             backoff.reset()
-            for data in response.partitions:
-                self._take(data)
+            for data, batches in read_fetch_response(response):
+                self._take(data, batches)
 
-    def _take(self, data: pb.PartitionData) -> None:
-        size = len(data.batches)
+    def _take(self, data: pb.PartitionData, batches: memoryview) -> None:
+        size = len(batches)
         self._credit_bytes -= size
         part = (data.topic, data.partition)
         followed = self._followed.get(part)
@@ -141,7 +142,7 @@ class Fetcher:
         if size:
             self._followed[part] = (hold, position_id, data.next_offset)
             self._unread_bytes += size
-            self._on_chunk(Chunk(hold, position_id, data.batches, data.next_offset))
+            self._on_chunk(Chunk(hold, position_id, batches, data.next_offset))
 
     def _failed(self, hold: Hold, position_id: int, error: TailraceError) -> None:
         """The server has stopped reading the partition."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from logstore.batch import check_header, read_header
+from logstore.batch import Buffer, check_header, read_header
 from logstore.errors import CorruptBatch
 from tailrace.errors import CorruptMessage, TailraceError
 from tailrace.records import Record, RecordBatch
@@ -73,7 +73,7 @@ class Chunk:
     __slots__ = ("data", "error", "hold", "next_offset", "position", "position_id")
 
     def __init__(
-        self, hold: Hold, position_id: int, data: bytes, next_offset: int, error: TailraceError | None = None
+        self, hold: Hold, position_id: int, data: Buffer, next_offset: int, error: TailraceError | None = None
     ) -> None:
         self.hold = hold
         self.position_id = position_id
@@ -107,6 +107,7 @@ class Chunk:
                 f"{error}",
                 remedy="Read again; if it stays, verify the partition with `logctl segments verify`.",
             ) from None
+        # A view of the answer it came in, which it keeps alive: at most one of the server's answers, of some MiB.
         view = memoryview(self.data)[self.position : self.position + header.size]
         self.position += header.size
         if header.next_offset <= hold.next_offset:

@@ -29,13 +29,13 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from logwire.framing import produce_request
 from logwire.v1 import records_pb2 as pb
 from tailrace import errors
 from tailrace.accumulator import Accumulator, PartitionQueue
 from tailrace.connection import Backoff, Connection, error_from_wire
 from tailrace.delivery import Batch
 from tailrace.errors import TailraceError
-from tailrace.wire import produce_request
 
 logger = logging.getLogger("tailrace")
 

@@ -1,1 +1,4 @@
-"""logwire: the gRPC contract between clients and the server. Everything below `v1` but the .proto files is generated."""
+"""logwire: the gRPC contract between clients and the server.
+
+In `v1` everything but the .proto files is generated; `framing` writes and reads by hand what carries batches.
+"""

@@ -11,7 +11,7 @@ from logserver.context import Operation, RequestContext
 from logserver.errors import InvalidRequest
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
-from logstore.batch import Record, decode_batch, iter_headers
+from logstore.batch import Buffer, Record, decode_batch, iter_headers
 from logstore.clock import Clock
 from logstore.errors import LogStoreError
 from logstore.log import Log
@@ -36,7 +36,7 @@ class PartitionRead:
 
     topic: str
     partition: int
-    batches: bytes = b""
+    batches: Buffer = b""
     next_offset: int = -1
     high_watermark: int = -1
     log_start_offset: int = -1

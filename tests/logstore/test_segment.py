@@ -310,7 +310,7 @@ def test_a_cold_read_says_so_and_a_waiting_one_reads() -> None:
 # Slices without a copy.
 
 
-def verified_slice(partition: Partition) -> tuple[Segment, memoryview, bytes]:
+def verified_slice(partition: Partition) -> tuple[Segment, memoryview, Buffer]:
     segment = partition.log._segments[0]
     with partition.log.open_read(0, 10_000) as reader:
         data = reader.read().batches

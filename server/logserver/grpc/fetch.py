@@ -10,6 +10,7 @@ from logserver.grpc.calls import Calls, Stream
 from logserver.status import describe
 from logserver.streams import FetchStream
 from logstore.batch import Record
+from logwire.framing import fetch_response
 from logwire.v1 import records_pb2 as pb
 
 POSITIONS_PER_REQUEST_MAX = 10_000
@@ -38,7 +39,7 @@ class FetchDoor:
         stopping.add_done_callback(stop := lambda _: followed.stop())
         try:
             while (reads := await followed.next()) is not None:
-                await stream.write(pb.FetchStreamResponse(partitions=[to_wire(read) for read in reads]))
+                await stream.write(fetch_response((without_batches(read), read.batches) for read in reads))
             if stopping.done():
                 raise self._calls.shutting_down()
             reader.result()
@@ -99,11 +100,16 @@ async def _obey_each(stream: Stream, followed: FetchStream) -> None:
 
 
 def to_wire(read: PartitionRead) -> pb.PartitionData:
+    data = without_batches(read)
+    data.batches = bytes(read.batches)
+    return data
+
+
+def without_batches(read: PartitionRead) -> pb.PartitionData:
     return pb.PartitionData(
         topic=read.topic,
         partition=read.partition,
         position_id=read.position_id,
-        batches=read.batches,
         next_offset=read.next_offset,
         high_watermark=read.high_watermark,
         log_start_offset=read.log_start_offset,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from logstore import files
+from logstore.batch import Buffer
 from logstore.config import TopicConfig
 from logstore.disk import ARRAY_DATA, LinuxDisk
 from logstore.errors import DataLoss, OffsetOutOfRange, StorageFailed, StorageFull

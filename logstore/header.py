@@ -54,8 +54,8 @@ _BATCH_LENGTH_MIN = HEADER_SIZE - _LENGTH_FIELD_END
 _OFFSET_MAX = 2**63 - 1
 
 _COMPRESSION_MASK = 0x07
-_TRANSACTIONAL = 0x10
-_CONTROL = 0x20
+TRANSACTIONAL = 0x10
+CONTROL = 0x20
 _KNOWN_ATTRIBUTES = 0x7F
 
 _RESEND = "Send the batch again; if it was read from a log, verify the partition with `logctl segments verify`."
@@ -105,11 +105,11 @@ class BatchHeader(NamedTuple):
 
     @property
     def is_transactional(self) -> bool:
-        return bool(self.attributes & _TRANSACTIONAL)
+        return bool(self.attributes & TRANSACTIONAL)
 
     @property
     def is_control(self) -> bool:
-        return bool(self.attributes & _CONTROL)
+        return bool(self.attributes & CONTROL)
 
     @property
     def last_sequence(self) -> int:

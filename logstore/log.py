@@ -27,18 +27,22 @@ from logstore.errors import (
     BatchTooLarge,
     CorruptBatch,
     DataLoss,
+    InvalidRecord,
     InvalidTimestamp,
     OffsetOutOfRange,
     StorageFailed,
     UnknownTopicOrPartition,
 )
 from logstore.handles import Handles
+from logstore.header import CONTROL, TRANSACTIONAL
 from logstore.producers import ProducerStates
 from logstore.reader import LogReader, Places
 from logstore.segment import Segment
 from logstore.sync import LogEnd, Synchronizer, Unsynced
 
 PREFIX_SIZE = 16  # base_offset, batch_length, leader_epoch: what the log stamps, and the CRC leaves out
+#: Readers skip control batches, and would wait for the end of a transaction that nobody can end.
+NOT_FOR_PRODUCERS = CONTROL | TRANSACTIONAL
 SNAPSHOT_BYTES = 16 * 1024 * 1024
 
 
@@ -146,14 +150,16 @@ class Log:
     def append(self, batch: Buffer, now_ms: int) -> Appended:
         """Check one batch, give it its offsets and write it. It is in the page cache then, and not yet durable.
 
-        Raises BatchTooLarge, CorruptBatch, InvalidTimestamp, the errors of idempotent producers, StorageFull (nothing
-        was written), StorageFailed (nothing more will be), DataLoss (the log has a hole).
+        Raises BatchTooLarge, CorruptBatch, InvalidTimestamp, InvalidRecord, the errors of idempotent producers,
+        StorageFull (nothing was written), StorageFailed (nothing more will be), DataLoss (the log has a hole).
         """
         self._check_writable()
         config = self.config
         header = check_batch(batch, bytes_max=config.max_message_bytes)
         if header.max_timestamp_ms > now_ms + config.timestamp_after_max_ms:
             raise _too_far_ahead(header.max_timestamp_ms, now_ms, config.timestamp_after_max_ms)
+        if header.attributes & NOT_FOR_PRODUCERS:
+            raise _reserved(header)
         duplicate = self._producers.check(header)
         if duplicate is not None:
             return Appended(duplicate.base_offset, duplicate.last_offset, True)
@@ -417,6 +423,14 @@ class Log:
             last_append_ms=end.last_append_ms,
             max_timestamp_ms=end.max_timestamp_ms,
         )
+
+
+def _reserved(header: BatchHeader) -> InvalidRecord:
+    kind = "a control batch" if header.is_control else "part of a transaction"
+    return InvalidRecord(
+        f"the batch says that it is {kind} (attributes {header.attributes:#06x})",
+        remedy="Produce without transactions: they do not exist here yet, and control batches are the server's own.",
+    )
 
 
 def _too_far_ahead(timestamp_ms: int, now_ms: int, after_ms_max: int) -> InvalidTimestamp:

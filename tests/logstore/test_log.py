@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from logstore.batch import stamp_producer
 from logstore.config import TopicConfig
-from logstore.errors import StorageFailed
+from logstore.errors import InvalidRecord, StorageFailed
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import NOW_MS, ManualClock, Partition, batch_of
 
@@ -263,6 +264,17 @@ class LogAgainstList(RuleBasedStateMachine):
         records = self.partition.read_all()
         assert [(record.value, record.timestamp_ms) for record in records] == self.values[self.log.log_start_offset :]
         self.acked = end  # whatever the topic promises, recovery has synced what it publishes
+
+
+@pytest.mark.parametrize(("attribute", "kind"), [(0x20, "a control batch"), (0x10, "part of a transaction")])
+def test_a_producer_cannot_write_what_only_the_server_may(attribute: int, kind: str) -> None:
+    partition = Partition(SimulatedDisk())
+    batch = bytearray(batch_of(b"x"))
+    batch[22] |= attribute
+    stamp_producer(batch, -1, -1, -1)  # a CRC that fits
+    with pytest.raises(InvalidRecord, match=kind):
+        partition.log.append(batch, NOW_MS)
+    assert partition.log.log_end_offset == 0
 
 
 def _cut_after(steps: int) -> Callable[[str, object], None]:

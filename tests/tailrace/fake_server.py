@@ -130,6 +130,8 @@ class FakeServer:
         self.next_producer_id = 1000
         #: Errors with which the next calls of a method are refused as a whole.
         self.refusals: dict[str, deque[errors_pb2.Error]] = defaultdict(deque)
+        #: How many of the next ListOffsets end as if the server had been killed meanwhile.
+        self.list_offsets_breaks = 0
         self.fetch_script: deque[str] = deque()
         self.fetch_requests: list[records_pb2.FetchStreamRequest] = []
         #: Most bytes in one answer of a fetch stream.
@@ -360,6 +362,9 @@ class _Fetch(records_pb2_grpc.FetchServiceServicer):
     async def ListOffsets(
         self, request: records_pb2.ListOffsetsRequest, context: Any
     ) -> records_pb2.ListOffsetsResponse:
+        if self._fake.list_offsets_breaks:
+            self._fake.list_offsets_breaks -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
         reply = records_pb2.ListOffsetsResponse()
         for query in request.queries:
             result = records_pb2.ListOffsetsResult(topic=query.topic, partition=query.partition)

@@ -329,6 +329,13 @@ def test_an_unreachable_server_is_told_in_less_than_five_seconds() -> None:
     assert "TAILRACE_SERVER" in told.value.remedy
 
 
+def test_a_server_that_goes_away_during_the_first_call_is_waited_for(server: FakeServer) -> None:
+    server.list_offsets_breaks = 3
+    with Producer(server=server.address) as producer:
+        assert producer.send("single", b"x").result(10).offset == 0
+    assert server.list_offsets_breaks == 0
+
+
 def test_the_server_is_taken_from_the_environment(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_SERVER", server.address)
     with Producer() as producer:

@@ -204,10 +204,6 @@ class BatchBuilder:
         self.records_count += 1
         return True
 
-    def set_producer(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        """Say who sends the batch, before `build`. Afterwards it is `stamp_producer` on the batch."""
-        self._builder.set_producer_state(producer_id, producer_epoch, base_sequence)
-
     def build(self) -> bytearray:
         """Return the batch, compressed. The builder is then used up."""
         batch: bytearray = self._builder.build()

@@ -17,7 +17,7 @@ import mmap
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -286,7 +286,7 @@ class LinuxDisk:
     def sync_filesystem(self, path: Path) -> None:
         self._sync_through(path, syscalls.syncfs)
 
-    def _sync_through(self, path: Path, sync: "_Sync") -> None:
+    def _sync_through(self, path: Path, sync: Callable[[int], None]) -> None:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -484,10 +484,6 @@ class LinuxLock:
 
     def release(self) -> None:
         os.close(self._descriptor)
-
-
-class _Sync(Protocol):
-    def __call__(self, descriptor: int, /) -> None: ...
 
 
 def _sync_descriptor(descriptor: int) -> None:

@@ -24,12 +24,10 @@ from logstore.clock import Clock
 from logstore.config import TopicConfig
 from logstore.derived import load_derived
 from logstore.disk import Disk, DiskFile
-from logstore.epochs import LeaderEpochs
 from logstore.errors import DataLoss, MetadataCorrupt, StorageFull
 from logstore.handles import Handles
 from logstore.index import COLUMNS, ActiveIndex, Cells, RowTable, read_rows
 from logstore.log import Hole, Log
-from logstore.producers import ProducerStates
 from logstore.scan import SCAN_BYTES, UNKNOWN_MS, Scan, count_sound, scan_file
 from logstore.seal import Seal, read_seal
 from logstore.segment import Segment
@@ -60,37 +58,6 @@ class RecoveryFindings:
     scanned_bytes: int = 0
     bypassed_cache: bool = True  # False: the filesystem has no O_DIRECT, so the page cache was dropped and then trusted
     notes: list[str] = field(default_factory=list)
-
-
-def create_log(
-    directory: Path,
-    *,
-    topic: str,
-    topic_id: UUID,
-    partition: int,
-    config: TopicConfig,
-    disk: Disk,
-    handles: Handles,
-    sync: Synchronizer,
-    leader_epoch: int,
-    producers_max: int,
-) -> Log:
-    """A log for a new partition. Its directory is made and synced, its first file with the first append."""
-    disk.make_dir(directory)
-    return Log(
-        directory,
-        topic=topic,
-        topic_id=topic_id,
-        partition=partition,
-        config=config,
-        handles=handles,
-        sync=sync,
-        leader_epoch=leader_epoch,
-        segments=(Segment(directory, 0, handles=handles, index_interval_bytes=config.index_interval_bytes),),
-        log_start_offset=0,
-        epochs=LeaderEpochs(),
-        producers=ProducerStates(producers_max=producers_max),
-    )
 
 
 def open_log(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from logstore.batch import BatchBuilder, Compression, stamp_producer
 from tailrace.errors import ResultTimedOut, TailraceError
 from tailrace.records import RecordMetadata
+from tailrace.sequences import ProducerSequence
 
 if TYPE_CHECKING:
     from tailrace.accumulator import PartitionQueue
@@ -27,14 +28,6 @@ class Appended(Protocol):
     def offset(self) -> int: ...
     @property
     def timestamp(self) -> int: ...
-
-
-class ProducerSequence(NamedTuple):
-    """Who sends a batch, and the number of its first record in the sequence of that sender's records."""
-
-    producer_id: int
-    producer_epoch: int
-    base_sequence: int
 
 
 class Batch:

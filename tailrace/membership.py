@@ -75,8 +75,6 @@ class Membership:
         self._asks_now = False
         self._wake = asyncio.Event()
         self._heard = asyncio.Event()
-        #: Whether the server has ever said what this member may hold.
-        self.was_assigned = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def release(self, partitions: Iterable[PartitionKey]) -> None:
@@ -215,7 +213,6 @@ class Membership:
             for part in reply.assignment.topic_partitions
             for partition in part.partitions
         }
-        self.was_assigned = True
         revoked = self._held - assigned
         # One that leaves and is assigned again is given up first: the server then assigns it once more.
         added = assigned - self._held - self._leaving

@@ -5,7 +5,6 @@ with Producer(server="localhost:7070") as producer:
     future.result()
 """
 
-import logging
 import time
 from collections.abc import Iterable
 from random import Random
@@ -17,8 +16,6 @@ from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.delivery import Batch, BulkFuture, SendFuture
 from tailrace.producing import Headers, ProducerCore, ProducerSettings, checked_many
 from tailrace.runtime import io_thread
-
-logger = logging.getLogger("tailrace")
 
 LINGER_SECONDS = 0.005
 BATCH_BYTES = 256 << 10

@@ -163,9 +163,6 @@ class ProducerCore:
         """Whether anything was ever sent: without that there is nothing to wait for."""
         return self._cluster is not None
 
-    def hurry(self, future: SendFuture) -> None:
-        future._batch.queue.hurry(future._batch)
-
     def take_failures(self) -> SendsFailed | None:
         """The failed sends that nobody has read, which are then forgotten."""
         failures, self._failures = self._failures, []

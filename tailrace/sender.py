@@ -346,7 +346,7 @@ class Sender:
         else:
             queue.sequence.broken = True
             queue.muted = True
-            self._fail(batch, _doubtful(batch, error) if batch.uncertain else error)
+            self._fail(batch, _doubtful(error) if batch.uncertain else error)
 
     def _has_earlier(self, queue: PartitionQueue, batch: Batch) -> bool:
         return any(other.number < batch.number for other in (*queue.retries, *queue.in_flight))
@@ -423,7 +423,7 @@ def _delivery_timed_out(batch: Batch, last_error: TailraceError | None) -> error
     )
 
 
-def _doubtful(batch: Batch, error: TailraceError) -> TailraceError:
+def _doubtful(error: TailraceError) -> TailraceError:
     return type(error)(
         f"{error} It was sent before and never answered, so it may have been written then.",
         remedy="Read the end of the partition to find out. " + error.remedy,

@@ -11,10 +11,18 @@ older one. Here it is raised for the one partition only. Numbers may be given an
 written; the sender sees to that.
 """
 
-from tailrace.delivery import ProducerSequence
+from typing import NamedTuple
 
 SEQUENCES = 2**31  # after the last comes 0
 EPOCH_MAX = 2**15 - 1
+
+
+class ProducerSequence(NamedTuple):
+    """Who sends a batch, and the number of its first record in the sequence of that sender's records."""
+
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
 
 
 class PartitionSequence:

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 #: Programs run the checkout's code, wherever the environment's own copy is.
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in (".", "proto", "server"))}
 
-READY = re.compile(r"grpc=([\w.\[\]:]+):(\d+)")
+READY = re.compile(r"grpc=(\S+)")
 
 
 def program(module: str) -> list[str]:
@@ -23,19 +22,12 @@ def program(module: str) -> list[str]:
     return [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())"]
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 class ServerProcess:
     """`logserver` on a data directory and a port that stay the same over restarts. Its log is `<directory>.log`."""
 
     def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = ""
         self.log = directory.with_suffix(".log")
         self._options = options
         self._process: subprocess.Popen[str] | None = None
@@ -50,7 +42,7 @@ class ServerProcess:
                     "--data-dir",
                     str(self.directory),
                     "--listen",
-                    self.address,
+                    self.address or "127.0.0.1:0",
                     *self._options,
                 ],
                 stdout=subprocess.PIPE,
@@ -60,10 +52,12 @@ class ServerProcess:
             )
         assert process.stdout is not None
         line = process.stdout.readline()
-        if not READY.search(line):
+        ready = READY.search(line)
+        if ready is None:
             process.kill()
             process.wait()
             raise AssertionError(f"the server did not become ready but said {line!r}; its log:\n{self.log.read_text()}")
+        self.address = ready[1]
         self._process = process
 
     def kill(self) -> None:

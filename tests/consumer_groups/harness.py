@@ -1,7 +1,7 @@
 """A coordinator on fakes, and members to try it with."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -157,6 +157,3 @@ def partition(world: World, number: int, topic: str = "t") -> Partition:
     info = world.topics.topic(topic)
     assert info is not None
     return Partition(info.topic_id, number)
-
-
-Script = Callable[[World], Coroutine[Any, Any, None]]

@@ -159,8 +159,9 @@ def test_a_builder_stops_at_its_size_but_takes_any_first_record() -> None:
 @pytest.mark.parametrize("compression", CODECS)
 def test_a_builder_and_encode_batch_write_the_same_bytes(compression: Compression) -> None:
     records = some_records(50)
-    builder = BatchBuilder(bytes_max=64 * KIB, compression=compression)
-    builder.set_producer(7, 1, 5)
+    builder = BatchBuilder(
+        bytes_max=64 * KIB, compression=compression, producer_id=7, producer_epoch=1, base_sequence=5
+    )
     for n, record in enumerate(records):
         assert builder.append_at(n, record.timestamp_ms, record.key, record.value, list(record.headers)) is not None
 

@@ -1,7 +1,6 @@
 """`logserver` as a program: its ready line, its signals, its exit codes, and what a kill -9 leaves."""
 
 import asyncio
-import os
 import re
 import signal
 import socket
@@ -17,9 +16,9 @@ import pytest
 from logserver.config import Address, parse_address, settings
 from logwire.v1 import records_pb2 as pb
 from logwire.v1 import topics_pb2
+from tests.processes import ENVIRONMENT
 from tests.server.wire import Client, batch, code
 
-ROOT = Path(__file__).parent.parent.parent
 RUN = "import sys; sys.argv[0] = 'logserver'; from logserver.main import main; main()"
 
 
@@ -28,11 +27,10 @@ class Program:
 
     def __init__(self, *arguments: str, directory: Path, environment: dict[str, str], first: str) -> None:
         """first is Python that runs before the program does."""
-        path = os.pathsep.join(str(ROOT / part) for part in (".", "proto", "server"))
         self.process = subprocess.Popen(
             [sys.executable, "-c", first + RUN, *arguments],
             cwd=directory,
-            env=os.environ | {"PYTHONPATH": path} | environment,
+            env=ENVIRONMENT | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -265,13 +263,14 @@ def test_a_directory_that_is_a_file_is_refused(programs: Programs) -> None:
 FAILING = """
 import errno, sys
 import logstore.disk as disk
+import logstore.syscalls as syscalls
 from logserver.appends import Appends
 
 def fail(descriptor):
     raise OSError(errno.EIO, "Input/output error")
 
 def breaking(self, *arguments, append=Appends.append):
-    disk._fdatasync = disk._syncfs = fail
+    disk._fdatasync = syscalls.syncfs = fail
     return append(self, *arguments)
 
 Appends.append = breaking

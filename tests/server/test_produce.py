@@ -53,6 +53,7 @@ async def test_an_ack_of_none_says_nothing(client: Client, server: Server) -> No
     acks = await client.produce("t", batch(b"x"), batch(b"y")[:-1], acks=pb.ACKS_NONE)
     assert [(ack.base_offset, code(ack.error)) for ack in acks] == [(-1, ""), (-1, "")]
     assert server.broker.store.log("t", 0).log_end_offset == 1
+    assert server.broker.store.log("t", 0).log_end_offset == 1
 
 
 async def test_a_topic_nobody_has_known_is_created_with_one_partition(client: Client) -> None:

@@ -55,7 +55,7 @@ async def test_old_segments_are_deleted_as_time_goes_by(start_server: StartServe
         await client.produce("t", batch(bytes(600_000)))
     log = server.broker.store.log("t", 0)
     async with asyncio.timeout(10):
-        while log.log_start_offset == 0:
+        while log.log_start_offset == 0 or log.segments_count > 2:
             await asyncio.sleep(0.001)
     assert (await client.fetch("t", log.log_start_offset)).batches
     await client.channel.close()

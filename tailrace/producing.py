@@ -29,7 +29,7 @@ logger = logging.getLogger("tailrace")
 Headers = Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]
 
 #: Kafka's names for the levels.
-_ACKS: dict[str | int, pb.Acks.ValueType] = {"all": pb.ACKS_ALL, 1: pb.ACKS_LEADER, 0: pb.ACKS_NONE}
+_ACKS: dict[str | int, pb.Acks.ValueType] = {"all": pb.ACKS_ALL, 1: pb.ACKS_ONE, 0: pb.ACKS_ZERO}
 
 #: How old what is known of a topic may become. Added partitions are found out so.
 METADATA_SECONDS_MAX = 300.0

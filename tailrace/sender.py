@@ -104,7 +104,7 @@ class Sender:
         self._settings = settings
         self._on_resolved = on_resolved
         self._on_topic_gone = on_topic_gone
-        self._in_flight_max = IN_FLIGHT_BATCHES_MAX if settings.idempotent or settings.acks == pb.ACKS_NONE else 1
+        self._in_flight_max = IN_FLIGHT_BATCHES_MAX if settings.idempotent or settings.acks == pb.ACKS_ZERO else 1
         #: Queues that may have something to send; a dict for its order.
         self._active: dict[PartitionQueue, None] = {}
         self._requests: dict[int, _Request] = {}

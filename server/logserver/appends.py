@@ -26,8 +26,8 @@ logger = structlog.get_logger()
 
 class Acks(Enum):
     ALL = auto()  # when a sync covers the records
-    LEADER = auto()  # when they are in the page cache
-    NONE = auto()  # whatever becomes of them
+    ONE = auto()  # when they are in the page cache
+    ZERO = auto()  # whatever becomes of them
 
 
 class BatchAppend(NamedTuple):
@@ -204,7 +204,7 @@ class Appends:
         ack.error = reason
         if isinstance(reason, StorageFailed):
             self._on_failure(reason)
-        if acks is Acks.NONE:
+        if acks is Acks.ZERO:
             # The producer does not want to know; whoever reads the log may.
             logger.warning("append refused", topic=ack.topic, partition=ack.partition, exc_info=reason)
 

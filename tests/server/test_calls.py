@@ -29,9 +29,9 @@ class Door:
     async def produce(self, request: pb.ProduceRequest, context: RequestContext) -> pb.ProduceResponse:
         self.contexts.append(context)
         self.begun.set()
-        if request.acks == pb.ACKS_LEADER:
+        if request.acks == pb.ACKS_ONE:
             raise InvalidRequest("that makes no sense", remedy="Ask for something else.")
-        if request.acks == pb.ACKS_NONE:
+        if request.acks == pb.ACKS_ZERO:
             raise KeyError("a bug")
         return pb.ProduceResponse()
 
@@ -89,14 +89,14 @@ async def test_the_door_learns_who_asks_and_until_when(wired: Wired) -> None:
 
 async def test_a_refusal_is_answered_with_its_status(wired: Wired) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await wired.stub.Produce(pb.ProduceRequest(acks=pb.ACKS_LEADER))
+        await wired.stub.Produce(pb.ProduceRequest(acks=pb.ACKS_ONE))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert code(error_of(refused.value)) == "INVALID_REQUEST"
 
 
 async def test_a_bug_is_answered_as_internal_and_the_next_call_is_served(wired: Wired) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await wired.stub.Produce(pb.ProduceRequest(acks=pb.ACKS_NONE))
+        await wired.stub.Produce(pb.ProduceRequest(acks=pb.ACKS_ZERO))
     assert refused.value.code() is grpc.StatusCode.INTERNAL
     assert code(error_of(refused.value)) == "INTERNAL"
     await wired.stub.Produce(pb.ProduceRequest())

@@ -54,9 +54,9 @@ async def test_a_waiting_fetch_makes_a_sync_due(client: Client, server: Server) 
     await client.create("t", flush_ms="60000")
     waiting = asyncio.create_task(client.fetch("t", wait_ms=9_000))
     await until_parked(server)
-    await client.produce("t", batch(b"a"), acks=pb.ACKS_LEADER)
+    await client.produce("t", batch(b"a"), acks=pb.ACKS_ONE)
     assert (await waiting).next_offset == 1
-    await client.produce("t", batch(b"b"), acks=pb.ACKS_LEADER)
+    await client.produce("t", batch(b"b"), acks=pb.ACKS_ONE)
     assert (await client.fetch("t", 1, wait_ms=9_000)).next_offset == 2
 
 

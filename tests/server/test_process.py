@@ -85,7 +85,7 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 async def test_it_starts_serves_and_stops_at_sigterm_with_nothing_lost(programs: Programs) -> None:
     program = programs.start("--data-dir", "./some-data")
     client = Client(program.ready())
-    await client.produce("t", batch(b"a"), acks=pb.ACKS_LEADER)
+    await client.produce("t", batch(b"a"), acks=pb.ACKS_ONE)
     await client.channel.close()
     status, _ = program.end()
     assert status == 0

@@ -41,7 +41,7 @@ async def test_an_ack_of_all_comes_after_the_sync(client: Client, server: Server
 
 async def test_an_ack_of_the_leader_does_not_wait_for_a_sync(client: Client, server: Server) -> None:
     await client.create("t", flush_ms="60000")
-    [ack] = await client.produce("t", batch(b"x"), acks=pb.ACKS_LEADER)
+    [ack] = await client.produce("t", batch(b"x"), acks=pb.ACKS_ONE)
     assert ack.base_offset == 0
     log = server.broker.store.log("t", 0)
     assert (log.high_watermark, log.log_end_offset) == (0, 1)
@@ -50,7 +50,7 @@ async def test_an_ack_of_the_leader_does_not_wait_for_a_sync(client: Client, ser
 
 async def test_an_ack_of_none_says_nothing(client: Client, server: Server) -> None:
     await client.create("t")
-    acks = await client.produce("t", batch(b"x"), batch(b"y")[:-1], acks=pb.ACKS_NONE)
+    acks = await client.produce("t", batch(b"x"), batch(b"y")[:-1], acks=pb.ACKS_ZERO)
     assert [(ack.base_offset, code(ack.error)) for ack in acks] == [(-1, ""), (-1, "")]
     assert server.broker.store.log("t", 0).log_end_offset == 1
     assert server.broker.store.log("t", 0).log_end_offset == 1
@@ -352,7 +352,7 @@ async def test_a_producer_waits_for_room_and_is_not_refused(start_server: StartS
     call = client.producing.ProduceStream()
     dirtiest = 0
     for number in range(40):
-        await call.write(_stream_request(number, big, acks=pb.ACKS_LEADER))
+        await call.write(_stream_request(number, big, acks=pb.ACKS_ONE))
         dirtiest = max(dirtiest, server.broker.store.dirty_bytes)
     await call.done_writing()
     answers = [response async for response in call]

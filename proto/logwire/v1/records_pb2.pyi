@@ -35,20 +35,23 @@ class _AcksEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Acks.ValueType],
     """The same as ACKS_ALL."""
     ACKS_ALL: _Acks.ValueType  # 1
     """Answered when a sync to disk covers the records."""
-    ACKS_LEADER: _Acks.ValueType  # 2
+    ACKS_ONE: _Acks.ValueType  # 2
     """Answered when the records are in the server's page cache: lost by a power cut."""
-    ACKS_NONE: _Acks.ValueType  # 3
+    ACKS_ZERO: _Acks.ValueType  # 3
     """Answered before anything is known."""
 
-class Acks(_Acks, metaclass=_AcksEnumTypeWrapper): ...
+class Acks(_Acks, metaclass=_AcksEnumTypeWrapper):
+    """Named after Kafka's acks=all, 1 and 0, but not numbered so: 1 is ACKS_ALL and 0 ACKS_UNSPECIFIED. Where a request is
+    written by hand, as with grpcurl, use the names.
+    """
 
 ACKS_UNSPECIFIED: Acks.ValueType  # 0
 """The same as ACKS_ALL."""
 ACKS_ALL: Acks.ValueType  # 1
 """Answered when a sync to disk covers the records."""
-ACKS_LEADER: Acks.ValueType  # 2
+ACKS_ONE: Acks.ValueType  # 2
 """Answered when the records are in the server's page cache: lost by a power cut."""
-ACKS_NONE: Acks.ValueType  # 3
+ACKS_ZERO: Acks.ValueType  # 3
 """Answered before anything is known."""
 Global___Acks: _TypeAlias = Acks  # noqa: Y015
 

@@ -21,7 +21,7 @@ PARTITIONS_PER_REQUEST_MAX = 10_000
 #: Plain records are encoded on the loop, about a microsecond each.
 PLAIN_RECORDS_MAX = 10_000
 
-_ACKS = {pb.ACKS_UNSPECIFIED: Acks.ALL, pb.ACKS_ALL: Acks.ALL, pb.ACKS_LEADER: Acks.LEADER, pb.ACKS_NONE: Acks.NONE}
+_ACKS = {pb.ACKS_UNSPECIFIED: Acks.ALL, pb.ACKS_ALL: Acks.ALL, pb.ACKS_ONE: Acks.ONE, pb.ACKS_ZERO: Acks.ZERO}
 
 
 class ProduceDoor:
@@ -247,7 +247,7 @@ def requested_acks(request: pb.ProduceRequest | pb.ProduceStreamRequest) -> Acks
         raise InvalidRequest("the request has no partitions", remedy="Name at least one, with its batch or records.")
     acks = _ACKS.get(request.acks)
     if acks is None:
-        raise InvalidRequest(f"acks={request.acks} is no level", remedy="Use ACKS_ALL, ACKS_LEADER or ACKS_NONE.")
+        raise InvalidRequest(f"acks={request.acks} is no level", remedy="Use ACKS_ALL, ACKS_ONE or ACKS_ZERO.")
     return acks
 
 
@@ -257,7 +257,7 @@ def _size(batches: Sequence[BatchAppend | Ack]) -> int:
 
 
 def to_wire(ack: Ack, acks: Acks) -> pb.PartitionAck:
-    if acks is Acks.NONE:
+    if acks is Acks.ZERO:
         return pb.PartitionAck(topic=ack.topic, partition=ack.partition, base_offset=-1, log_start_offset=-1)
     return pb.PartitionAck(
         topic=ack.topic,

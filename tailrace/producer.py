@@ -55,15 +55,15 @@ class Producer:
         """
         self._core = ProducerCore(
             ProducerSettings(
-                server or "",
-                acks,
-                linger,
-                batch_bytes,
-                buffer_bytes,
-                compression,
-                max_block,
-                delivery_timeout,
-                connect_timeout,
+                server=server or "",
+                acks=acks,
+                linger=linger,
+                batch_bytes=batch_bytes,
+                buffer_bytes=buffer_bytes,
+                compression=compression,
+                max_block=max_block,
+                delivery_timeout=delivery_timeout,
+                connect_timeout=connect_timeout,
             ),
             Random(),
         )

@@ -23,6 +23,7 @@ class TailraceError(Exception):
         super().__init__(message)
         self.remedy = remedy
         self.code = code or self.default_code
+        self.add_note(remedy)  # A traceback that nobody catches shows it too.
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments do not survive the default pickling of exceptions.

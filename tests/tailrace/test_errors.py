@@ -1,4 +1,5 @@
 import pickle
+import traceback
 
 import pytest
 
@@ -51,3 +52,9 @@ def test_errors_survive_pickling_with_all_they_know() -> None:
     assert (type(copy), str(copy), copy.remedy, copy.code) == (errors.SendsFailed, "3 records", "look", "SENDS_FAILED")
     assert copy.count == 3
     assert str(copy.errors[0]) == "full"
+
+
+def test_a_traceback_that_nobody_catches_shows_the_remedy_and_str_does_not() -> None:
+    error = errors.BufferFull("the buffer is full", remedy="Wait for acknowledgements.")
+    assert "".join(traceback.format_exception(error)).endswith("is full\nWait for acknowledgements.\n")
+    assert str(error) == "the buffer is full"

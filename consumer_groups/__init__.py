@@ -7,14 +7,18 @@ another place by a *seek*.
 
 Reading order:
 
-    requests      what is asked and answered
-    assignors     who should have what: pure arithmetic
-    member        how one member moves from what it holds to what it should hold
-    records       the journal: what outlives the process
-    roster        what of a group is durable, as one thing to copy and compare
-    group         the state machine, without clock, socket or disk
-    offsets, lag  how far a group has read, and how far behind it is
-    coordinator   the asyncio side: journal, timers, heartbeats that wait, seeks
+    errors, config, requests      what is asked and answered, and what is refused
+    protocols, topics             what is asked of the server around it
+    assignors                     who should have what: pure arithmetic
+    checks                        what a request must be before it is taken
+    member                        how one member moves from what it holds to what it should hold
+    records                       the journal: what outlives the process
+    roster                        what of a group is durable, as one thing to copy and compare
+    group                         the state machine, without clock, socket or disk
+    offsets, lag                  how far a group has read, and how far behind it is
+    timers, turns, live           the groups of a running server; `live` is the one way any of them changes
+    commits, seeks, descriptions  what is done to a live group, and what is told of it
+    coordinator                   the front of it all: heartbeats that wait, start and stop
 
 What to know before relying on it. Nothing is answered before it is durable. A partition has one owner, who may commit
 it until it has said that it gave it up, or was fenced. Sessions run on the monotonic clock, and start afresh when the

@@ -10,16 +10,17 @@ index beside it. A *log* is one partition: a chain of segments, of which the las
           OffsetIndex     where in the file may I start scanning?                                 index.py
             batch         61 bytes of header, then records                             header.py, batch.py
 
-Read the files in this order: header and batch (compression, if curious), index, segment, log, recovery, sync, then
-producers (which retries are duplicates), identity, checkpoint, catalog, topics. disk.py is the only place that touches
-files, clock.py the only one that tells time, errors.py lists everything that can go wrong.
+Reading order: errors, clock, config; compression, header, batch, partitioner; files, syscalls, disk, documents; index,
+handles, seal, segment, reader; checkpoint, sync; epochs, producers, log; scan, derived, recovery; identity, catalog,
+topics. disk.py is the only place that touches files, clock.py the only one that tells time, errors.py lists everything
+that can go wrong.
 
 What holds everywhere:
 
 - An *offset* numbers a record in its partition; a *position* is a byte in a file. They are never mixed.
 - The log is the truth. Index, producer states and checkpoint are hints or lower bounds, rebuilt from it when lost.
 - What is acknowledged as durable was synced. What may be read was synced, unless the topic asked for less.
-- Bytes below the recovery offset that turn out bad are kept, quarantined and reported, never cut. Above it they are a
+- Bytes below the recovery point that turn out bad are kept, quarantined and reported, never cut. Above it they are a
   torn tail: cut, and the cut bytes kept aside.
 - Missing metadata never means "empty", and nothing is deleted to make a start succeed.
 - A failed write or sync is final: nothing is retried, nothing that waited is acknowledged, the process ends.
@@ -28,5 +29,6 @@ Caveats. One process owns a data directory (a lock says so) and one thread owns 
 immutable snapshots. Appends go to the page cache and return; a sync thread makes them durable, many at a time. The
 broker never opens a batch, so damage *inside* a batch whose CRC is right is the producer's, and surfaces at readers.
 
-Nothing is imported here: clients use `logstore.batch` and `logstore.errors` and must not pay for the rest.
+Nothing is imported here: clients use `logstore.batch`, `logstore.partitioner` and `logstore.errors`, and must not pay
+for the rest.
 """

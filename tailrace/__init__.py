@@ -12,10 +12,11 @@
 The same clients for asyncio are in `tailrace.aio`. Every error is a TailraceError, is retriable or not, and carries its
 remedy; `tailrace.errors` lists them. Settings of times are seconds, fields in milliseconds are named `_ms`.
 
-Reading the source: records and errors are what users see. delivery, accumulator, sequences and sender are the way of a
-record out; positions, handout, fetcher, membership, committing and consuming the way in; connection and runtime carry
-both.
-Each client is a core (producing, consuming, administering) behind two thin fronts, one for threads and one for asyncio.
+Reading the source: errors, records and descriptions are what users see. runtime, connection and metadata carry
+everything. sequences, delivery, accumulator and sender are the way of a record out; positions, offsets, seeking,
+handout, fetcher, membership and committing the way in. How batches are framed on the wire is in logwire.
+Each client is a core (producing, consuming, administering) behind two thin fronts, one for threads (producer, consumer,
+admin) and one for asyncio (`aio`).
 """
 
 from tailrace.admin import Admin

@@ -58,7 +58,7 @@ TRANSACTIONAL = 0x10
 CONTROL = 0x20
 _KNOWN_ATTRIBUTES = 0x7F
 
-_RESEND = "Send the batch again; if it was read from a log, verify the partition with `logctl segments verify`."
+_RESEND = "Send the batch again; if it was read from a log, its file is damaged: keep a copy of it."
 
 
 class BatchHeader(NamedTuple):

@@ -264,7 +264,7 @@ class Segment:
     def damage(self, position: int, why: str) -> DataLoss:
         return DataLoss(
             f"{self.path} is damaged at or after position {position}: {why}",
-            remedy="Keep the file. Records before the damage can be read; `logctl segments verify` says how far.",
+            remedy="Keep the file. Records before the damage can be read.",
         )
 
     # Slices without a copy. Any thread.

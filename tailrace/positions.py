@@ -105,7 +105,7 @@ class Chunk:
             raise CorruptMessage(
                 f"what came for offset {hold.next_offset} of {key.topic!r} partition {key.partition} is damaged: "
                 f"{error}",
-                remedy="Read again; if it stays, verify the partition with `logctl segments verify`.",
+                remedy="Read again; if it stays, keep the server's files and read on from a later offset.",
             ) from None
         # A view of the answer it came in, which it keeps alive: at most one of the server's answers, of some MiB.
         view = memoryview(self.data)[self.position : self.position + header.size]

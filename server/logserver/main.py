@@ -23,7 +23,22 @@ EXIT_USAGE = 2
 _SWITCH_INTERVAL_S = 0.0001
 
 
+#: What the extra `server` brings; without it only the client's and the tool's dependencies are there.
+_SERVER_MODULES = frozenset({"structlog", "uvloop", "numpy", "mmap_ninja", "grpc_health", "grpc_reflection"})
+
+
 def main() -> None:
+    try:
+        _main()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _SERVER_MODULES:
+            raise
+        missing = f"the server's dependencies are not installed ({error.name} is missing)"
+        click.echo(f"logserver: {missing}. Install them with: pip install 'tailrace[server]'", err=True)
+        sys.exit(EXIT_REFUSED)
+
+
+def _main() -> None:
     command = click.Command(
         "logserver",
         params=[*_options()],

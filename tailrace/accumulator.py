@@ -18,7 +18,7 @@ from logstore.batch import Compression
 from logstore.partitioner import partition_for_key
 from logwire.framing import partition_head
 from tailrace.delivery import Batch
-from tailrace.errors import ClientClosed, MessageTooLarge, UnknownTopicOrPartition
+from tailrace.errors import ClientClosed, InvalidRequest, MessageTooLarge, UnknownTopicOrPartition
 from tailrace.metadata import TopicInfo
 from tailrace.sequences import PartitionSequence
 
@@ -98,6 +98,8 @@ class TopicQueues:
     def queue_of(self, key: bytes | None, given: object, partition: int | None) -> PartitionQueue:
         """The queue of a record. `given` is the key as the caller gave it, bytes or str, to be remembered."""
         if partition is not None:
+            if type(partition) is not int and not hasattr(partition, "__index__"):
+                raise InvalidRequest(f"partition={partition!r} is not the number of a partition", remedy="Give an int.")
             if not 0 <= partition < len(self.queues):
                 raise UnknownTopicOrPartition(
                     f"topic {self.info.topic!r} has partitions 0 to {len(self.queues) - 1}, and no {partition}",

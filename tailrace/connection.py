@@ -71,7 +71,7 @@ class Method(Protocol[Q, T]):
 def server_address(server: str | None) -> str:
     """The address asked for, else the environment's, else the default. Raises InvalidRequest."""
     address = server or os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER
-    host, colon, port = address.rpartition(":")
+    host, colon, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
     if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
         raise errors.InvalidRequest(
             f"{address!r} is not the address of a server", remedy='Give it as "host:port", such as "localhost:7070".'

@@ -401,10 +401,15 @@ def _chosen(topic: TopicInfo, partitions: Sequence[int | TopicPartition] | None)
     return [PartitionKey(topic.topic, topic.topic_id, number) for number in numbers]
 
 
+_NUMBERS = ("prefetch_bytes", "auto_commit_interval", "rebalance_timeout", "connect_timeout")
+
+
 def _checked(settings: ConsumerSettings) -> ConsumerSettings:
     """Raises InvalidRequest with the first setting that cannot be."""
     problem: tuple[str, str] | None = None
-    if not settings.topics or not all(isinstance(topic, str) and topic for topic in settings.topics):
+    if any(isinstance(topic, list | tuple | set) for topic in settings.topics):
+        problem = f"topics={settings.topics!r}", 'Give topics as separate arguments: Consumer("a", "b"), or *topics.'
+    elif not settings.topics or not all(isinstance(topic, str) and topic for topic in settings.topics):
         problem = f"topics={settings.topics!r}", "Name at least one topic, as a str."
     elif len(set(settings.topics)) != len(settings.topics):
         problem = f"topics={settings.topics!r}", "Name each topic once."
@@ -416,6 +421,8 @@ def _checked(settings: ConsumerSettings) -> ConsumerSettings:
         problem = f"partitions={settings.partitions!r}", "Give numbers, or TopicPartition(topic, number)."
     elif settings.out_of_range not in ("error", "beginning", "end"):
         problem = f"out_of_range={settings.out_of_range!r}", 'Use "error", "beginning" or "end".'
+    elif wrong := [name for name in _NUMBERS if type(getattr(settings, name)) not in (int, float)]:
+        problem = ", ".join(f"{name}={getattr(settings, name)!r}" for name in wrong), "Give numbers: bytes or seconds."
     elif settings.prefetch_bytes < 1:
         problem = f"prefetch_bytes={settings.prefetch_bytes!r}", "Give a number of bytes."
     elif min(settings.auto_commit_interval, settings.rebalance_timeout, settings.connect_timeout) <= 0:

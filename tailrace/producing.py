@@ -325,9 +325,9 @@ def _checked(settings: ProducerSettings) -> ProducerSettings:
     """Raises InvalidRequest with the first setting that cannot be."""
     settings = settings._replace(server=server_address(settings.server))
     wrong = None
-    if settings.acks not in _ACKS:
+    if type(settings.acks) not in (str, int) or settings.acks not in _ACKS:  # True is not 1 here.
         wrong = f"acks={settings.acks!r}", f"Use one of {', '.join(map(repr, _ACKS))}."
-    elif settings.compression.upper() not in Compression.__members__:
+    elif not isinstance(settings.compression, str) or settings.compression.upper() not in Compression.__members__:
         known = ", ".join(repr(name.lower()) for name in Compression.__members__)
         wrong = f"compression={settings.compression!r}", f"Use one of {known}."
     for name in ("linger", "max_block", "delivery_timeout", "connect_timeout", "batch_bytes", "buffer_bytes"):

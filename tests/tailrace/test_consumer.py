@@ -131,6 +131,8 @@ def test_a_start_that_is_no_place_is_refused_at_once(start: object) -> None:
         {"group": ""},
         {"out_of_range": "latest"},
         {"prefetch_bytes": 0},
+        {"prefetch_bytes": "1000"},
+        {"rebalance_timeout": "60"},
         {"rebalance_timeout": 0},
     ],
 )
@@ -139,6 +141,9 @@ def test_settings_that_cannot_be_are_refused_at_once(settings: dict[str, object]
         Consumer("flights", **settings)  # type: ignore[arg-type]
     with pytest.raises(errors.InvalidRequest):
         Consumer()
+    with pytest.raises(errors.InvalidRequest) as refused:
+        Consumer(["flights"])  # type: ignore[arg-type]
+    assert "separate arguments" in refused.value.remedy
 
 
 def test_an_unknown_topic_is_an_error_and_is_not_created(server: FakeServer) -> None:

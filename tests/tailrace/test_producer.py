@@ -236,6 +236,7 @@ def test_a_record_that_the_topic_cannot_take_is_refused_at_once(server: FakeServ
         ({"value": b"x", "headers": {"a": 5}}, "header 'a' is of type int"),
         ({"value": "\ud800"}, "half a surrogate pair"),
         ({"value": b"x", "key": []}, "key is of type list"),
+        ({"value": b"x", "partition": "1"}, "partition='1'"),
     ],
 )
 def test_what_cannot_be_sent_is_named_and_nothing_is_sent(
@@ -251,7 +252,17 @@ def test_what_cannot_be_sent_is_named_and_nothing_is_sent(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"acks": "some"}, {"compression": "rar"}, {"linger": -1}, {"batch_bytes": 0}, {"server": "nowhere"}],
+    [
+        {"acks": "some"},
+        {"acks": True},
+        {"acks": []},
+        {"compression": "rar"},
+        {"compression": None},
+        {"linger": -1},
+        {"batch_bytes": 0},
+        {"server": "nowhere"},
+        {"server": 5},
+    ],
 )
 def test_settings_that_cannot_be_are_refused_at_once(settings: dict[str, object]) -> None:
     with pytest.raises(errors.InvalidRequest):

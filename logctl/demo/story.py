@@ -137,7 +137,8 @@ class _Play:
         waited = time.monotonic() - killed_at
         self._tell(
             "takeover",
-            f"A has all partitions after {waited:.1f} s (the group waited {SESSION_TIMEOUT_MS / 1000} s for B)",
+            f"A has all partitions {waited:.1f} s after the kill (the group gives a member up "
+            f"{SESSION_TIMEOUT_MS / 1000} s after its last heartbeat)",
             seconds=round(waited, 3),
         )
 

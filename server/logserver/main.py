@@ -72,7 +72,8 @@ def _option(setting: Any) -> click.Option:
     documentation = setting.metadata["documentation"]
     if setting.default is False or setting.default is True:
         declared = name if setting.default is False else f"{name}/--no-{name[2:]}"
-        return click.Option([declared], default=None, is_flag=True, help=documentation)
+        shown = " [default: on]" if setting.default else " [default: off]"
+        return click.Option([declared], default=None, is_flag=True, help=documentation + shown)
     default = "" if setting.default is None else f" [default: {setting.default}]"
     return click.Option([name], default=None, metavar="VALUE", help=documentation + default)
 
@@ -93,6 +94,7 @@ def _run(**flags: object) -> None:
     from logstore.errors import LogStoreError
 
     configure_logs(config.log_level)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Read when grpc is imported. What fails is told below, once.
     try:
         _run_loop(_serve(config))
     except (LogServerError, LogStoreError, GroupError) as error:

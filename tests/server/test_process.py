@@ -196,6 +196,7 @@ def test_a_taken_port_is_refused_with_the_reason(programs: Programs) -> None:
     assert errors.splitlines()[-1].startswith(f"logserver: {taken} cannot be listened on: address already in use.")
     assert "--listen" in errors
     assert "Traceback" not in errors
+    assert not re.search(r"^E\d", errors, re.MULTILINE)  # gRPC's own line of it.
     # The refused one has let go of its directory.
     programs.start("--data-dir", "other").ready()
 
@@ -323,3 +324,8 @@ def test_without_the_dependencies_of_the_server_it_says_how_to_install_them(tmp_
     assert ran.returncode == 1
     assert "pip install 'tailrace[server]'" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_help_shows_the_default_of_a_switch(programs: Programs) -> None:
+    process = programs.start("--help").process
+    assert "[default: on]" in process.communicate(timeout=30)[0]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from logstore.config import TopicConfig
+from logstore.config import PARTITIONS_MAX, TopicConfig
 from logstore.disk import Disk
 from logstore.documents import corrupt, read_document, write_document
 from logstore.errors import (
@@ -30,8 +30,6 @@ from logstore.errors import (
     UnknownTopicId,
     UnknownTopicOrPartition,
 )
-
-PARTITIONS_MAX = 10_000
 
 _DOCUMENT = "topic"
 _DELETED = "topic.deleted"

@@ -15,6 +15,9 @@ DAY_MS = 24 * HOUR_MS
 
 INT64_MAX = 2**63 - 1
 
+#: Of one topic.
+PARTITIONS_MAX = 10_000
+
 _WHOLE_NUMBER = re.compile("-?[0-9]{1,19}")
 
 

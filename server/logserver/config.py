@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from logserver.errors import InvalidServerConfig
+from logstore.config import PARTITIONS_MAX
 
 ENVIRONMENT_PREFIX = "LOGSERVER_"
 
@@ -120,7 +121,7 @@ class ServerConfig:
         default=True, metadata=_about(parse_flag, "Create a topic when somebody produces to it.")
     )
     default_partitions: int = field(
-        default=1, metadata=_about(whole(1, 10_000), "Partitions of a topic created without a number.")
+        default=1, metadata=_about(whole(1, PARTITIONS_MAX), "Partitions of a topic created without a number.")
     )
     log_level: str = field(
         default="info", metadata=_about(one_of("debug", "info", "warning", "error"), "Least level that is logged.")

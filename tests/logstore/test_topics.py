@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from logstore.batch import Record, encode_batch
-from logstore.catalog import PARTITIONS_MAX
 from logstore.checkpoint import Checkpoint
-from logstore.config import StoreConfig, TopicConfig
+from logstore.config import PARTITIONS_MAX, StoreConfig, TopicConfig
 from logstore.disk import LinuxDisk
 from logstore.documents import write_document
 from logstore.errors import (

@@ -26,9 +26,9 @@ import numpy.typing as npt
 from mmap_ninja import numpy as ninja
 
 from logstore import syscalls
+from logstore.compression import Buffer
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
 
-Buffer = bytes | bytearray | memoryview
 Rows = npt.NDArray[np.int64]
 
 PAGE_BYTES = 4096

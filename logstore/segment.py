@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from logstore import files
-from logstore.batch import HEADER_SIZE, BatchHeader, check_header, read_header
-from logstore.disk import Buffer, DiskFile, FileMap
+from logstore.batch import HEADER_SIZE, BatchHeader, Buffer, check_header, read_header
+from logstore.disk import DiskFile, FileMap
 from logstore.errors import CorruptBatch, DataLoss, OffsetOutOfRange, StorageFull
 from logstore.handles import Handle, Handles
 from logstore.index import (
@@ -33,7 +33,7 @@ from logstore.seal import Seal
 POSITION_MAX = 2**31 - 1  # Kafka's positions and relative offsets are int32, and its tools read our files
 RESERVE_BYTES_MIN = 64 * 1024
 RESERVE_BYTES_MAX = 16 * 1024 * 1024
-SCAN_BYTES = 8 * 1024
+FIND_BYTES = 8 * 1024
 REBUILD_BYTES = 256 * 1024
 VERIFIED_RANGES_MAX = 64
 
@@ -233,7 +233,7 @@ class Segment:
         assert self.base_offset <= offset < self.next_offset
         row = self._row(lambda table: table.for_offset(offset - self.base_offset), file, wait=wait)
         read = file.pread if wait else waitless(file)
-        for position, header in self.walk(read, row.position if row else 0, self.end_position, bytes_each=SCAN_BYTES):
+        for position, header in self.walk(read, row.position if row else 0, self.end_position, bytes_each=FIND_BYTES):
             if header.next_offset > offset:
                 return position
         raise self.damage(self.end_position, f"no batch holds offset {offset}, which must be before the end")
@@ -242,7 +242,7 @@ class Segment:
         """(position, header) of each batch that may hold a record of that time or later, in order. May wait."""
         row = self._row(lambda table: table.for_timestamp(timestamp_ms), file, wait=True)
         start = row.position if row else 0
-        for position, header in self.walk(file.pread, start, self.end_position, bytes_each=SCAN_BYTES):
+        for position, header in self.walk(file.pread, start, self.end_position, bytes_each=FIND_BYTES):
             if header.max_timestamp_ms >= timestamp_ms:
                 yield position, header
 

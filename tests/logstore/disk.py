@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from logstore.disk import ARRAY_DATA, PAGE_BYTES, Buffer, DiskFile, DiskLock, FileMap, Rows
+from logstore.compression import Buffer
+from logstore.disk import ARRAY_DATA, PAGE_BYTES, DiskFile, DiskLock, FileMap, Rows
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
 
 SECTOR_BYTES = 512

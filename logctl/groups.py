@@ -7,9 +7,9 @@ import click
 
 from logctl.completions import complete_groups, complete_topics
 from logctl.errors import BadUsage
-from logctl.options import INT64_MAX, PARTITION_MAX, Command, Group, Settings, now_ms, parsed, whole_number
+from logctl.options import INT64_MAX, PARTITION_MAX, Command, Group, Settings, parsed, whole_number
 from logctl.output import Column, count, number, text
-from logctl.times import format_time, parse_time
+from logctl.times import format_time, now_ms, parse_time
 
 if TYPE_CHECKING:
     from tailrace.descriptions import GroupDescription, TopicPartitions

@@ -4,7 +4,6 @@ A command is made with `cls=Command`, a group of commands with `cls=Group`; both
 """
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -87,10 +86,6 @@ def parse_address(text: str) -> str:
     if not address or not 0 < int(address[2]) < 65536:
         raise ValueError(f"{text!r} is not HOST:PORT, such as localhost:7070")
     return text
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Command(click.Command):

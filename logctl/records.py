@@ -17,9 +17,9 @@ import click
 from logctl.completions import complete_groups, complete_topics
 from logctl.errors import BadUsage, ExitCode
 from logctl.lines import Input, Lines, NumberedRecord, read_csv, read_jsonl, read_text
-from logctl.options import INT64_MAX, PARTITION_MAX, Command, Settings, now_ms, parsed, whole_number
+from logctl.options import INT64_MAX, PARTITION_MAX, Command, Settings, parsed, whole_number
 from logctl.output import Progress
-from logctl.times import EPOCH, AtOffset, AtTime, Beginning, End, Position, parse_position
+from logctl.times import EPOCH, AtOffset, AtTime, Beginning, End, Position, now_ms, parse_position
 
 FORMATS = ("text", "jsonl", "csv")
 FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}

@@ -4,6 +4,7 @@ A time without a zone is UTC: the same line then means the same on every machine
 """
 
 import re
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -48,6 +49,10 @@ class AtTime:
 
 
 Position = Beginning | End | AtOffset | AtTime
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def parse_position(text: str, now_ms: int) -> Position:

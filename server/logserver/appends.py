@@ -12,6 +12,7 @@ import structlog
 
 from logserver.context import RequestContext
 from logserver.errors import RequestTimedOut
+from logserver.futures import finish
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
 from logstore.batch import Buffer, Record, encode_batch
@@ -152,7 +153,7 @@ class Appends:
         pending = await self.append(context, batches, acks)
         if not pending.done:
             finished = asyncio.get_running_loop().create_future()
-            pending.on_done = partial(_finish, finished)
+            pending.on_done = partial(finish, finished)
             wait_ms = context.remaining_ms(self._clock, self._timeout_ms)
             try:
                 async with asyncio.timeout(wait_ms / 1000):
@@ -214,7 +215,7 @@ class Appends:
             async with asyncio.timeout(wait_ms / 1000):
                 while not self._store.has_room(size):
                     room = asyncio.get_running_loop().create_future()
-                    self._store.on_room(partial(_finish, room))
+                    self._store.on_room(partial(finish, room))
                     await room
         except TimeoutError:
             raise RequestTimedOut(
@@ -222,8 +223,3 @@ class Appends:
                 f"{wait_ms} ms",
                 remedy="Retry after a pause; the disk is slower than what is sent.",
             ) from None
-
-
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

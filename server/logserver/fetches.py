@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from logserver.context import Operation, RequestContext
 from logserver.errors import InvalidRequest
+from logserver.futures import finish
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
 from logstore.batch import Buffer, Record, decode_batch, iter_headers
@@ -101,7 +102,7 @@ class Fetches:
         """Answer all that wait, now and from now on at once."""
         self._stopping = True
         for parked in self._parked:
-            _finish(parked)
+            finish(parked)
 
     async def read(self, log: Log, offset: int, bytes_max: int) -> LogRead | None:
         """Whole batches from offset on, at least one, or None at the high watermark.
@@ -164,7 +165,7 @@ class Fetches:
         keys = []
         try:
             for log, position in zip(logs, positions, strict=True):
-                keys.append((log, self._waiters.wait(log, position.offset + 1, partial(_finish, grown))))
+                keys.append((log, self._waiters.wait(log, position.offset + 1, partial(finish, grown))))
             async with asyncio.timeout(wait_ms / 1000):
                 await grown
         except TimeoutError:
@@ -209,9 +210,3 @@ def _close_after(reader: LogReader, reading: asyncio.Future[LogRead]) -> None:
     reader.close()
     if not reading.cancelled():
         reading.exception()  # Looked at, so that a failed read that nobody waits for is not reported as lost.
-
-
-def _finish(future: asyncio.Future[None], failure: LogStoreError | None = None) -> None:
-    """Wake the waiting fetch; it finds out for itself whether its topic is gone."""
-    if not future.done():
-        future.set_result(None)

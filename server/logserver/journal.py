@@ -55,11 +55,8 @@ class TopicJournal:
         """Every record from the first on. It blocks on the disk: for the start, before anyone waits for the loop."""
         offset = self._log.log_start_offset
         while offset < self._log.high_watermark:
-            reader = self._log.open_read(offset, _READ_BYTES)
-            try:
+            with self._log.open_read(offset, _READ_BYTES) as reader:
                 read = reader.read()
-            finally:
-                reader.close()
             view = memoryview(read.batches)
             for position, header in iter_headers(view):
                 for record in decode_batch(view[position : position + header.size]):

@@ -8,7 +8,7 @@ import structlog
 from logserver.context import SERVER_ITSELF, Operation, RequestContext, Resource, authorize
 from logserver.errors import InternalTopic, InvalidRequest
 from logserver.waiters import HighWatermarkWaiters
-from logstore.config import TopicConfig
+from logstore.config import PARTITIONS_MAX, TopicConfig
 from logstore.errors import InvalidPartitions, InvalidTopicName, UnknownTopicId, UnknownTopicOrPartition
 from logstore.log import Log
 from logstore.topics import Topic, TopicStore
@@ -18,7 +18,12 @@ logger = structlog.get_logger()
 #: Names of the server's own topics begin so.
 INTERNAL_PREFIX = "__"
 
-PARTITIONS_MAX = 10_000
+
+def parse_topic_id(topic_id: bytes) -> UUID:
+    """Raises InvalidRequest."""
+    if len(topic_id) != 16:
+        raise InvalidRequest(f"a topic id has 16 bytes, and {len(topic_id)} were given", remedy="Send it as got.")
+    return UUID(bytes=topic_id)
 
 
 class Topics:
@@ -159,9 +164,7 @@ class Topics:
             )
 
     def _unknown_id(self, name: str, topic_id: bytes, fact: str) -> Exception:
-        if len(topic_id) != 16:
-            return InvalidRequest(f"a topic id has 16 bytes, and {len(topic_id)} were given", remedy="Send it as got.")
         return UnknownTopicId(
-            f"topic {name!r} with id {UUID(bytes=topic_id)} is not here: {fact}",
+            f"topic {name!r} with id {parse_topic_id(topic_id)} is not here: {fact}",
             remedy="Ask for the metadata again; offsets of the old topic mean nothing in a new one.",
         )

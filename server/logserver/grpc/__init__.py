@@ -1,1 +1,2 @@
-"""The gRPC door: `calls` wraps every method, `produce`, `fetch`, `topics` and `groups` translate, `server` listens."""
+"""The gRPC door: `calls` wraps every method, `checks` bounds what is asked, `produce`, `fetch`, `topics` and `groups`
+translate, `server` listens."""

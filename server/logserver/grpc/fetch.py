@@ -4,9 +4,10 @@ import asyncio
 
 from logserver.broker import Broker
 from logserver.context import Operation, RequestContext
-from logserver.errors import InvalidRequest, RequestTooLarge
+from logserver.errors import InvalidRequest
 from logserver.fetches import PartitionRead, Position
 from logserver.grpc.calls import Calls, Stream
+from logserver.grpc.checks import check_count
 from logserver.status import describe
 from logserver.streams import FetchStream
 from logstore.batch import Record
@@ -22,7 +23,7 @@ class FetchDoor:
         self._calls = calls
 
     async def fetch(self, request: pb.FetchRequest, context: RequestContext) -> pb.FetchResponse:
-        _check_count("positions", len(request.positions))
+        check_count("positions", len(request.positions), POSITIONS_PER_REQUEST_MAX)
         reads = await self._broker.fetches.fetch(
             context,
             [_position(position) for position in request.positions],
@@ -50,7 +51,7 @@ class FetchDoor:
             await asyncio.wait([reader])
 
     async def list_offsets(self, request: pb.ListOffsetsRequest, context: RequestContext) -> pb.ListOffsetsResponse:
-        _check_count("queries", len(request.queries))
+        check_count("queries", len(request.queries), POSITIONS_PER_REQUEST_MAX)
         return pb.ListOffsetsResponse(results=[await self._offset(query, context) for query in request.queries])
 
     async def _offset(self, query: pb.ListOffsetsQuery, context: RequestContext) -> pb.ListOffsetsResult:
@@ -90,7 +91,7 @@ async def _obey(stream: Stream, followed: FetchStream) -> None:
 
 async def _obey_each(stream: Stream, followed: FetchStream) -> None:
     while (request := await stream.read()) is not None:
-        _check_count("positions", len(request.set) + len(request.drop), least=0)
+        check_count("positions", len(request.set) + len(request.drop), POSITIONS_PER_REQUEST_MAX, least=0)
         for part in request.drop:
             followed.drop(part.topic, part.partition)
         for position in request.set:
@@ -130,13 +131,3 @@ def _record(record: Record) -> pb.Record:
         value=record.value,
         headers=[pb.Header(key=key, value=value) for key, value in record.headers],
     )
-
-
-def _check_count(what: str, count: int, least: int = 1) -> None:
-    if count > POSITIONS_PER_REQUEST_MAX:
-        raise RequestTooLarge(
-            f"the request has {count} {what}, where {POSITIONS_PER_REQUEST_MAX} can be",
-            remedy="Split it into several.",
-        )
-    if count < least:
-        raise InvalidRequest(f"the request has no {what}", remedy="Name at least one topic and partition.")

@@ -6,8 +6,10 @@ from uuid import UUID
 from consumer_groups import requests as domain
 from logserver.broker import Broker
 from logserver.context import Operation, RequestContext, Resource, authorize
-from logserver.errors import InvalidRequest, RequestTooLarge
+from logserver.errors import InvalidRequest
+from logserver.grpc.checks import check_count
 from logserver.status import describe
+from logserver.topics import parse_topic_id
 from logwire.v1 import groups_pb2 as pb
 
 PARTITIONS_PER_REQUEST_MAX = 20_000
@@ -47,7 +49,7 @@ class GroupDoor:
         self, request: pb.CommitOffsetsRequest, context: RequestContext
     ) -> pb.CommitOffsetsResponse:
         authorize(context, Operation.READ, Resource.GROUP, request.group)
-        _check_count(len(request.offsets))
+        check_count("offsets", len(request.offsets), PARTITIONS_PER_REQUEST_MAX)
         errors = await self._groups.commit_offsets(
             request.group,
             request.member_id,
@@ -118,7 +120,7 @@ class GroupDoor:
 
     async def seek_group(self, request: pb.SeekGroupRequest, context: RequestContext) -> pb.SeekGroupResponse:
         authorize(context, Operation.ALTER, Resource.GROUP, request.group)
-        _check_count(len(request.partitions), least=0)
+        check_count("partitions", len(request.partitions), PARTITIONS_PER_REQUEST_MAX, least=0)
         sought = await self._groups.seek(
             request.group, request.topic, tuple(request.partitions), _target(request.target), request.dry_run
         )
@@ -155,18 +157,14 @@ def _target(target: pb.SeekTarget) -> domain.SeekTarget:
 
 def _topic_id(topic_id: bytes) -> UUID | None:
     """None for one that is not given. Raises InvalidRequest."""
-    if not topic_id:
-        return None
-    if len(topic_id) != 16:
-        raise InvalidRequest(f"a topic id has 16 bytes, and {len(topic_id)} were given", remedy="Send it as got.")
-    return UUID(bytes=topic_id)
+    return parse_topic_id(topic_id) if topic_id else None
 
 
 def _from_wire(parts: Iterable[pb.TopicPartitions]) -> tuple[domain.TopicPartitions, ...]:
     found = tuple(
         domain.TopicPartitions(part.topic, _topic_id(part.topic_id), tuple(part.partitions)) for part in parts
     )
-    _check_count(sum(len(part.partitions) for part in found), least=0)
+    check_count("partitions", sum(len(part.partitions) for part in found), PARTITIONS_PER_REQUEST_MAX, least=0)
     return found
 
 
@@ -208,13 +206,3 @@ def _lag(partition: domain.PartitionLag) -> pb.PartitionLag:
         lag_seconds=partition.lag_seconds,
         member_id=partition.member_id,
     )
-
-
-def _check_count(count: int, least: int = 1) -> None:
-    if count > PARTITIONS_PER_REQUEST_MAX:
-        raise RequestTooLarge(
-            f"the request names {count} partitions, where {PARTITIONS_PER_REQUEST_MAX} can be",
-            remedy="Split it into several.",
-        )
-    if count < least:
-        raise InvalidRequest("the request names no partitions", remedy="Name at least one.")

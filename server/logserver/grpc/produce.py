@@ -9,8 +9,9 @@ from functools import partial
 from logserver.appends import Ack, Acks, BatchAppend, PendingAcks
 from logserver.broker import Broker
 from logserver.context import RequestContext
-from logserver.errors import InvalidRequest, RequestTooLarge
+from logserver.errors import InvalidRequest
 from logserver.grpc.calls import Calls, Stream
+from logserver.grpc.checks import check_count
 from logserver.limits import BytesInFlight
 from logserver.status import describe
 from logstore.batch import Record
@@ -237,14 +238,7 @@ class _ProduceStream:
 
 def requested_acks(request: pb.ProduceRequest | pb.ProduceStreamRequest) -> Acks:
     """Check what concerns the request as a whole. Raises InvalidRequest, RequestTooLarge."""
-    count = len(request.partitions)
-    if count > PARTITIONS_PER_REQUEST_MAX:
-        raise RequestTooLarge(
-            f"the request has {count} partitions, where {PARTITIONS_PER_REQUEST_MAX} can be",
-            remedy="Split it into several.",
-        )
-    if count == 0:
-        raise InvalidRequest("the request has no partitions", remedy="Name at least one, with its batch or records.")
+    check_count("partitions", len(request.partitions), PARTITIONS_PER_REQUEST_MAX)
     acks = _ACKS.get(request.acks)
     if acks is None:
         raise InvalidRequest(f"acks={request.acks} is no level", remedy="Use ACKS_ALL, ACKS_ONE or ACKS_ZERO.")

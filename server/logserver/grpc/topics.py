@@ -2,7 +2,7 @@
 
 from logserver.broker import Broker
 from logserver.context import Operation, RequestContext
-from logserver.errors import RequestTooLarge
+from logserver.grpc.checks import check_count
 from logserver.status import describe
 from logserver.version import server_version
 from logstore.errors import UnknownTopicOrPartition
@@ -17,11 +17,7 @@ class TopicDoor:
         self._broker = broker
 
     async def get_metadata(self, request: pb.GetMetadataRequest, context: RequestContext) -> pb.GetMetadataResponse:
-        if len(request.topics) > TOPICS_PER_REQUEST_MAX:
-            raise RequestTooLarge(
-                f"the request names {len(request.topics)} topics, where {TOPICS_PER_REQUEST_MAX} can be",
-                remedy="Split it into several, or name none to get all.",
-            )
+        check_count("topics", len(request.topics), TOPICS_PER_REQUEST_MAX, least=0)
         if request.topics:
             topics = [self._named(name, request.auto_create, context) for name in request.topics]
         else:

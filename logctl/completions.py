@@ -6,8 +6,7 @@ from logctl.options import Settings
 
 
 def complete_topics(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from tailrace import Admin
-    from tailrace.errors import TailraceError
+    from tailrace import Admin, TailraceError
 
     try:
         with Admin(server=_server(ctx)) as admin:
@@ -18,8 +17,7 @@ def complete_topics(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def complete_groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from tailrace import Admin
-    from tailrace.errors import TailraceError
+    from tailrace import Admin, TailraceError
 
     try:
         with Admin(server=_server(ctx)) as admin:

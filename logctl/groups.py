@@ -12,7 +12,7 @@ from logctl.output import Column, count, number, text
 from logctl.times import format_time, now_ms, parse_time
 
 if TYPE_CHECKING:
-    from tailrace.descriptions import GroupDescription, TopicPartitions
+    from tailrace import GroupDescription, TopicPartitions
 
 LISTING = [text("group", "GROUP"), text("state", "STATE"), number("members_count", "MEMBERS")]
 MEMBERS = [

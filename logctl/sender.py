@@ -8,8 +8,7 @@ from logctl.errors import MalformedLine, failure_of
 from logctl.lines import NumberedRecord
 from logctl.output import Output, count
 from logctl.times import format_time
-from tailrace import Admin, Producer
-from tailrace.delivery import SendFuture
+from tailrace import Admin, Producer, SendFuture
 from tailrace.errors import (
     InvalidRecord,
     InvalidRequest,

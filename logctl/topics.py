@@ -10,7 +10,7 @@ from logctl.options import PARTITION_MAX, Group, Settings, parse_setting, parsed
 from logctl.output import count, number, text
 
 if TYPE_CHECKING:
-    from tailrace.descriptions import TopicDescription, TopicListing
+    from tailrace import TopicDescription, TopicListing
 
 LISTING = [text("topic", "TOPIC"), number("partitions", "PARTITIONS")]
 PARTITIONS = [

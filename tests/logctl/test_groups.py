@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from logctl.groups import format_span
-from tailrace import Admin
-from tailrace.descriptions import CommittedOffset
+from tailrace import Admin, CommittedOffset
 from tests.logctl.conftest import Logctl
 from tests.processes import ServerProcess
 

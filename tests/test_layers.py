@@ -26,7 +26,7 @@ ALLOWED = {
     "consumer_groups": {"logstore"},
     "logserver": {"consumer_groups", "logstore", "logwire"},
     "tailrace": {"logwire", "logstore.batch", "logstore.errors", "logstore.partitioner"},
-    "logctl": {"tailrace", "logstore"},
+    "logctl": {"tailrace"},
 }
 
 #: The storage engine and the group state machines know no event loop, no wire and no server.
@@ -36,6 +36,9 @@ FORBIDDEN = {
     "tailrace": {"numpy", "uvloop", "kio", "mmap_ninja", "structlog"},
     "logctl": {"numpy", "uvloop", "kio", "mmap_ninja", "structlog", "grpc"},
 }
+
+#: What of consumer_groups is a state machine or arithmetic: it waits for nothing, so it knows no event loop either.
+PURE = ("assignors", "member", "records", "roster", "group", "offsets", "lag", "checks")
 
 
 def imported_names(path: Path) -> Iterator[str]:
@@ -66,6 +69,12 @@ def test_a_package_imports_only_what_stands_below_it(package: str) -> None:
         or name.split(".")[0] in FORBIDDEN.get(package, set())
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_group_state_machine_knows_no_event_loop(module: str) -> None:
+    names = {name.split(".")[0] for name in imported_names(SOURCES["consumer_groups"] / f"{module}.py")}
+    assert "asyncio" not in names
 
 
 def loaded_by(statement: str) -> set[str]:

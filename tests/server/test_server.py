@@ -8,10 +8,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from logserver.config import Address, ServerConfig
+from logserver.config import ServerConfig
 from logserver.errors import ListenFailed
 from logserver.server import Server
-from logstore.errors import DataDirectoryLocked
 from tests.server.conftest import StartServer
 from tests.server.wire import Client, batch
 
@@ -81,9 +80,3 @@ async def test_a_server_that_cannot_listen_lets_go_of_its_directory(server: Serv
     for _ in range(2):  # Were the directory still locked, the second would fail for that.
         with pytest.raises(ListenFailed):
             await Server(config, unexpected).start()
-
-
-async def test_a_directory_has_one_server(server: Server, tmp_path: Path) -> None:
-    config = ServerConfig(data_dir=tmp_path / "data", listen=Address("127.0.0.1", 0))
-    with pytest.raises(DataDirectoryLocked):
-        await Server(config, unexpected).start()

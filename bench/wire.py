@@ -15,8 +15,10 @@ import uvloop
 from bench.pairs import Comparison, take_turns
 from bench.payload import ready_batch
 from bench.programs import BareServer, LogServer
+from bench.storage import prime
 from logwire.v1 import records_pb2, records_pb2_grpc, topics_pb2, topics_pb2_grpc
 
+TOPIC = "bench"
 BATCH_BYTES = 64 << 10
 #: One burst stays below the server's cap on unsynced bytes, so that the door is measured and not the disk.
 BURST_BYTES = 32 << 20
@@ -33,10 +35,10 @@ OPTIONS = [
 ]
 
 
-async def produce_rate(address: str, acks: records_pb2.Acks.ValueType, drain: bool) -> float:
+async def produce_rate(address: str, topic: str, acks: records_pb2.Acks.ValueType, drain: bool) -> float:
     """MB/s of BURSTS bursts through one stream; with `drain`, a produce with acks=all between bursts, not counted."""
     batch = ready_batch(BATCH_BYTES)
-    part = records_pb2.PartitionRecords(topic="bench", partition=0, batch=batch)
+    part = records_pb2.PartitionRecords(topic=topic, partition=0, batch=batch)
     seconds = 0.0
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         call = records_pb2_grpc.ProduceServiceStub(channel).ProduceStream()
@@ -71,7 +73,7 @@ def check(response: object) -> None:
 
 async def fetch_rate(address: str) -> float:
     """MB/s of READ_BYTES read through one stream from offset 0."""
-    position = records_pb2.FetchPosition(topic="bench", partition=0, offset=0, position_id=1)
+    position = records_pb2.FetchPosition(topic=TOPIC, partition=0, offset=0, position_id=1)
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         call = records_pb2_grpc.FetchServiceStub(channel).FetchStream()
         started = time.perf_counter()
@@ -95,36 +97,47 @@ async def responses(
         yield response
 
 
-async def prepare(address: str) -> None:
-    """A topic that keeps what it gets long enough, filled with what will be read."""
+async def fill(address: str) -> None:
+    """What is read: a topic of READ_BYTES and more."""
+    await create(address, TOPIC)
+    for _ in range(READ_BYTES // (BURSTS * BURST_BYTES) + 1):
+        await produce_rate(address, TOPIC, records_pb2.ACKS_ALL, drain=False)
+
+
+async def create(address: str, topic: str) -> None:
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         await topics_pb2_grpc.TopicServiceStub(channel).CreateTopic(
-            topics_pb2.CreateTopicRequest(topic="bench", partitions=1)
+            topics_pb2.CreateTopicRequest(topic=topic, partitions=1)
         )
-    while (await fetch_bytes(address)) < READ_BYTES:
-        await produce_rate(address, records_pb2.ACKS_ALL, drain=False)
 
 
-async def fetch_bytes(address: str) -> int:
+async def delete(address: str, topic: str) -> None:
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
-        description = await topics_pb2_grpc.TopicServiceStub(channel).DescribeTopic(
-            topics_pb2.DescribeTopicRequest(topic="bench")
-        )
-        return sum(partition.size_bytes for partition in description.partitions)
+        await topics_pb2_grpc.TopicServiceStub(channel).DeleteTopic(topics_pb2.DeleteTopicRequest(topic=topic))
+
+
+async def produce_to_fresh_topic(address: str, acks: records_pb2.Acks.ValueType, drain: bool) -> float:
+    """Deleted afterwards, so that the next turn writes to blocks that the disk has seen."""
+    await create(address, "fresh")
+    try:
+        return await produce_rate(address, "fresh", acks, drain)
+    finally:
+        await delete(address, "fresh")
 
 
 def run(directory: Path, turns: int) -> list[Comparison]:
     against = "bare grpc.aio handler"
     with LogServer(directory / "wire") as server, BareServer() as bare:
-        uvloop.run(prepare(server.address))
+        prime(directory)
+        uvloop.run(fill(server.address))
         one_ours, one_bare = take_turns(
-            lambda: uvloop.run(produce_rate(server.address, records_pb2.ACKS_ONE, drain=True)),
-            lambda: uvloop.run(produce_rate(bare.address, records_pb2.ACKS_ONE, drain=False)),
+            lambda: uvloop.run(produce_to_fresh_topic(server.address, records_pb2.ACKS_ONE, drain=True)),
+            lambda: uvloop.run(produce_rate(bare.address, TOPIC, records_pb2.ACKS_ONE, drain=False)),
             turns=turns,
         )
         all_ours, all_bare = take_turns(
-            lambda: uvloop.run(produce_rate(server.address, records_pb2.ACKS_ALL, drain=False)),
-            lambda: uvloop.run(produce_rate(bare.address, records_pb2.ACKS_ALL, drain=False)),
+            lambda: uvloop.run(produce_to_fresh_topic(server.address, records_pb2.ACKS_ALL, drain=False)),
+            lambda: uvloop.run(produce_rate(bare.address, TOPIC, records_pb2.ACKS_ALL, drain=False)),
             turns=turns,
         )
         fetch_ours, fetch_bare = take_turns(

@@ -83,7 +83,8 @@ async def test_the_door_learns_who_asks_and_until_when(wired: Wired) -> None:
     assert first.peer == second.peer
     assert first.peer.startswith("ipv4:127.0.0.1:")
     assert first.deadline_ms is not None
-    assert before_ms < first.deadline_ms <= SystemClock().monotonic_ms() + 5000
+    # gRPC sends what is left of the 5 s, rounded to its own steps.
+    assert before_ms < first.deadline_ms <= SystemClock().monotonic_ms() + 5100
     assert second.deadline_ms is None
 
 
@@ -119,8 +120,10 @@ async def test_a_client_that_goes_away_is_noticed_and_logged_as_no_error(
         await call.write(pb.ProduceStreamRequest(request_id=request_id))
         await wired.door.begun.wait()
         call.cancel()
+        # A read may also find the stream at its end: gRPC completes it with nothing when it sees the cancel first.
+        endings = {"CancelledError", "ExecuteBatchError"} | ({"EOF"} if during == "a read" else set())
         async with asyncio.timeout(5):
-            assert await wired.door.ended.get() in ("CancelledError", "ExecuteBatchError"), during
+            assert await wired.door.ended.get() in endings
             await wired.calls.idle()
     assert caplog.records == []
 

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -162,6 +163,7 @@ def consume(
 
     settings = context.ensure_object(Settings)
     output = RecordOutput(as_json=settings.output.as_json)
+    has_begun = threading.Event()
     with (
         Consumer(
             topic,
@@ -171,13 +173,14 @@ def consume(
             stop_at_end=exit_at_end,
             server=settings.server,
         ) as consumer,
-        _stopped_by_signals(consumer.stop) as received,
+        _stopped_by_signals(consumer.stop, has_begun) as received,
         Progress(topic, total=records_max, shown=not sys.stdout.isatty()) as progress,
     ):
         # A batch counts as read when the next one is asked for: what was not written out is never committed.
         # With a limit, records are asked for one by one, because the last batch may hold more than are wanted.
         batches = consumer.batches() if records_max is None else ([record] for record in islice(consumer, records_max))
         for records in batches:
+            has_begun.set()
             output.write(records)
             progress.update(output.records_count, output.records_count)
     if signal.SIGINT in received:
@@ -233,12 +236,15 @@ def _start(position: Position | None) -> str | int | datetime:
 
 
 @contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """The first Ctrl-C, or SIGTERM, stops gently and is found in the list; the second interrupts."""
+def _stopped_by_signals(stop: Callable[[], None], has_begun: threading.Event) -> Iterator[list[int]]:
+    """The first Ctrl-C, or SIGTERM, stops gently and is found in the list; the second interrupts.
+
+    Before it has begun there is nothing to commit, and perhaps no server: then the first Ctrl-C interrupts already.
+    """
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
-        if received:
+        if received or (number == signal.SIGINT and not has_begun.is_set()):
             raise KeyboardInterrupt
         received.append(number)
         stop()

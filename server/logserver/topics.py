@@ -152,7 +152,7 @@ class Topics:
         if not 0 <= partitions <= PARTITIONS_MAX:
             raise InvalidPartitions(
                 f"{partitions} partitions were asked for, where 1 to {PARTITIONS_MAX} can be",
-                remedy="Ask for fewer, or for 0 to have the server's default.",
+                remedy="Ask for fewer, or leave the number out to have the server's default.",
             )
         return partitions
 

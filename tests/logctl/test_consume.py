@@ -219,3 +219,12 @@ def test_a_reader_that_stalls_holds_back_the_commit(logctl: Logctl, many: str, s
         written = 1 + pipe.read().count(b"\n")
     taken = committed(logctl, many)
     assert taken <= written < 20_000
+
+
+def test_ctrl_c_before_there_is_a_server_ends_it_at_once() -> None:
+    arguments = ["--server", "127.0.0.1:1", "consume", "flights"]
+    with subprocess.Popen([*program("logctl.main"), *arguments], stderr=subprocess.PIPE, env=ENVIRONMENT) as consuming:
+        with pytest.raises(subprocess.TimeoutExpired):
+            consuming.wait(1)
+        consuming.send_signal(signal.SIGINT)
+        assert consuming.wait(2) == 130

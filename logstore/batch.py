@@ -23,7 +23,9 @@ from logstore.errors import BatchTooLarge, CorruptBatch, InvalidRecord
 from logstore.header import (
     BATCH_LENGTH_MAX,
     HEADER_SIZE,
+    INFLATED_BYTES_MAX,
     MAGIC,
+    RECORD_BYTES_MIN,
     BatchHeader,
     check_batch,
     check_header,
@@ -61,10 +63,6 @@ __all__ = [
     "stamp_producer",
     "stamped_prefix",
 ]
-
-INFLATED_BYTES_MAX = 64 * 1024 * 1024
-
-_RECORD_BYTES_MIN = 7  # seven fields of at least one byte each
 
 
 class Record(NamedTuple):
@@ -136,7 +134,7 @@ def open_batch(
     """
     header = check_batch(batch, bytes_max=None)
     records = inflate(memoryview(batch)[HEADER_SIZE:], header.compression, bytes_max=inflated_bytes_max)
-    if header.records_count * _RECORD_BYTES_MIN > len(records):
+    if header.records_count * RECORD_BYTES_MIN > len(records):
         raise corrupt_batch(
             f"records_count is {header.records_count}, and {len(records)} bytes cannot hold as many records"
         )

@@ -53,9 +53,14 @@ _LENGTH_FIELD_END = 12  # batch_length counts from here
 _BATCH_LENGTH_MIN = HEADER_SIZE - _LENGTH_FIELD_END
 _OFFSET_MAX = 2**63 - 1
 
+RECORD_BYTES_MIN = 7  # seven fields of at least one byte each
+INFLATED_BYTES_MAX = 64 * 1024 * 1024
+
 _COMPRESSION_MASK = 0x07
+LOG_APPEND_TIME = 0x08
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
+DELETE_HORIZON = 0x40
 _KNOWN_ATTRIBUTES = 0x7F
 
 _RESEND = "Send the batch again; if it was read from a log, its file is damaged: keep a copy of it."
@@ -178,6 +183,10 @@ def check_batch(buffer: Buffer, *, bytes_max: int | None) -> BatchHeader:
     check_header(header, available=size, expected_base_offset=None)
     if header.size != size:
         raise corrupt_batch(f"batch_length says that the batch has {header.size} bytes, and {size} are there")
+    is_plain = header.attributes & _COMPRESSION_MASK == Compression.NONE
+    room = size - HEADER_SIZE if is_plain else INFLATED_BYTES_MAX
+    if header.records_count * RECORD_BYTES_MIN > room:
+        raise corrupt_batch(f"records_count is {header.records_count}, which {room} bytes cannot hold")
     crc = crc32c(memoryview(buffer)[_ATTRIBUTES_AT:])
     if crc != header.crc:
         raise corrupt_batch(f"its CRC32C is {crc:#010x}, and its header says {header.crc:#010x}")

@@ -34,7 +34,7 @@ from logstore.errors import (
     UnknownTopicOrPartition,
 )
 from logstore.handles import Handles
-from logstore.header import CONTROL, TRANSACTIONAL
+from logstore.header import CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL
 from logstore.producers import ProducerStates
 from logstore.reader import LogReader, Places
 from logstore.segment import Segment
@@ -42,7 +42,7 @@ from logstore.sync import LogEnd, Synchronizer, Unsynced
 
 PREFIX_SIZE = 16  # base_offset, batch_length, leader_epoch: what the log stamps, and the CRC leaves out
 #: Readers skip control batches, and would wait for the end of a transaction that nobody can end.
-NOT_FOR_PRODUCERS = CONTROL | TRANSACTIONAL
+NOT_FOR_PRODUCERS = CONTROL | TRANSACTIONAL | LOG_APPEND_TIME | DELETE_HORIZON
 SNAPSHOT_BYTES = 16 * 1024 * 1024
 
 
@@ -426,10 +426,16 @@ class Log:
 
 
 def _reserved(header: BatchHeader) -> InvalidRecord:
-    kind = "a control batch" if header.is_control else "part of a transaction"
+    kind = (
+        "is a control batch"
+        if header.is_control
+        else "is part of a transaction"
+        if header.is_transactional
+        else "was written by a log (append time or delete horizon)"
+    )
     return InvalidRecord(
-        f"the batch says that it is {kind} (attributes {header.attributes:#06x})",
-        remedy="Produce without transactions: they do not exist here yet, and control batches are the server's own.",
+        f"the batch says that it {kind} (attributes {header.attributes:#06x})",
+        remedy="Produce plain batches with the producer's own times: transactions do not exist here yet.",
     )
 
 

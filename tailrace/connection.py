@@ -178,6 +178,14 @@ class Connection:
         call = method(wait_for_ready=True)
         try:
             yield call
+        except asyncio.CancelledError:
+            # gRPC raises it in whoever uses a call that we cancelled. Only a task that is cancelled may end by it.
+            task = asyncio.current_task()
+            if not call.cancelled() or (task is not None and task.cancelling()):
+                raise
+            raise errors.ServerUnavailable(
+                f"the stream to {self.address} was given up", remedy="Retry; the client reconnects by itself."
+            ) from None
         except grpc.aio.AioRpcError as failed:
             raise self.error(failed) from None
         except asyncio.InvalidStateError as failed:

@@ -23,6 +23,7 @@ retry after a broken stream may write a batch twice.
 
 import asyncio
 import logging
+import math
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -188,6 +189,7 @@ class Sender:
                     now = asyncio.get_running_loop().time()
                     if (request := self._collect(now)) is not None:
                         await call.write(request)
+                        self._written()
                     elif self._settings.idempotent and self._identity is None:
                         return  # Epochs have run out: begin again with another producer id.
                     else:
@@ -200,6 +202,12 @@ class Sender:
                 self._call = None
                 reader.cancel()
                 await asyncio.gather(reader, return_exceptions=True)
+
+    def _written(self) -> None:
+        """Only now its answer is waited for: a call cancelled before it began leaves its writer waiting for ever."""
+        request = self._requests.get(self._next_request_id - 1)
+        if request is not None:
+            request.sent_at = asyncio.get_running_loop().time()
 
     async def _read(self, call: Any, backoff: Backoff) -> None:
         async for response in call:
@@ -248,7 +256,7 @@ class Sender:
             return None
         request_id = self._next_request_id
         self._next_request_id += 1
-        self._requests[request_id] = _Request(batches, size, now)
+        self._requests[request_id] = _Request(batches, size, math.inf)
         self._in_flight_bytes += size
         return produce_request(
             request_id, self._settings.acks, ((batch.queue.head, batch.build()) for batch in batches)

@@ -7,8 +7,10 @@ one looks again in intervals. A waiting reader costs one dictionary entry and no
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
-from logstore.errors import LogStoreError
+from logstore.errors import LogStoreError, UnknownTopicOrPartition
 from logstore.log import Log
+
+ASK_AGAIN = "Ask for the topic's metadata again."
 
 #: Called with None once the high watermark has reached the offset, or with the reason why it never will.
 Wake = Callable[[LogStoreError | None], None]
@@ -26,6 +28,10 @@ class HighWatermarkWaiters:
         key = object()
         if log.high_watermark >= offset:
             wake(None)
+            return key
+        if log.is_closed:
+            # Deleted while a thread read it: `fail` has been here already.
+            wake(UnknownTopicOrPartition(f"{log.topic} partition {log.partition} was deleted", remedy=ASK_AGAIN))
             return key
         waiting = self._waiting.get(log)
         if waiting is None:

@@ -544,3 +544,13 @@ def test_codec_records_carry_what_records_do() -> None:
     opened = decode_codec_records(encode_batch(records))
 
     assert [Record(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in opened] == records
+
+
+@pytest.mark.parametrize("compression", [Compression.NONE, Compression.ZSTD])
+def test_a_count_that_the_bytes_cannot_hold_is_refused(compression: Compression) -> None:
+    batch = bytearray(encode_batch([Record(0, 1, None, b"x")], compression=compression))
+    batch[23:27] = (2**31 - 2).to_bytes(4, "big")
+    batch[57:61] = (2**31 - 1).to_bytes(4, "big")
+    stamp_producer(batch, -1, -1, -1)  # a CRC that fits
+    with pytest.raises(CorruptBatch, match="cannot hold"):
+        check_batch(batch, bytes_max=None)

@@ -266,7 +266,10 @@ class LogAgainstList(RuleBasedStateMachine):
         self.acked = end  # whatever the topic promises, recovery has synced what it publishes
 
 
-@pytest.mark.parametrize(("attribute", "kind"), [(0x20, "a control batch"), (0x10, "part of a transaction")])
+@pytest.mark.parametrize(
+    ("attribute", "kind"),
+    [(0x20, "a control batch"), (0x10, "part of a transaction"), (0x08, "by a log"), (0x40, "by a log")],
+)
 def test_a_producer_cannot_write_what_only_the_server_may(attribute: int, kind: str) -> None:
     partition = Partition(SimulatedDisk())
     batch = bytearray(batch_of(b"x"))

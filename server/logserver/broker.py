@@ -125,6 +125,11 @@ class Broker:
     async def _retain(self) -> None:
         while True:
             await asyncio.sleep(self.config.retention_interval_ms / 1000)
-            deleted = self.store.retain(self.clock.wall_ms())
+            try:
+                deleted = self.store.retain(self.clock.wall_ms())
+            except Exception:
+                # One log that cannot be opened must not let the disk fill with all the others.
+                logger.exception("retention failed, and is tried again at its next turn")
+                continue
             if deleted:
                 logger.info("segments deleted by retention", segments=deleted)

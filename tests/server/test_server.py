@@ -60,6 +60,24 @@ async def test_old_segments_are_deleted_as_time_goes_by(start_server: StartServe
     await client.channel.close()
 
 
+async def test_retention_goes_on_after_it_failed_once(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await start_server(retention_interval_ms=1)
+    again = asyncio.Event()
+    failures = iter([OSError("once")])
+
+    def retain(now_ms: int) -> int:
+        for failure in failures:
+            raise failure
+        again.set()
+        return 0
+
+    monkeypatch.setattr(server.broker.store, "retain", retain)
+    async with asyncio.timeout(10):
+        await again.wait()
+
+
 async def test_what_was_written_is_there_after_a_stop_and_a_start(start_server: StartServer) -> None:
     server = await start_server()
     client = Client(server.grpc_address)

@@ -6,6 +6,7 @@ Records are 100-byte values keyed by the flights' tail numbers, and the flights 
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.pairs import Rate
@@ -106,12 +107,12 @@ def run(directory: Path, turns: int) -> list[Rate]:
             if turn == 1:
                 rates.clear()
             for name, (keys, values) in workloads.items():
-                many, one = topics.fresh(), None
-                take(f"send_many, {name}", lambda t=many, k=keys, v=values: send_many_rate(server.address, t, k, v))  # type: ignore[misc]
+                many = topics.fresh()
+                take(f"send_many, {name}", partial(send_many_rate, server.address, many, keys, values))
                 one = topics.fresh()
-                take(f"send, {name}", lambda t=one, k=keys, v=values: send_rate(server.address, t, k, v))  # type: ignore[misc]
-                take(f"consume as records, {name}", lambda t=one: record_rate(server.address, t))  # type: ignore[misc]
-                take(f"consume as batches, {name}", lambda t=one: batch_rate(server.address, t))  # type: ignore[misc]
+                take(f"send, {name}", partial(send_rate, server.address, one, keys, values))
+                take(f"consume as records, {name}", partial(record_rate, server.address, one))
+                take(f"consume as batches, {name}", partial(batch_rate, server.address, one))
         topics.close()
     targets = {
         "send, 100 B": 800_000,

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.pairs import Comparison, take_turns
@@ -181,16 +182,16 @@ def run(directory: Path, turns: int) -> list[Comparison]:
         files = "one file" if partitions == 1 else f"{partitions} files"
         for size in (16 << 10, 64 << 10, 1 << 20):
             ours, theirs = take_turns(
-                lambda size=size, partitions=partitions: unsynced_engine(directory, size, partitions),  # type: ignore[misc]
-                lambda size=size, partitions=partitions: unsynced_bare(directory, size, partitions),  # type: ignore[misc]
+                partial(unsynced_engine, directory, size, partitions),
+                partial(unsynced_bare, directory, size, partitions),
                 turns=turns,
             )
             name = f"append {size >> 10} KiB, {partitions} partition(s), not synced"
             target = UNSYNCED_TARGETS.get(size) if partitions == 1 else None
             rows.append(Comparison(name, "MB/s", ours, theirs, f"pwrite to {files}", target))
             ours, theirs = take_turns(
-                lambda size=size, partitions=partitions: synced_engine(directory, size, partitions),  # type: ignore[misc]
-                lambda size=size, partitions=partitions: synced_bare(directory, size, partitions),  # type: ignore[misc]
+                partial(synced_engine, directory, size, partitions),
+                partial(synced_bare, directory, size, partitions),
                 turns=turns,
             )
             name = f"append {size >> 10} KiB, {partitions} partition(s), {max(WAITING, partitions)} a sync"

@@ -1,0 +1,9 @@
+"""The fault machinery: what is done to a log, what its clients saw, and a verdict.
+
+    history   what clients did and what came of it
+    checker   the verdict: what a history shows that must never happen
+    runs      faults in sessions from one seed, with a ledger that a stopped run goes on from
+    catalog   all faults by name, with how often they run in CI and in full
+
+`python -m tests.faults NAME --cycles N --seed S` runs one of them.
+"""

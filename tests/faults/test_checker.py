@@ -37,6 +37,7 @@ def good_history(rng: random.Random) -> list[Operation]:
     for number in range(rng.randint(12, 40)):
         process, partition = rng.randrange(3), rng.randrange(PARTITIONS)
         outcome = rng.choice([Outcome.OK, Outcome.OK, Outcome.OK, Outcome.FAILED, Outcome.UNKNOWN])
+        outcome = outcome if number else Outcome.OK
         offset = -1
         if outcome is Outcome.OK or (outcome is Outcome.UNKNOWN and rng.random() < 0.5):
             logs[partition].append(Value(process, number))
@@ -127,7 +128,10 @@ def move_a_record(operations: list[Operation], rng: random.Random) -> list[Opera
     last = operations[-1]
     assert isinstance(last, Poll)
     records = list(last.records)
-    number = rng.randrange(len(records))
+    acknowledged = {
+        (send.partition, send.offset) for send in operations if isinstance(send, Send) and send.outcome is Outcome.OK
+    }
+    number = rng.choice([n for n, record in enumerate(records) if record[:2] in acknowledged])
     partition, offset, value = records[number]
     records[number] = (partition, offset + 1000, value)
     return [*operations[:-1], Poll(last.process, tuple(records))]

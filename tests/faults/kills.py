@@ -1,0 +1,31 @@
+"""The process dies, again and again, while clients send and read (scorecard row 1)."""
+
+import time
+
+from tests.faults.checker import check
+from tests.faults.history import History
+from tests.faults.runs import Session, Tally
+from tests.faults.workload import Workload
+from tests.processes import ServerProcess
+
+#: A session of the group is to be over soon after its member was cut off, so that the rest goes on.
+SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
+
+
+def run(session: Session, tally: Tally) -> None:
+    """Kill the server 50 to 2,000 ms after it became ready, as often as the session has cycles, and judge."""
+    rng = session.rng("kills")
+    history = History(session.directory / "history.jsonl")
+    with ServerProcess(session.directory / "data", *SERVER_OPTIONS) as server:
+        workload = Workload(server.address, history, session.seed)
+        workload.start()
+        for _ in range(session.cycles):
+            time.sleep(rng.uniform(0.05, 2.0))
+            server.kill()
+            started = time.monotonic()
+            server.start()
+            tally.peak("ms to restart", round((time.monotonic() - started) * 1000))
+            tally.count("kills")
+        workload.stop()
+    history.close()
+    tally.judge(check(history.operations))

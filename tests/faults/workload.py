@@ -1,0 +1,147 @@
+"""Real clients that go on through every fault: they send, read by assignment and read as a group, and keep a history.
+
+    workload = Workload(server.address, History(), seed)
+    workload.start()
+    ...                      # kill, cut, pause, fill
+    workload.stop()          # everything that was asked for has an outcome, and everything was read once more
+    check(workload.history.operations)
+
+Each producer has one partition's worth of order to be judged by in each partition: its sends are numbered as they are
+asked for. Threads end when they are told to, and whatever they ran into is raised by `stop`.
+"""
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from tailrace import Admin, Consumer, Producer, SendFuture
+from tailrace.errors import TailraceError, TopicAlreadyExists
+from tests.faults.history import Assign, History, Outcome, Poll, Send, Value, encode_value
+
+PRODUCERS = 4
+PARTITIONS = 3
+ASSIGNED = 2
+MEMBERS = 2
+#: Of one producer so many sends wait for their outcome at a time.
+OUTSTANDING_MAX = 64
+VALUE_CHARACTERS_MAX = 400
+#: However long the server is away, a send or a first call goes on for so long.
+PATIENCE_SECONDS = 120.0
+DRAIN = 99
+
+
+class Workload:
+    def __init__(self, server: str, history: History, seed: int, *, topic: str = "faults") -> None:
+        self.history = history
+        self.topic = topic
+        self._server = server
+        self._seed = seed
+        self._stopping = threading.Event()
+        self._consumers: list[Consumer] = []
+        self._threads: list[threading.Thread] = []
+        self._failures: list[BaseException] = []
+
+    def start(self) -> None:
+        """Returns when the topic is there and all clients are under way."""
+        with Admin(server=self._server) as admin, suppress(TopicAlreadyExists):
+            admin.create_topic(self.topic, partitions=PARTITIONS)
+        for number in range(PRODUCERS):
+            self._spawn(self._produce, number)
+        for number in range(ASSIGNED):
+            self._spawn(self._consume, PRODUCERS + number, None)
+        for number in range(MEMBERS):
+            self._spawn(self._consume, PRODUCERS + ASSIGNED + number, "faults")
+
+    def stop(self) -> None:
+        """Let the clients end, then read everything from the beginning. The server is up again."""
+        self._stopping.set()
+        for consumer in self._consumers:
+            consumer.stop()
+        for thread in self._threads:
+            thread.join(timeout=2 * PATIENCE_SECONDS)
+            if thread.is_alive():
+                raise AssertionError(f"{thread.name} does not end")
+        if self._failures:
+            raise self._failures[0]
+        drain(self._server, self.topic, self.history)
+
+    def _spawn(self, run: Callable[..., None], process: int, *arguments: object) -> None:
+        def guarded() -> None:
+            try:
+                run(process, *arguments)
+            except BaseException as error:  # raised again by stop, in the thread that judges
+                self._failures.append(error)
+
+        thread = threading.Thread(target=guarded, name=f"{run.__name__} {process}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _produce(self, process: int) -> None:
+        rng = random.Random(f"{self._seed} {process}")
+        outstanding: deque[tuple[int, int, SendFuture]] = deque()
+        number = 0
+        with Producer(
+            server=self._server,
+            linger=0.002,
+            delivery_timeout=PATIENCE_SECONDS,
+            max_block=PATIENCE_SECONDS,
+            connect_timeout=PATIENCE_SECONDS,
+        ) as producer:
+            while not self._stopping.is_set():
+                for _ in range(rng.randint(1, OUTSTANDING_MAX)):
+                    partition = rng.randrange(PARTITIONS)
+                    value = encode_value(Value(process, number), rng.randrange(VALUE_CHARACTERS_MAX))
+                    future = producer.send(self.topic, value=value, key=str(process), partition=partition)
+                    outstanding.append((number, partition, future))
+                    number += 1
+                while len(outstanding) > rng.randrange(OUTSTANDING_MAX):
+                    self._settle(process, *outstanding.popleft())
+            while outstanding:
+                self._settle(process, *outstanding.popleft())
+
+    def _settle(self, process: int, number: int, partition: int, future: SendFuture) -> None:
+        try:
+            offset = future.result(timeout=2 * PATIENCE_SECONDS).offset
+        except TailraceError:
+            # Whatever is said of one that failed after its batch may have left: it may be there.
+            self.history.add(Send(process, number, partition, Outcome.UNKNOWN, -1))
+        else:
+            self.history.add(Send(process, number, partition, Outcome.OK, offset))
+
+    def _consume(self, process: int, group: str | None) -> None:
+        def moved(_: object) -> None:
+            self.history.add(Assign(process))
+
+        consumer = Consumer(
+            self.topic,
+            group=group,
+            partitions=None if group else list(range(PARTITIONS)),
+            server=self._server,
+            connect_timeout=PATIENCE_SECONDS,
+            on_assigned=moved if group else None,
+            on_revoked=moved if group else None,
+        )
+        self._consumers.append(consumer)
+        if self._stopping.is_set():
+            consumer.stop()
+        with consumer:
+            for batch in consumer.batches():
+                self.history.add(
+                    Poll(process, tuple((batch.partition, record.offset, record.text()) for record in batch))
+                )
+
+
+def drain(server: str, topic: str, history: History, process: int = DRAIN) -> None:
+    """Read all there is, from the beginning to the end."""
+    history.add(Assign(process))
+    with Consumer(
+        topic,
+        partitions=list(range(PARTITIONS)),
+        stop_at_end=True,
+        server=server,
+        connect_timeout=PATIENCE_SECONDS,
+    ) as consumer:
+        for batch in consumer.batches():
+            history.add(Poll(process, tuple((batch.partition, record.offset, record.text()) for record in batch)))

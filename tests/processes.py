@@ -25,10 +25,10 @@ def program(module: str) -> list[str]:
 class ServerProcess:
     """`logserver` on a data directory and a port that stay the same over restarts. Its log is `<directory>.log`."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, log: Path | None = None) -> None:
         self.directory = directory
         self.address = ""
-        self.log = directory.with_suffix(".log")
+        self.log = log or directory.with_suffix(".log")
         self._options = options
         self._process: subprocess.Popen[str] | None = None
 

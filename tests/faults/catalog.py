@@ -1,6 +1,6 @@
 """All faults, in the order in which they are worth running: each with how often CI and a full run inject it."""
 
-from tests.faults import kills
+from tests.faults import kills, loop_filesystem, power_cuts
 from tests.faults.runs import Fault
 
 FAULTS = {
@@ -13,6 +13,15 @@ FAULTS = {
             cycles_ci=50,
             cycles_full=1000,
             session_cycles=25,
+        ),
+        Fault(
+            "power-cut",
+            "the power goes under load, on an ext4 of its own",
+            power_cuts.run,
+            cycles_ci=25,
+            cycles_full=500,
+            session_cycles=25,
+            missing=loop_filesystem.why_not,
         ),
     )
 }

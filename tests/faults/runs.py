@@ -9,6 +9,7 @@ import json
 import random
 import shutil
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
@@ -131,7 +132,10 @@ def run_session(fault: Fault, seed: int, number: int, cycles: int, workshop: Pat
     directory.mkdir(parents=True)
     tally = Tally()
     started = time.monotonic()
-    fault.run(Session(directory, session_seed(fault.name, seed, number), cycles), tally)
+    try:
+        fault.run(Session(directory, session_seed(fault.name, seed, number), cycles), tally)
+    except Exception:  # a server that does not come back is as bad as a record that does not
+        tally.violate(traceback.format_exc())
     seconds = round(time.monotonic() - started, 2)
     if tally.is_good:
         shutil.rmtree(directory)

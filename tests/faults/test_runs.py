@@ -71,6 +71,16 @@ def test_the_evidence_of_a_session_that_went_wrong_is_kept(tmp_path: Path) -> No
     assert (recorder.sessions[1].directory / "evidence").exists()
 
 
+def test_a_session_that_cannot_go_on_is_a_violation_and_not_the_end_of_the_run(tmp_path: Path) -> None:
+    def break_off(session: Session, tally: Tally) -> None:
+        raise AssertionError("the server did not become ready")
+
+    broken = Fault("broken", "broken", break_off, cycles_ci=1, cycles_full=1)
+    entries = list(run_fault(broken, 7, 2, tmp_path, Ledger(tmp_path / "ledger.jsonl")))
+    assert [entry.counts["violations"] for entry in entries] == [1, 1]
+    assert "did not become ready" in entries[0].violations[0]
+
+
 def test_every_anomaly_of_a_history_counts_however_many_are_shown() -> None:
     tally = Tally()
     tally.judge(check([*(Send(0, n, 0, Outcome.OK, n) for n in range(100)), Poll(9, ())]))

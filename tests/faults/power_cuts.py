@@ -1,0 +1,34 @@
+"""The power goes while clients send and read, on a real ext4 (scorecard row 2)."""
+
+import time
+
+from tests.faults.checker import check
+from tests.faults.history import History
+from tests.faults.loop_filesystem import LoopFilesystem
+from tests.faults.runs import Session, Tally
+from tests.faults.workload import Workload
+from tests.processes import ServerProcess
+
+SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
+
+
+def run(session: Session, tally: Tally) -> None:
+    """Cut the power 50 to 1,500 ms after the server became ready, as often as the session has cycles, and judge."""
+    rng = session.rng("power")
+    history = History(session.directory / "history.jsonl")
+    with LoopFilesystem(session.directory) as filesystem:
+        server = ServerProcess(filesystem.path / "data", *SERVER_OPTIONS, log=session.directory / "server.log")
+        with server:
+            workload = Workload(server.address, history, session.seed)
+            workload.start()
+            for _ in range(session.cycles):
+                time.sleep(rng.uniform(0.05, 1.5))
+                filesystem.cut_power()
+                server.kill()
+                filesystem.unmount()
+                filesystem.mount(commit_seconds=rng.choice([1, 5, 60]))
+                server.start()
+                tally.count("cuts")
+            workload.stop()
+    history.close()
+    tally.judge(check(history.operations))

@@ -14,7 +14,7 @@ from consumer_groups.descriptions import describe
 from consumer_groups.errors import NonEmptyGroup, UnknownMemberId
 from consumer_groups.group import Group
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingHeartbeat
-from consumer_groups.protocols import Journal, TopicCatalog
+from consumer_groups.protocols import Journal, TopicDirectory
 from consumer_groups.records import Change, GroupKey, Key, OffsetKey, OffsetValue, Value, fold
 from consumer_groups.requests import (
     AWAY_EPOCH,
@@ -45,7 +45,7 @@ class GroupCoordinator:
     its end also if the caller is cancelled.
     """
 
-    def __init__(self, journal: Journal, topics: TopicCatalog, clock: Clock, config: GroupConfig) -> None:
+    def __init__(self, journal: Journal, topics: TopicDirectory, clock: Clock, config: GroupConfig) -> None:
         self._journal = journal
         self._topics = topics
         self._clock = clock

@@ -2,12 +2,12 @@
 
 from consumer_groups.lag import lag
 from consumer_groups.live import LiveGroup
-from consumer_groups.protocols import TopicCatalog
+from consumer_groups.protocols import TopicDirectory
 from consumer_groups.requests import NO_OFFSET, GroupDescription, MemberDescription, Partition, PartitionLag, TopicInfo
 from consumer_groups.topics import by_topic
 
 
-def describe(live: LiveGroup, topics: TopicCatalog, now_ms: int) -> GroupDescription:
+def describe(live: LiveGroup, topics: TopicDirectory, now_ms: int) -> GroupDescription:
     """now_ms is wall time."""
     group = live.group
     return GroupDescription(
@@ -34,7 +34,7 @@ def describe(live: LiveGroup, topics: TopicCatalog, now_ms: int) -> GroupDescrip
     )
 
 
-def _partitions(live: LiveGroup, topics: TopicCatalog) -> list[tuple[TopicInfo, int]]:
+def _partitions(live: LiveGroup, topics: TopicDirectory) -> list[tuple[TopicInfo, int]]:
     """All of the topics that members read, and of others those with an offset."""
     read = {name for member in live.group.members.values() for name in member.profile.topics}
     found = [topics.topic(name) for name in read]
@@ -48,18 +48,18 @@ def _partitions(live: LiveGroup, topics: TopicCatalog) -> list[tuple[TopicInfo, 
     ]
 
 
-def _lag(live: LiveGroup, topics: TopicCatalog, info: TopicInfo, number: int, now_ms: int) -> PartitionLag:
+def _lag(live: LiveGroup, topics: TopicDirectory, info: TopicInfo, number: int, now_ms: int) -> PartitionLag:
     partition = Partition(info.topic_id, number)
     committed = live.committed(partition)
-    position = topics.position(*partition)
+    readable = topics.offset_range(*partition)
     records, seconds = lag(topics, partition, committed, now_ms)
     return PartitionLag(
         topic=info.name,
         topic_id=info.topic_id,
         partition=number,
         committed_offset=NO_OFFSET if committed is None else committed,
-        log_start_offset=position.log_start_offset,
-        high_watermark=position.high_watermark,
+        log_start_offset=readable.log_start_offset,
+        high_watermark=readable.high_watermark,
         lag_records=records,
         lag_seconds=seconds,
         member_id=live.group.owner(partition) or "",

@@ -20,7 +20,7 @@ from consumer_groups.config import GroupConfig
 from consumer_groups.errors import GroupError, GroupIdNotFound, GroupsUnavailable, Overloaded, ShuttingDown
 from consumer_groups.group import Group
 from consumer_groups.offsets import CommittedOffsets
-from consumer_groups.protocols import Journal, TopicCatalog
+from consumer_groups.protocols import Journal, TopicDirectory
 from consumer_groups.records import Change, OffsetKey, OffsetValue, encode
 from consumer_groups.requests import Assignment, HeartbeatRequest, Partition
 from consumer_groups.timers import Timer, Timers
@@ -90,7 +90,7 @@ class LiveGroup:
 class LiveGroups:
     """All groups by name, with the journal, the timers and the work under way."""
 
-    def __init__(self, journal: Journal, topics: TopicCatalog, clock: Clock, config: GroupConfig) -> None:
+    def __init__(self, journal: Journal, topics: TopicDirectory, clock: Clock, config: GroupConfig) -> None:
         self.journal = journal
         self.topics = topics
         self.clock = clock

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from consumer_groups.requests import PartitionPosition, TopicInfo
+from consumer_groups.requests import OffsetRange, TopicInfo
 
 
 class Journal(Protocol):
@@ -23,14 +23,14 @@ class Journal(Protocol):
         ...
 
 
-class TopicCatalog(Protocol):
+class TopicDirectory(Protocol):
     """The topics there are now. Lookups are quick and do not wait."""
 
     def topic(self, name: str) -> TopicInfo | None: ...
 
     def topic_by_id(self, topic_id: UUID) -> TopicInfo | None: ...
 
-    def position(self, topic_id: UUID, partition: int) -> PartitionPosition: ...
+    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange: ...
 
     def append_time_ms(self, topic_id: UUID, partition: int, offset: int) -> int | None:
         """Wall time at which the record was appended, as the index knows it; None if it is not in the log."""

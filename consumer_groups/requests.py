@@ -183,6 +183,6 @@ class TopicInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionPosition:
+class OffsetRange:
     log_start_offset: int
     high_watermark: int

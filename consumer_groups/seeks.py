@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from consumer_groups.errors import GroupIdNotFound, InvalidRequest, SeekInProgress, SeekTimedOut
 from consumer_groups.group import Group
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingSeek
-from consumer_groups.protocols import TopicCatalog
+from consumer_groups.protocols import TopicDirectory
 from consumer_groups.records import OffsetValue
 from consumer_groups.requests import NO_OFFSET, Assignment, Partition, SeekTarget, SoughtPartition, TopicInfo
 from consumer_groups.topics import check_partition, existing_topic
@@ -127,7 +127,7 @@ def choose_partitions(topic: TopicInfo, numbers: Iterable[int]) -> list[Partitio
 
 
 async def find_offsets(
-    catalog: TopicCatalog,
+    topics: TopicDirectory,
     topic: str,
     partitions: Iterable[Partition],
     target: SeekTarget,
@@ -136,14 +136,14 @@ async def find_offsets(
     """Return the offset that the target means in each partition. Raises if one is outside of its log."""
     offsets = {}
     for partition in partitions:
-        if catalog.topic_by_id(partition.topic_id) is None:
+        if topics.topic_by_id(partition.topic_id) is None:
             raise UnknownTopicId(f"topic {topic!r} was deleted", remedy="Seek in a topic that is there.")
-        offset = await _find_offset(catalog, topic, partition, target, committed(partition))
-        position = catalog.position(*partition)
-        if not position.log_start_offset <= offset <= position.high_watermark:
+        offset = await _find_offset(topics, topic, partition, target, committed(partition))
+        readable = topics.offset_range(*partition)
+        if not readable.log_start_offset <= offset <= readable.high_watermark:
             raise OffsetOutOfRange(
                 f"offset {offset} is not in partition {partition.number} of topic {topic!r}, which goes from"
-                f" {position.log_start_offset} to {position.high_watermark}",
+                f" {readable.log_start_offset} to {readable.high_watermark}",
                 remedy="Choose an offset in that range; the end of it waits for new records.",
             )
         offsets[partition] = offset
@@ -151,16 +151,16 @@ async def find_offsets(
 
 
 async def _find_offset(
-    catalog: TopicCatalog, topic: str, partition: Partition, target: SeekTarget, committed: int | None
+    topics: TopicDirectory, topic: str, partition: Partition, target: SeekTarget, committed: int | None
 ) -> int:
     if target.offset is not None:
         return target.offset
     if target.timestamp_ms is not None:
-        return await catalog.offset_for_timestamp(*partition, target.timestamp_ms)
+        return await topics.offset_for_timestamp(*partition, target.timestamp_ms)
     if target.beginning:
-        return catalog.position(*partition).log_start_offset
+        return topics.offset_range(*partition).log_start_offset
     if target.end:
-        return catalog.position(*partition).high_watermark
+        return topics.offset_range(*partition).high_watermark
     assert target.shift_by is not None, "checked with the request's form"
     if committed is None:
         raise InvalidRequest(

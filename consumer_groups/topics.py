@@ -2,13 +2,13 @@
 
 from uuid import UUID
 
-from consumer_groups.protocols import TopicCatalog
+from consumer_groups.protocols import TopicDirectory
 from consumer_groups.requests import Assignment, TopicInfo, TopicPartitions
 from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
 
 
-def existing_topic(catalog: TopicCatalog, name: str) -> TopicInfo:
-    info = catalog.topic(name)
+def existing_topic(topics: TopicDirectory, name: str) -> TopicInfo:
+    info = topics.topic(name)
     if info is None:
         raise UnknownTopicOrPartition(
             f"there is no topic {name!r}", remedy="See the topics there are: logctl topics list."
@@ -16,17 +16,17 @@ def existing_topic(catalog: TopicCatalog, name: str) -> TopicInfo:
     return info
 
 
-def topic_of_partition(catalog: TopicCatalog, name: str, topic_id: UUID | None, number: int) -> TopicInfo:
+def topic_of_partition(topics: TopicDirectory, name: str, topic_id: UUID | None, number: int) -> TopicInfo:
     """The topic that is meant, by name, by id or by both, which has a partition of that number."""
     if not name and topic_id is not None:
-        by_id = catalog.topic_by_id(topic_id)
+        by_id = topics.topic_by_id(topic_id)
         if by_id is None:
             raise UnknownTopicId(
                 f"there is no topic with id {topic_id}", remedy="Look the topic up again: it was deleted."
             )
         info = by_id
     else:
-        info = existing_topic(catalog, name)
+        info = existing_topic(topics, name)
     if topic_id is not None and info.topic_id != topic_id:
         raise UnknownTopicId(
             f"topic {name!r} has id {info.topic_id}, not {topic_id}: it was deleted and made again",
@@ -44,11 +44,11 @@ def check_partition(topic: TopicInfo, number: int) -> None:
         )
 
 
-def by_topic(catalog: TopicCatalog, assignment: Assignment) -> tuple[TopicPartitions, ...]:
+def by_topic(topics: TopicDirectory, assignment: Assignment) -> tuple[TopicPartitions, ...]:
     """An assignment as it is told, by name and number. A topic that was deleted is left out: nobody can read it."""
     numbers: dict[TopicInfo, list[int]] = {}
     for partition in sorted(assignment):
-        info = catalog.topic_by_id(partition.topic_id)
+        info = topics.topic_by_id(partition.topic_id)
         if info is not None:
             numbers.setdefault(info, []).append(partition.number)
     return tuple(

@@ -16,11 +16,10 @@ from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.consuming import ConsumerCore, ConsumerSettings
 from tailrace.errors import CorruptMessage, WrongThreadError
 from tailrace.handout import Assigned, Nothing, Revoked
-from tailrace.offsets import Start
+from tailrace.offsets import Start, seek_target
 from tailrace.positions import Cursor
 from tailrace.records import Record, RecordBatch, TopicPartition
 from tailrace.runtime import io_thread
-from tailrace.seeking import seek_target
 
 PREFETCH_BYTES = 16 << 20
 AUTO_COMMIT_SECONDS = 1.0

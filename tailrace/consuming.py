@@ -27,7 +27,7 @@ from tailrace.handout import Assigned, Handout, Revoked
 from tailrace.membership import Membership, MembershipSettings
 from tailrace.metadata import Cluster, TopicInfo
 from tailrace.offsets import LATEST, Start, checked_start, committed_offsets, list_offsets, resolve_start
-from tailrace.positions import Chunk, Hold, PartitionKey
+from tailrace.positions import FetchedBatches, Hold, PartitionKey
 from tailrace.records import TopicPartition
 from tailrace.runtime import call_from_any_thread, check_not_forked, io_thread
 
@@ -324,27 +324,27 @@ class ConsumerCore:
         fetcher = self._fetchers.get(connection)
         if fetcher is None:
             fetcher = self._fetchers[connection] = Fetcher(
-                connection, prefetch_bytes=self.settings.prefetch_bytes, on_chunk=self._take_chunk
+                connection, prefetch_bytes=self.settings.prefetch_bytes, on_fetched=self._take_fetched
             )
         return fetcher
 
-    def _take_chunk(self, chunk: Chunk) -> None:
-        if isinstance(chunk.error, OffsetOutOfRange) and self.settings.out_of_range != "error":
-            self._start_task(self._go_into_range(chunk))
+    def _take_fetched(self, fetched: FetchedBatches) -> None:
+        if isinstance(fetched.error, OffsetOutOfRange) and self.settings.out_of_range != "error":
+            self._start_task(self._go_into_range(fetched))
             return
-        self.handout.put(chunk)
+        self.handout.put(fetched)
 
-    async def _go_into_range(self, chunk: Chunk) -> None:
-        hold = chunk.hold
+    async def _go_into_range(self, fetched: FetchedBatches) -> None:
+        hold = fetched.hold
         assert self._cluster is not None
         try:
             found = await resolve_start(self._cluster, [hold.key], self.settings.out_of_range)
         except TailraceError as error:
-            chunk.error = error
-            self.handout.put(chunk)
+            fetched.error = error
+            self.handout.put(fetched)
             return
-        if chunk.is_current:
-            logger.warning("%s; going on at offset %d instead", chunk.error, found[hold.key])
+        if fetched.is_current:
+            logger.warning("%s; going on at offset %d instead", fetched.error, found[hold.key])
             self.handout.seek({hold: found[hold.key]})
 
     def _give_credit(self, hold: Hold, size: int) -> None:

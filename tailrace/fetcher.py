@@ -15,7 +15,7 @@ from logwire.v1 import records_pb2 as pb
 from tailrace import errors
 from tailrace.connection import TRANSIENT, Backoff, Connection, error_from_wire
 from tailrace.errors import TailraceError
-from tailrace.positions import Chunk, Hold
+from tailrace.positions import FetchedBatches, Hold
 
 logger = logging.getLogger("tailrace")
 
@@ -25,10 +25,12 @@ POSITIONS_PER_REQUEST = 5_000
 class Fetcher:
     """Reads what one server leads. On the I/O thread."""
 
-    def __init__(self, connection: Connection, *, prefetch_bytes: int, on_chunk: Callable[[Chunk], None]) -> None:
+    def __init__(
+        self, connection: Connection, *, prefetch_bytes: int, on_fetched: Callable[[FetchedBatches], None]
+    ) -> None:
         self._connection = connection
         self._prefetch_bytes = prefetch_bytes
-        self._on_chunk = on_chunk
+        self._on_fetched = on_fetched
         self._followed: dict[tuple[str, int], tuple[Hold, int, int]] = {}  # hold, position id, next offset
         #: Changes that the server does not know yet; None: to be dropped.
         self._changed: dict[tuple[str, int], Hold | None] = {}
@@ -142,7 +144,7 @@ class Fetcher:
         if size:
             self._followed[part] = (hold, position_id, data.next_offset)
             self._unread_bytes += size
-            self._on_chunk(Chunk(hold, position_id, batches, data.next_offset))
+            self._on_fetched(FetchedBatches(hold, position_id, batches, data.next_offset))
 
     def _failed(self, hold: Hold, position_id: int, error: TailraceError) -> None:
         """The server has stopped reading the partition."""
@@ -150,7 +152,7 @@ class Fetcher:
             asyncio.get_running_loop().call_later(0.2, self._follow_again, hold, position_id)
             return
         del self._followed[hold.key.topic, hold.key.partition]
-        self._on_chunk(Chunk(hold, position_id, b"", -1, error))
+        self._on_fetched(FetchedBatches(hold, position_id, b"", -1, error))
 
     def _follow_again(self, hold: Hold, position_id: int) -> None:
         part = (hold.key.topic, hold.key.partition)

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from tailrace.errors import TailraceError, UnknownTopicOrPartition
-from tailrace.positions import Chunk, Cursor, Hold, PartitionKey
+from tailrace.positions import Cursor, FetchedBatches, Hold, PartitionKey
 from tailrace.records import Record, RecordBatch, TopicPartition
 
 
@@ -71,7 +71,7 @@ class Handout:
         self.holds: dict[tuple[str, int], Hold] = {}
         #: Revoked, and not given up yet because the application may be at work on their records.
         self.leaving: dict[PartitionKey, Hold] = {}
-        self.inbox: deque[Chunk] = deque()
+        self.inbox: deque[FetchedBatches] = deque()
         self._steps: deque[Assigned | Revoked] = deque()
         self._failure: TailraceError | None = None
         self._cursor: Cursor | None = None
@@ -240,17 +240,17 @@ class Handout:
 
     def _next_cursor(self) -> Cursor | None:
         while self.inbox:
-            chunk = self.inbox[0]
-            hold = chunk.hold
-            if chunk.is_current and chunk.error is not None:
+            fetched = self.inbox[0]
+            hold = fetched.hold
+            if fetched.is_current and fetched.error is not None:
                 self.inbox.popleft()
-                raise chunk.error
-            if not chunk.is_current or chunk.is_empty or hold.at_end:
+                raise fetched.error
+            if not fetched.is_current or fetched.is_empty or hold.at_end:
                 self.inbox.popleft()
-                self._on_read(hold, len(chunk.data))
+                self._on_read(hold, len(fetched.data))
                 continue
             nothing_in_hand = hold.done_offset == hold.next_offset
-            batch = chunk.take()
+            batch = fetched.take()
             if batch is None:
                 if nothing_in_hand:
                     hold.done_offset = hold.next_offset
@@ -266,8 +266,8 @@ class Handout:
 
     # In the I/O thread.
 
-    def put(self, chunk: Chunk) -> None:
-        self.inbox.append(chunk)
+    def put(self, fetched: FetchedBatches) -> None:
+        self.inbox.append(fetched)
         self._notify()
 
     def fail(self, error: TailraceError) -> None:

@@ -1,4 +1,5 @@
-"""Offsets asked of the server: where a log begins and ends, what a time stands for, what a group has committed."""
+"""Offsets: where a caller wants to go, and what the server knows: where a log begins and ends, what a time stands for,
+what a group has committed."""
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,18 @@ def checked_start(start: Start) -> Start:
         f"{start!r} is not a place to start",
         remedy='Use "beginning", "end", an offset of 0 or more, a datetime, or a timedelta for so long ago.',
     )
+
+
+def seek_target(offset: int | str | None, timestamp_ms: int | None, time: datetime.datetime | None) -> Start:
+    """Where a seek goes: the one that was given. Raises InvalidRequest when it is none or several."""
+    given = [target for target in (offset, timestamp_ms, time) if target is not None]
+    if len(given) != 1:
+        raise InvalidRequest(
+            f"a seek goes to one place, and {len(given)} are given", remedy="Give one of offset=, timestamp_ms=, time=."
+        )
+    if timestamp_ms is not None:
+        return datetime.datetime.fromtimestamp(timestamp_ms / 1000, datetime.UTC)
+    return given[0]
 
 
 def to_timestamp_ms(time: datetime.datetime | datetime.timedelta) -> int:

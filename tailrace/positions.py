@@ -67,7 +67,7 @@ class Hold:
         return self.end_offset is not None and self.next_offset >= self.end_offset
 
 
-class Chunk:
+class FetchedBatches:
     """Whole batches of one partition as they came, taken batch by batch. Or an error in their place."""
 
     __slots__ = ("data", "error", "hold", "next_offset", "position", "position_id")

@@ -11,13 +11,13 @@ import structlog
 from consumer_groups.config import GroupConfig
 from consumer_groups.coordinator import GroupCoordinator
 from logserver.appends import Appends
-from logserver.catalog import StoreCatalog
 from logserver.config import ServerConfig
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.fetches import Fetches
 from logserver.journal import GROUPS_TOPIC, TopicJournal
 from logserver.limits import Connections
 from logserver.streams import FetchStream
+from logserver.topic_directory import StoreTopicDirectory
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
 from logstore.clock import Clock
@@ -84,7 +84,7 @@ class Broker:
         )
         self.groups = GroupCoordinator(
             TopicJournal(self.store, self.waiters, clock, GROUPS_TOPIC),
-            StoreCatalog(self.store, self.fetches),
+            StoreTopicDirectory(self.store, self.fetches),
             clock,
             GroupConfig(
                 session_timeout_ms=config.group_session_timeout_ms,

@@ -10,11 +10,10 @@ from tailrace.consumer import AUTO_COMMIT_SECONDS, PREFETCH_BYTES
 from tailrace.consuming import ConsumerCore, ConsumerSettings
 from tailrace.errors import CorruptMessage, WrongThreadError
 from tailrace.handout import Assigned, Nothing, Revoked
-from tailrace.offsets import Start
+from tailrace.offsets import Start, seek_target
 from tailrace.positions import Cursor
 from tailrace.records import Record, RecordBatch, TopicPartition
 from tailrace.runtime import call_from_any_thread, io_thread
-from tailrace.seeking import seek_target
 
 PartitionsCallback = Callable[[list[TopicPartition]], Awaitable[object] | object]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from consumer_groups.requests import PartitionPosition, TopicInfo
+from consumer_groups.requests import OffsetRange, TopicInfo
 from logstore.errors import StorageFull
 
 Record = tuple[bytes, bytes | None]
@@ -61,7 +61,7 @@ class MemoryJournal:
 @dataclass
 class FakeTopic:
     info: TopicInfo
-    positions: dict[int, PartitionPosition] = field(default_factory=dict)
+    ranges: dict[int, OffsetRange] = field(default_factory=dict)
 
 
 class FakeTopics:
@@ -91,7 +91,7 @@ class FakeTopics:
         return topic.info
 
     def set_range(self, name: str, number: int, start: int, end: int) -> None:
-        self._topics[name].positions[number] = PartitionPosition(start, end)
+        self._topics[name].ranges[number] = OffsetRange(start, end)
 
     def names(self) -> list[str]:
         return sorted(self._topics)
@@ -106,17 +106,17 @@ class FakeTopics:
                 return topic.info
         return None
 
-    def position(self, topic_id: UUID, partition: int) -> PartitionPosition:
+    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
         info = self.topic_by_id(topic_id)
         assert info is not None
-        return self._topics[info.name].positions[partition]
+        return self._topics[info.name].ranges[partition]
 
     def append_time_ms(self, topic_id: UUID, partition: int, offset: int) -> int | None:
-        position = self.position(topic_id, partition)
-        if not position.log_start_offset <= offset < position.high_watermark:
+        readable = self.offset_range(topic_id, partition)
+        if not readable.log_start_offset <= offset < readable.high_watermark:
             return None
         return offset * 1000
 
     async def offset_for_timestamp(self, topic_id: UUID, partition: int, timestamp_ms: int) -> int:
-        position = self.position(topic_id, partition)
-        return min(position.high_watermark, max(position.log_start_offset, -(-timestamp_ms // 1000)))
+        readable = self.offset_range(topic_id, partition)
+        return min(readable.high_watermark, max(readable.log_start_offset, -(-timestamp_ms // 1000)))

@@ -2,15 +2,15 @@
 
 from uuid import UUID
 
-from consumer_groups.requests import PartitionPosition, TopicInfo
+from consumer_groups.requests import OffsetRange, TopicInfo
 from logserver.fetches import Fetches
 from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
 from logstore.log import Log
 from logstore.topics import Topic, TopicStore
 
 
-class StoreCatalog:
-    """consumer_groups' TopicCatalog over the store."""
+class StoreTopicDirectory:
+    """consumer_groups' TopicDirectory over the store."""
 
     def __init__(self, store: TopicStore, fetches: Fetches) -> None:
         self._store = store
@@ -28,9 +28,9 @@ class StoreCatalog:
         except (UnknownTopicId, UnknownTopicOrPartition):
             return None
 
-    def position(self, topic_id: UUID, partition: int) -> PartitionPosition:
+    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
         log = self._log(topic_id, partition)
-        return PartitionPosition(log.log_start_offset, log.high_watermark)
+        return OffsetRange(log.log_start_offset, log.high_watermark)
 
     def append_time_ms(self, topic_id: UUID, partition: int, offset: int) -> int | None:
         return self._log(topic_id, partition).append_time_ms(offset)

@@ -150,6 +150,16 @@ class SimulatedDisk:
         """The process dies and the machine stays up."""
         return SimulatedDisk(self.root, capacity_bytes=self.capacity_bytes)
 
+    def cut_power_after(self, steps: int) -> None:
+        """So many more steps are made, and then no other."""
+        last = self.steps_count + steps
+
+        def before_step(operation: str, path: Path) -> None:
+            if self.steps_count > last:
+                raise PowerCut
+
+        self.before_step = before_step
+
     def flip_bit(self, path: Path, position: int, bit: int = 0) -> None:
         """Rot: one bit changes on the disk, and nobody is told."""
         file = self._file(path)

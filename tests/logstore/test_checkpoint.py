@@ -36,14 +36,6 @@ def new_disk() -> SimulatedDisk:
     return disk
 
 
-def cut_power_at(disk: SimulatedDisk, step: int) -> None:
-    def before_step(operation: str, path: Path) -> None:
-        if disk.steps_count > step:
-            raise PowerCut
-
-    disk.before_step = before_step
-
-
 def test_a_new_checkpoint_is_clean_and_empty(disk: SimulatedDisk) -> None:
     checkpoint = Checkpoint.load(PATH, disk)
 
@@ -106,7 +98,7 @@ def test_a_power_cut_in_any_step_leaves_the_last_synced_rows_or_newer_ones() -> 
         rng = random.Random(seed)
         disk = new_disk()
         checkpoint = Checkpoint.load(PATH, disk)
-        cut_power_at(disk, disk.steps_count + rng.randrange(30))
+        disk.cut_power_after(rng.randrange(30))
         partitions = 1
         written = attempted = [row(0, 0)]
         try:

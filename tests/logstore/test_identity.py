@@ -43,13 +43,7 @@ def test_producer_ids_are_never_handed_out_twice_wherever_the_power_goes() -> No
         for _ in range(4):
             disk = disk.crash(rng) if rng.random() < 0.7 else disk.kill()
             identity = Identity.load(DATA, disk)
-            power_goes_at = disk.steps_count + rng.randrange(40)
-
-            def cut(operation: str, path: Path, disk: SimulatedDisk = disk, at: int = power_goes_at) -> None:
-                if disk.steps_count > at:
-                    raise PowerCut
-
-            disk.before_step = cut
+            disk.cut_power_after(rng.randrange(40))
             try:
                 for _ in range(rng.randrange(30)):
                     handed_out.append(identity.next_producer_id(block=3))

@@ -140,7 +140,7 @@ class LogAgainstList(RuleBasedStateMachine):
         rng = random.Random(seed)
         disk = self.disk.crash(rng)
         for steps in cut_again_after:
-            disk.before_step = _cut_after(steps)
+            disk.cut_power_after(steps)
             with suppress(PowerCut):
                 Partition(disk, config=self.config, clock=self.clock)
             disk = disk.crash(rng)
@@ -240,7 +240,7 @@ class LogAgainstList(RuleBasedStateMachine):
         if cut_after is None:
             operation()
             return
-        self.disk.before_step = _cut_after(cut_after)
+        self.disk.cut_power_after(cut_after)
         try:
             operation()
             self.disk.before_step = None
@@ -278,18 +278,6 @@ def test_a_producer_cannot_write_what_only_the_server_may(attribute: int, kind: 
     with pytest.raises(InvalidRecord, match=kind):
         partition.log.append(batch, NOW_MS)
     assert partition.log.log_end_offset == 0
-
-
-def _cut_after(steps: int) -> Callable[[str, object], None]:
-    left = steps
-
-    def before_step(operation: str, path: object) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise PowerCut
-
-    return before_step
 
 
 TestLogAgainstList = LogAgainstList.TestCase

@@ -441,15 +441,7 @@ def test_a_recovery_that_is_cut_short_anywhere_is_simply_done_again(torn_segment
     for cut_at in range(steps):
         for seed in range(3):
             disk = crashed()
-            left = cut_at
-
-            def before_step(operation: str, path: Path) -> None:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    raise PowerCut
-
-            disk.before_step = before_step
+            disk.cut_power_after(cut_at)
             with suppress(PowerCut):
                 Partition(disk, config=SMALL)
             after = Partition(disk.crash(random.Random(seed)), config=SMALL)

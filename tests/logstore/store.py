@@ -24,8 +24,16 @@ BOUNDS = StoreConfig(dirty_bytes_max=1 << 20, open_files_max=8, map_count_max=4,
 class Opened:
     """A store that is open. `close` is a clean stop; dropping it is a crash."""
 
-    def __init__(self, disk: Disk, *, seed: int = 0, directory: Path = DATA, config: StoreConfig = BOUNDS) -> None:
-        self.clock = ManualClock()
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        seed: int = 0,
+        directory: Path = DATA,
+        config: StoreConfig = BOUNDS,
+        clock: ManualClock | None = None,
+    ) -> None:
+        self.clock = clock or ManualClock()
         self.failures: list[BaseException] = []
         self._posted: list[Callable[[], None]] = []
         self.store = TopicStore.open(

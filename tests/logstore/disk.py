@@ -49,6 +49,8 @@ class FileNode:
         self.lost.difference_update(pages)
 
     def sync(self) -> None:
+        if not self.dirty and len(self.durable) == len(self.cache):
+            return
         kept = {page: self._page(self.durable, page) for page in self.lost}
         image = bytearray(self.cache)
         for page, old in kept.items():
@@ -178,6 +180,11 @@ class SimulatedDisk:
     def make_unreadable(self, path: Path, position: int) -> None:
         """The block at position is bad: reading it is EIO."""
         self._file(path).unreadable.add(position // PAGE_BYTES)
+
+    @property
+    def used_bytes(self) -> int:
+        """What counts against `capacity_bytes`, reservations included."""
+        return sum(max(file.reserved, len(file.cache)) for _, file in self._walk(Path("/"), self.root))
 
     def files(self) -> dict[Path, bytes]:
         """Every file and what a program reads in it."""
@@ -333,8 +340,7 @@ class SimulatedDisk:
         if end <= node.reserved:
             return
         if self.capacity_bytes is not None:
-            used = sum(max(file.reserved, len(file.cache)) for _, file in self._walk(Path("/"), self.root))
-            if used + end - node.reserved > self.capacity_bytes:
+            if self.used_bytes + end - node.reserved > self.capacity_bytes:
                 raise StorageFull(f"no room on the filesystem of {path}", remedy="Free space.")
         node.reserved = end
 

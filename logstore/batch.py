@@ -14,7 +14,7 @@ the header has is imported from here too.
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib import import_module
-from operator import attrgetter, eq
+from operator import attrgetter, eq, lt
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +22,7 @@ from logstore.compression import Buffer, Compression, deflate, inflate
 from logstore.errors import BatchTooLarge, CorruptBatch, InvalidRecord
 from logstore.header import (
     BATCH_LENGTH_MAX,
+    DELETE_HORIZON,
     HEADER_SIZE,
     INFLATED_BYTES_MAX,
     MAGIC,
@@ -37,6 +38,7 @@ from logstore.header import (
     stamp_compressed,
     stamp_producer,
     stamped_prefix,
+    with_records,
 )
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "decode_codec_records",
     "decode_column",
     "encode_batch",
+    "encode_retained",
     "iter_headers",
     "open_batch",
     "read_header",
@@ -93,6 +96,7 @@ class CodecRecord(Protocol):
 # Reading records.
 
 _PADDING = bytes(16)
+_OFFSET_OF = attrgetter("offset")
 
 
 def decode_codec_records(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> list[CodecRecord]:
@@ -106,9 +110,17 @@ def decode_codec_records(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BY
         opened = list(records)
     except codec_errors() as error:
         raise damaged_inside(error) from None
-    if not all(map(eq, map(_OFFSET_OF, opened), range(header.base_offset, header.next_offset))):
+    if not _are_in_order(header, opened):
         raise corrupt_batch("its records are damaged, though the CRC is right (their offsets do not follow each other)")
     return opened
+
+
+def _are_in_order(header: BatchHeader, records: list[CodecRecord]) -> bool:
+    offsets = map(_OFFSET_OF, records)
+    if not header.has_gaps:
+        return all(map(eq, offsets, range(header.base_offset, header.next_offset)))
+    seen = list(offsets)
+    return all(map(lt, seen, seen[1:])) and header.base_offset <= seen[0] and seen[-1] <= header.last_offset
 
 
 def decode_column(batch: Buffer, field: str, *, inflated_bytes_max: int = INFLATED_BYTES_MAX) -> list[Any]:
@@ -132,7 +144,7 @@ def open_batch(
     Raises `CorruptBatch`. Damage inside a batch whose CRC is right is met on the way, as one of `codec_errors`, which
     `damaged_inside` makes a `CorruptBatch` of.
     """
-    header = check_batch(batch, bytes_max=None)
+    header = check_batch(batch, bytes_max=None, gaps_allowed=True)
     records = inflate(memoryview(batch)[HEADER_SIZE:], header.compression, bytes_max=inflated_bytes_max)
     if header.records_count * RECORD_BYTES_MIN > len(records):
         raise corrupt_batch(
@@ -151,9 +163,6 @@ def decode_batch(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX)
         Record(record.offset, record.timestamp, record.key, record.value, tuple(record.headers))
         for record in decode_codec_records(batch, inflated_bytes_max=inflated_bytes_max)
     ]
-
-
-_OFFSET_OF = attrgetter("offset")
 
 
 # Writing records.
@@ -245,6 +254,33 @@ def encode_batch(
     batch = builder.build()
     stamp(batch, base_offset, leader_epoch)
     return bytes(batch)
+
+
+def encode_retained(
+    header: BatchHeader, records: Sequence[CodecRecord], *, delete_horizon_ms: int | None = None
+) -> bytes:
+    """Encode what compaction keeps of a batch: some of its records at their old offsets, under its old header.
+
+    With a delete horizon, until when its tombstones stay, the base timestamp says it, and an attribute says that it
+    does (KIP-534).
+    """
+    base_timestamp_ms = records[0].timestamp if delete_horizon_ms is None else delete_horizon_ms
+    builder = _codec().DefaultRecordBatchBuilder(MAGIC, Compression.NONE, 0, -1, -1, -1, BATCH_LENGTH_MAX)
+    # The codec counts times from its first record: so that is one of its own, which is left out again.
+    builder.append(0, base_timestamp_ms, None, None, [])
+    start = builder.size()
+    for record in records:
+        builder.append(record.offset - header.base_offset, record.timestamp, record.key, record.value, record.headers)
+    plain = bytes(builder.build()[start:])
+    return with_records(
+        header._replace(
+            attributes=header.attributes | (0 if delete_horizon_ms is None else DELETE_HORIZON),
+            base_timestamp_ms=base_timestamp_ms,
+            max_timestamp_ms=max(record.timestamp for record in records),
+            records_count=len(records),
+        ),
+        deflate(plain, header.compression),
+    )
 
 
 # aiokafka's codec, imported when first needed: it brings asyncio and its whole client along.

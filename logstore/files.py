@@ -1,6 +1,7 @@
 """The names of the files in a partition's directory. Nothing else knows them.
 
 00000000000000004711.log            record batches, the first of which has offset 4711 or is not written yet
+00000000000000004711.2.log          the same after compaction has written it anew twice; its seal says which one counts
 00000000000000004711.index          rows of the index over it, while it is the active segment (a mmap-ninja array)
 00000000000000004711.9f0c33d1.index the same once sealed; the CRC in the name is the one that the seal states
 00000000000000004711.seal           no more is written, and this is its end
@@ -21,8 +22,9 @@ _DISCARDED = ".discarded-"
 _DIGITS = 20
 
 
-def log_path(directory: Path, base_offset: int) -> Path:
-    return directory / f"{base_offset:0{_DIGITS}d}{_LOG}"
+def log_path(directory: Path, base_offset: int, generation: int = 0) -> Path:
+    written_anew = f".{generation}" if generation else ""
+    return directory / f"{base_offset:0{_DIGITS}d}{written_anew}{_LOG}"
 
 
 def seal_path(directory: Path, base_offset: int) -> Path:

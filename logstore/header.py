@@ -109,6 +109,16 @@ class BatchHeader(NamedTuple):
         return self._replace(attributes=self.attributes & ~_COMPRESSION_MASK)
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether compaction has taken records out."""
+        return self.records_count <= self.last_offset_delta
+
+    @property
+    def delete_horizon_ms(self) -> int | None:
+        """Until when the tombstones of a compacted batch stay, None if that is not decided yet (KIP-534)."""
+        return self.base_timestamp_ms if self.attributes & DELETE_HORIZON else None
+
+    @property
     def is_transactional(self) -> bool:
         return bool(self.attributes & TRANSACTIONAL)
 
@@ -140,11 +150,14 @@ def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
     return BatchHeader._make(_HEADER.unpack_from(buffer, position))
 
 
-def check_header(header: BatchHeader, *, available: int, expected_base_offset: int | None) -> None:
+def check_header(
+    header: BatchHeader, *, available: int, expected_base_offset: int | None, gaps_allowed: bool = False
+) -> None:
     """Check what the CRC does not cover, and the counts. Raises `CorruptBatch`.
 
     `available` is how many bytes there are from the batch's first on. `expected_base_offset` is the offset it must
-    have; None in a log that was compacted, and for a batch that no log has numbered yet.
+    have; None for a batch that no log has numbered yet. With `gaps_allowed`, where compaction has taken records and
+    batches out, it is the least that it may have, and the batch may have fewer records than offsets.
     """
     if header.magic != MAGIC:
         raise corrupt_batch(f"magic is {header.magic}, and only {MAGIC} is read")
@@ -155,7 +168,11 @@ def check_header(header: BatchHeader, *, available: int, expected_base_offset: i
         )
     if header.attributes & ~_KNOWN_ATTRIBUTES or header.attributes & _COMPRESSION_MASK > Compression.ZSTD:
         raise corrupt_batch(f"attributes are {header.attributes:#06x}, with bits that no format we know has")
-    if header.records_count < 1 or header.last_offset_delta != header.records_count - 1:
+    if header.records_count < 1 or (
+        header.last_offset_delta < header.records_count - 1
+        if gaps_allowed
+        else header.last_offset_delta != header.records_count - 1
+    ):
         raise corrupt_batch(
             f"records_count is {header.records_count} and last_offset_delta {header.last_offset_delta}: "
             "there must be records, and one offset for each"
@@ -164,14 +181,16 @@ def check_header(header: BatchHeader, *, available: int, expected_base_offset: i
         raise corrupt_batch(
             f"base_offset is {header.base_offset}, which leaves no room for {header.records_count} offsets"
         )
-    if expected_base_offset is not None and header.base_offset != expected_base_offset:
+    if expected_base_offset is not None and (
+        header.base_offset < expected_base_offset if gaps_allowed else header.base_offset != expected_base_offset
+    ):
         raise corrupt_batch(f"base_offset is {header.base_offset} where {expected_base_offset} must follow")
 
 
-def check_batch(buffer: Buffer, *, bytes_max: int | None) -> BatchHeader:
+def check_batch(buffer: Buffer, *, bytes_max: int | None, gaps_allowed: bool = False) -> BatchHeader:
     """Check that `buffer` is exactly one whole batch: header, length and CRC. The records are not opened.
 
-    Raises `BatchTooLarge` over `bytes_max`, else `CorruptBatch`.
+    Raises `BatchTooLarge` over `bytes_max`, else `CorruptBatch`. `gaps_allowed`: see `check_header`.
     """
     size = len(buffer)
     if bytes_max is not None and size > bytes_max:
@@ -180,7 +199,7 @@ def check_batch(buffer: Buffer, *, bytes_max: int | None) -> BatchHeader:
             remedy="Send smaller batches, or raise max.message.bytes of the topic.",
         )
     header = read_header(buffer)
-    check_header(header, available=size, expected_base_offset=None)
+    check_header(header, available=size, expected_base_offset=None, gaps_allowed=gaps_allowed)
     if header.size != size:
         raise corrupt_batch(f"batch_length says that the batch has {header.size} bytes, and {size} are there")
     is_plain = header.attributes & _COMPRESSION_MASK == Compression.NONE
@@ -237,6 +256,14 @@ def stamp_compressed(batch: bytearray, compression: Compression) -> None:
     _BATCH_LENGTH.pack_into(batch, _BATCH_LENGTH_AT, len(batch) - _LENGTH_FIELD_END)
     _ATTRIBUTES.pack_into(batch, _ATTRIBUTES_AT, compression)
     _seal(batch)
+
+
+def with_records(header: BatchHeader, records: bytes) -> bytes:
+    """The batch of this header and these records, compressed as it says: its length and CRC are made here."""
+    batch = bytearray(header._replace(batch_length=_BATCH_LENGTH_MIN + len(records)).pack())
+    batch += records
+    _seal(batch)
+    return bytes(batch)
 
 
 def _seal(batch: bytearray | memoryview) -> None:

@@ -64,7 +64,7 @@ def scan_file(file: DiskFile, base_offset: int, trusted: Cells, *, interval_byte
 
 
 def check_batches(
-    read: Read, start: int, end: int, expected_base_offset: int | None
+    read: Read, start: int, end: int, expected_base_offset: int | None, *, gaps_allowed: bool = False
 ) -> Iterator[tuple[int, BatchHeader]]:
     """Yield (position, header) of the sound batches from start on. CorruptBatch at the first that is not whole."""
     window: Buffer = b""
@@ -74,7 +74,12 @@ def check_batches(
         if at + HEADER_SIZE > len(window):
             window, window_position, at = _read_ahead(read, HEADER_SIZE, position, end), position, 0
         header = read_header(window, at)
-        check_header(header, available=end - position, expected_base_offset=expected_base_offset)
+        check_header(
+            header,
+            available=end - position,
+            expected_base_offset=expected_base_offset,
+            gaps_allowed=gaps_allowed,
+        )
         if at + header.size > len(window):
             window, window_position, at = _read_ahead(read, header.size, position, end), position, 0
         if at + header.size > len(window) or not crc_matches(window, at, header.size):

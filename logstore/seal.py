@@ -1,7 +1,8 @@
 """The seal: a small file beside a log file, which says that no more will be written and what must be there.
 
     magic "TRSEAL" | version u16 | base_offset | next_offset | end_position | max_timestamp_ms | first_append_ms
-    | last_append_ms | index_rows_count: i64 each | flags u32 (1: gaps allowed) | index_crc u32 | crc u32 of all before
+    | last_append_ms | index_rows_count | compacted_offset: i64 each | generation u32 | index_crc u32
+    | crc u32 of all before
 
 Written and synced after every byte of the segment is. The seals of a partition form a chain, each one's next_offset the
 base_offset of the next segment, so a file that is missing from the middle is seen, also where compaction left gaps.
@@ -18,8 +19,7 @@ from logstore.errors import DataLoss, FormatTooNew, MetadataCorrupt
 
 _MAGIC = b"TRSEAL"
 _VERSION = 1
-_GAPS_ALLOWED = 1
-_BODY = Struct(">6sHqqqqqqqII")
+_BODY = Struct(">6sHqqqqqqqqII")
 _CRC = Struct(">I")
 _VERSION_FIELD = Struct(">6sH")
 
@@ -34,7 +34,12 @@ class Seal:
     last_append_ms: int
     index_rows_count: int
     index_crc: int
-    gaps_allowed: bool = False
+    compacted_offset: int = -1  # what is below has one record a key, here and in the segments before
+    generation: int = 0  # of the log file: how often compaction has written it anew
+
+    @property
+    def gaps_allowed(self) -> bool:
+        return self.generation > 0
 
     def encode(self) -> bytes:
         body = _BODY.pack(
@@ -47,7 +52,8 @@ class Seal:
             self.first_append_ms,
             self.last_append_ms,
             self.index_rows_count,
-            _GAPS_ALLOWED if self.gaps_allowed else 0,
+            self.compacted_offset,
+            self.generation,
             self.index_crc,
         )
         return body + _CRC.pack(crc32c(body))
@@ -71,10 +77,10 @@ def read_seal(disk: Disk, path: Path) -> Seal:
     (crc,) = _CRC.unpack_from(data, _BODY.size)
     if crc32c(data[: _BODY.size]) != crc:
         raise _corrupt(path, "its checksum is wrong")
-    magic, _, base, end, size, newest, first, last, rows, flags, index_crc = _BODY.unpack_from(data)
+    magic, _, base, end, size, newest, first, last, rows, compacted, generation, index_crc = _BODY.unpack_from(data)
     if magic != _MAGIC:
         raise _corrupt(path, "it does not begin as a seal does")
-    return Seal(base, end, size, newest, first, last, rows, index_crc, bool(flags & _GAPS_ALLOWED))
+    return Seal(base, end, size, newest, first, last, rows, index_crc, compacted, generation)
 
 
 def _corrupt(path: Path, why: str) -> MetadataCorrupt:

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,10 +23,26 @@ def program(module: str) -> list[str]:
     return [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())"]
 
 
+def launcher(patches: Sequence[str]) -> list[str]:
+    """The command that runs `logserver` with patches of `tests.faults.launch`."""
+    return [sys.executable, "-m", "tests.faults.launch", *patches, "--"]
+
+
+class NotStarted(AssertionError):
+    """The server ended before it was ready."""
+
+    def __init__(self, status: int, log: str) -> None:
+        super().__init__(f"the server ended with status {status} before it was ready; its log:\n{log[-4000:]}")
+        self.status = status
+        self.log = log
+
+
 class ServerProcess:
     """`logserver` on a data directory and a port that stay the same over restarts. Its log is `<directory>.log`."""
 
-    def __init__(self, directory: Path, *options: str, log: Path | None = None) -> None:
+    def __init__(self, directory: Path, *options: str, log: Path | None = None, patches: Sequence[str] = ()) -> None:
+        """With `patches` it starts through `tests.faults.launch`, which says what they are."""
+        self.patches = tuple(patches)
         self.directory = directory
         self.address = ""
         self.log = log or directory.with_suffix(".log")
@@ -33,12 +50,13 @@ class ServerProcess:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Returns when the server says that it is ready."""
+        """Returns when the server says that it is ready. Raises NotStarted."""
         assert self._process is None, "it runs already"
         with self.log.open("a") as log:
+            log_start = log.tell()
             process = subprocess.Popen(
                 [
-                    *program("logserver.main"),
+                    *(launcher(self.patches) if self.patches else program("logserver.main")),
                     "--data-dir",
                     str(self.directory),
                     "--listen",
@@ -54,9 +72,11 @@ class ServerProcess:
         line = process.stdout.readline()
         ready = READY.search(line)
         if ready is None:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"the server did not become ready but said {line!r}; its log:\n{self.log.read_text()}")
+            if line:
+                process.kill()  # without a line it ends by itself, and its status says something
+            status = process.wait(timeout=30)
+            process.stdout.close()
+            raise NotStarted(status, self.log.read_bytes()[log_start:].decode())
         self.address = ready[1]
         self._process = process
 
@@ -68,10 +88,15 @@ class ServerProcess:
         """SIGTERM, and the exit code."""
         return self._end(signal.SIGTERM)
 
-    def _end(self, signal_number: int) -> int:
+    def wait(self) -> int:
+        """The exit code of a server that ends by itself."""
+        return self._end(None)
+
+    def _end(self, signal_number: int | None) -> int:
         assert self._process is not None, "it does not run"
         process, self._process = self._process, None
-        process.send_signal(signal_number)
+        if signal_number is not None:
+            process.send_signal(signal_number)
         status = process.wait(timeout=30)
         assert process.stdout is not None
         process.stdout.close()

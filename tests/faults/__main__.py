@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tests.faults.catalog import FAULTS
+from tests.faults.planted import BUGS
 from tests.faults.runs import Entry, Fault, Ledger, run_fault, run_session
 
 
@@ -32,6 +33,7 @@ from tests.faults.runs import Entry, Fault, Ledger, run_fault, run_session
     help="Where the ledger of runs is, and the directories of sessions that went wrong.",
 )
 @click.option("--table", is_flag=True, help="Run nothing: show what the ledger has.")
+@click.option("--plant", multiple=True, metavar="BUG", help="Plant a bug of `planted` first, and see it caught.")
 def main(
     names: tuple[str, ...],
     cycles: int | None,
@@ -40,10 +42,15 @@ def main(
     session: int | None,
     history: Path,
     table: bool,
+    plant: tuple[str, ...],
 ) -> None:
     """Inject faults by NAME, or all of them."""
     console = Console()
     faults = _chosen(names)
+    for name in plant:
+        if name not in BUGS:
+            raise click.UsageError(f"there is no bug {name!r} to plant; there are {', '.join(BUGS)}")
+        history /= f"with-{name}"  # a ledger of its own: what is seen with a bug says nothing of the code without
     ledger = Ledger(history / "ledger.jsonl")
     if table:
         console.print(_table(ledger.entries, faults))
@@ -59,9 +66,9 @@ def main(
         count = cycles or (fault.cycles_full if full else fault.cycles_ci)
         if session is not None:
             size = dict(fault.sessions(count)).get(session, fault.session_cycles)
-            entries.append(run_session(fault, seed, session, size, history))
+            entries.append(run_session(fault, seed, session, size, history, plant))
         else:
-            entries += _run(fault, seed, count, history, ledger, console)
+            entries += _run(fault, seed, count, history, plant, ledger, console)
     console.print(_table(entries, faults))
     bad = [(entry, violation) for entry in entries for violation in entry.violations]
     for entry, violation in bad:
@@ -78,12 +85,14 @@ def _chosen(names: tuple[str, ...]) -> list[Fault]:
     return [FAULTS[name] for name in names]
 
 
-def _run(fault: Fault, seed: int, cycles: int, history: Path, ledger: Ledger, console: Console) -> list[Entry]:
+def _run(
+    fault: Fault, seed: int, cycles: int, history: Path, plant: tuple[str, ...], ledger: Ledger, console: Console
+) -> list[Entry]:
     columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         before = list(ledger.of(fault.name, seed).values())
         bar = progress.add_task(fault.name, total=cycles, completed=sum(entry.cycles for entry in before))
-        for entry in run_fault(fault, seed, cycles, history, ledger):
+        for entry in run_fault(fault, seed, cycles, history, ledger, plant):
             progress.advance(bar, entry.cycles)
     return list(ledger.of(fault.name, seed).values())
 

@@ -16,7 +16,7 @@ def run(session: Session, tally: Tally) -> None:
     """Kill the server 50 to 2,000 ms after it became ready, as often as the session has cycles, and judge."""
     rng = session.rng("kills")
     history = History(session.directory / "history.jsonl")
-    with ServerProcess(session.directory / "data", *SERVER_OPTIONS) as server:
+    with ServerProcess(session.directory / "data", *SERVER_OPTIONS, patches=session.planted) as server:
         workload = Workload(server.address, history, session.seed)
         workload.start()
         for _ in range(session.cycles):

@@ -32,6 +32,15 @@ def why_not() -> str | None:
     return None
 
 
+def shut_down(mount: Path) -> None:
+    """Cut a mounted filesystem off from its disk."""
+    descriptor = os.open(mount, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", NOLOGFLUSH))
+    finally:
+        os.close(descriptor)
+
+
 class LoopFilesystem:
     def __init__(self, directory: Path, *, size_bytes: int = SIZE_BYTES) -> None:
         """Made in `directory`, which needs room for what is written to it. Mounted on entering, gone on leaving."""
@@ -57,11 +66,7 @@ class LoopFilesystem:
         raise AssertionError(f"{self.path} stays busy: {result.stderr}")
 
     def cut_power(self) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", NOLOGFLUSH))
-        finally:
-            os.close(descriptor)
+        shut_down(self.path)
 
     def __enter__(self) -> Self:
         assert MKFS is not None

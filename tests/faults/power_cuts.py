@@ -17,7 +17,9 @@ def run(session: Session, tally: Tally) -> None:
     rng = session.rng("power")
     history = History(session.directory / "history.jsonl")
     with LoopFilesystem(session.directory) as filesystem:
-        server = ServerProcess(filesystem.path / "data", *SERVER_OPTIONS, log=session.directory / "server.log")
+        server = ServerProcess(
+            filesystem.path / "data", *SERVER_OPTIONS, log=session.directory / "server.log", patches=session.planted
+        )
         with server:
             workload = Workload(server.address, history, session.seed)
             workload.start()

@@ -61,6 +61,7 @@ class Session:
     directory: Path  # empty, removed afterwards unless something was wrong
     seed: int
     cycles: int
+    planted: tuple[str, ...] = ()  # bugs that the code under test is to have, by their names in `planted`
 
     def rng(self, purpose: str = "") -> random.Random:
         """Randomness that only the seed decides, another for each purpose."""
@@ -125,7 +126,9 @@ def session_seed(fault: str, seed: int, number: int) -> int:
     return int.from_bytes(sha256(f"{fault} {seed} {number}".encode()).digest()[:6], "big")
 
 
-def run_session(fault: Fault, seed: int, number: int, cycles: int, workshop: Path) -> Entry:
+def run_session(
+    fault: Fault, seed: int, number: int, cycles: int, workshop: Path, planted: tuple[str, ...] = ()
+) -> Entry:
     """Run one session. Its directory stays when something was wrong, and the entry says where it is."""
     directory = workshop / f"{fault.name}-{seed}-{number}"
     shutil.rmtree(directory, ignore_errors=True)
@@ -133,7 +136,7 @@ def run_session(fault: Fault, seed: int, number: int, cycles: int, workshop: Pat
     tally = Tally()
     started = time.monotonic()
     try:
-        fault.run(Session(directory, session_seed(fault.name, seed, number), cycles), tally)
+        fault.run(Session(directory, session_seed(fault.name, seed, number), cycles, planted), tally)
     except Exception:  # a server that does not come back is as bad as a record that does not
         tally.violate(traceback.format_exc())
     seconds = round(time.monotonic() - started, 2)
@@ -144,12 +147,14 @@ def run_session(fault: Fault, seed: int, number: int, cycles: int, workshop: Pat
     return Entry(fault.name, seed, number, cycles, seconds, dict(tally.counts), tally.peaks, tally.violations)
 
 
-def run_fault(fault: Fault, seed: int, cycles: int, workshop: Path, ledger: Ledger) -> Generator[Entry, None, None]:
+def run_fault(
+    fault: Fault, seed: int, cycles: int, workshop: Path, ledger: Ledger, planted: tuple[str, ...] = ()
+) -> Generator[Entry, None, None]:
     """Run what the ledger does not have of a run yet, session by session."""
     done = ledger.of(fault.name, seed)
     for number, session_cycles in fault.sessions(cycles):
         if number in done and done[number].cycles >= session_cycles:
             continue
-        entry = run_session(fault, seed, number, session_cycles, workshop)
+        entry = run_session(fault, seed, number, session_cycles, workshop, planted)
         ledger.add(entry)
         yield entry

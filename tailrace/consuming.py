@@ -7,7 +7,7 @@ the application sees of it goes through the handout.
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,6 +32,9 @@ from tailrace.records import TopicPartition
 from tailrace.runtime import call_from_any_thread, check_not_forked, io_thread
 
 logger = logging.getLogger("tailrace")
+
+#: Partitions, each with the number of the assignment that made it this consumer's; None where no group assigns them.
+Assignments = Mapping[PartitionKey, int | None]
 
 #: How often a consumer of whole topics looks whether they have grown.
 METADATA_SECONDS_MAX = 60.0
@@ -128,12 +131,14 @@ class ConsumerCore:
             if settings.partitions is None:
                 self._membership = self._join(settings.group)
             self._committer = Committer(self._cluster.bootstrap, settings.group, self._membership)
-            if settings.auto_commit:
-                self._start_task(self._commit_now_and_then())
         if self._membership is None:
-            await self._start([key for topic in topics for key in _chosen(topic, settings.partitions)], settings.start)
+            keys = [key for topic in topics for key in _chosen(topic, settings.partitions)]
+            await self._start(self._with_assignments(keys), settings.start)
             if settings.partitions is None:
                 self._start_task(self._follow_growth())
+        # Last, when nothing can fail any more: an opening that failed is tried again from its beginning.
+        if self._committer is not None and settings.auto_commit:
+            self._start_task(self._commit_now_and_then())
 
     def _join(self, group: str) -> Membership:
         assert self._cluster is not None
@@ -209,56 +214,74 @@ class ConsumerCore:
         assert self._cluster is not None
         return await resolve_start(self._cluster, keys, checked_start(start))
 
-    async def _start(self, keys: Sequence[PartitionKey], start: Start) -> None:
+    def _with_assignments(self, keys: Iterable[PartitionKey]) -> Assignments:
+        return {key: None if self._membership is None else self._membership.assignment(key) for key in keys}
+
+    def _still_assigned(self, assignments: Assignments) -> Assignments:
+        now = self._with_assignments(assignments)
+        return {key: number for key, number in assignments.items() if now[key] == number}
+
+    async def _start(self, assignments: Assignments, start: Start) -> None:
         """Find out where to begin in partitions, and begin, or first tell the application."""
-        assert self._cluster is not None
-        settings, connection = self.settings, self._cluster.bootstrap
         self.handout.starting += 1
         try:
-            committed = {} if settings.group is None else await committed_offsets(connection, settings.group, keys)
-            fresh = [key for key in keys if key not in committed]
-            begins = await resolve_start(self._cluster, fresh, start) | committed
-            ends = await list_offsets(connection, keys, LATEST) if settings.stop_at_end else {}
-            past = [key for key in keys if key in ends and begins[key] > ends[key]]
-            if settings.out_of_range != "error":
-                begins |= await resolve_start(self._cluster, past, settings.out_of_range)
-            else:
-                # Past the end is not at the end: the server refuses to read there, and says what the range is.
-                ends = {key: offset for key, offset in ends.items() if key not in past}
-        except BaseException:
+            found = await self._find_starts(list(assignments), start)
+        except BaseException:  # Whatever ends it, a cancellation too: these are not on their way in any more.
             self.handout.starting -= 1
             raise
-        holds = []
-        for key in keys:
-            # It may have been revoked while its start was looked up.
-            if self._membership is None or self._membership.holds(key):
-                hold = Hold(key, begins[key], committed_offset=committed.get(key, -1), end_offset=ends.get(key))
-                self.handout.hold(hold)
-                holds.append(hold)
+        # What was revoked meanwhile is another's, and where it stands now is another place, also if it came back.
+        holds = [found[key] for key in self._still_assigned(assignments)]
+        for hold in holds:
+            self.handout.hold(hold)
         if self._tells_assigned and holds:
             self.handout.tell(Assigned(holds))
         else:
             await self.begin(holds)
 
+    async def _find_starts(self, keys: Sequence[PartitionKey], start: Start) -> dict[PartitionKey, Hold]:
+        assert self._cluster is not None
+        settings, connection = self.settings, self._cluster.bootstrap
+        committed = {} if settings.group is None else await committed_offsets(connection, settings.group, keys)
+        fresh = [key for key in keys if key not in committed]
+        begins = await resolve_start(self._cluster, fresh, start) | committed
+        ends = await list_offsets(connection, keys, LATEST) if settings.stop_at_end else {}
+        past = [key for key in keys if key in ends and begins[key] > ends[key]]
+        if settings.out_of_range != "error":
+            begins |= await resolve_start(self._cluster, past, settings.out_of_range)
+        else:
+            # Past the end is not at the end: the server refuses to read there, and says what the range is.
+            ends = {key: offset for key, offset in ends.items() if key not in past}
+        return {
+            key: Hold(key, begins[key], committed_offset=committed.get(key, -1), end_offset=ends.get(key))
+            for key in keys
+        }
+
     def _assigned(self, keys: list[PartitionKey]) -> None:
         if keys:
-            self._start_task(self._start_until_held(keys))
+            self.handout.starting += 1  # From now on: whoever stops at the end waits for these, too.
+            self._start_task(self._start_until_held(self._with_assignments(keys)))
         elif self.settings.stop_at_end:
             self._start_task(self._see_whether_there_is_more())
 
-    async def _start_until_held(self, keys: Sequence[PartitionKey]) -> None:
+    async def _start_until_held(self, assignments: Assignments) -> None:
         """`_start`, through an outage; what the server refuses is the application's to hear."""
         backoff = Backoff()
-        while True:
-            try:
-                await self._start(keys, self.settings.start)
-                return
-            except RetriableError as error:
-                logger.info("cannot find out where to start: %s", error)
-                await asyncio.sleep(backoff.next())
-            except TailraceError as error:
-                self.handout.fail(error)
-                return
+        try:
+            while assignments := self._still_assigned(assignments):
+                try:
+                    await self._start(assignments, self.settings.start)
+                    return
+                except RetriableError as error:
+                    logger.info("cannot find out where to start: %s", error)
+                    await asyncio.sleep(backoff.next())
+                except TailraceError as error:
+                    # It may be about one that was revoked, as of a deleted topic: then the others are tried again.
+                    if self._still_assigned(assignments) == assignments:
+                        self.handout.fail(error)
+                        return
+        finally:
+            self.handout.starting -= 1
+            self._notify()
 
     async def _see_whether_there_is_more(self) -> None:
         """Assigned nothing: for good, or only until another member gives something up? The group's plan says."""
@@ -372,7 +395,7 @@ class ConsumerCore:
                 ids = {(hold.key.topic, hold.key.topic_id) for hold in self.handout.holds.values()}
                 added = [key for key in added if (key.topic, key.topic_id) in ids]
                 if added:
-                    await self._start(added, "beginning")
+                    await self._start(self._with_assignments(added), "beginning")
             except TailraceError as error:
                 logger.info("cannot look whether topics have grown: %s", error)
 

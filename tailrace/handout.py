@@ -281,10 +281,16 @@ class Handout:
         self._notify()
 
     def hold(self, hold: Hold) -> None:
+        """Begin with a partition. A hold that it had before is over: nothing more is handed out or committed of it."""
         with self._lock:
+            former = self.holds.get((hold.key.topic, hold.key.partition))
+            if former is not None:
+                self._invalidate(former)
+                self._note_uncommitted(former)
             self._position_ids += 1
             hold.position_id = self._position_ids
             self.holds[hold.key.topic, hold.key.partition] = hold
+            self._has_nothing = False
 
     def tell(self, step: "Assigned | Revoked") -> None:
         """Have the application do something before it gets more records."""

@@ -7,6 +7,7 @@ server or not, so the next one repeats everything (a full heartbeat).
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -67,7 +68,9 @@ class Membership:
         self._on_revoked = on_revoked
         self._on_lost = on_lost
         self._on_failed = on_failed
-        self._held: set[PartitionKey] = set()
+        #: With a number that tells this assignment of the partition from the next one.
+        self._held: dict[PartitionKey, int] = {}
+        self._assignments = itertools.count()
         self._leaving: set[PartitionKey] = set()
         #: What the server was last told and has answered; None when it must be told everything.
         self._told: set[PartitionKey] | None = None
@@ -82,8 +85,13 @@ class Membership:
         self._leaving.difference_update(partitions)
         self._wake.set()
 
-    def holds(self, key: PartitionKey) -> bool:
-        return key in self._held
+    def assignment(self, key: PartitionKey) -> int | None:
+        """A number that this assignment of the partition has, and no other. None while it is not assigned.
+
+        Whoever waits between learning of an assignment and acting on it must compare: the partition may have gone and
+        come back, and the group may have been sent elsewhere in between.
+        """
+        return self._held.get(key)
 
     async def next_epoch(self, timeout: float) -> None:
         """Return when the server has answered a heartbeat that was sent after this call, or at the timeout."""
@@ -156,7 +164,7 @@ class Membership:
     async def _beat(self) -> pb.HeartbeatResponse | None:
         """One heartbeat; None when it was broken off because there is something new to tell."""
         self._wake.clear()
-        owned = self._held | self._leaving
+        owned = self._held.keys() | self._leaving
         request = self._request(owned)
         wait_ms = 0 if self._asks_now else self._interval_ms
         self._asks_now = False
@@ -213,11 +221,14 @@ class Membership:
             for part in reply.assignment.topic_partitions
             for partition in part.partitions
         }
-        revoked = self._held - assigned
+        revoked = self._held.keys() - assigned
         # One that leaves and is assigned again is given up first: the server then assigns it once more.
-        added = assigned - self._held - self._leaving
-        self._held = (self._held | added) - revoked
+        added = assigned - self._held.keys() - self._leaving
+        for key in revoked:
+            del self._held[key]
         self._leaving |= revoked
+        for key in added:
+            self._held[key] = next(self._assignments)
         # An empty one is told, too: a member that holds nothing knows it then.
         if revoked:
             self._on_revoked(sorted(revoked))

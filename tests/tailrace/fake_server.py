@@ -33,7 +33,7 @@ from logwire.v1.errors_pb2 import ErrorCode
 #: What a test can make of a produce request: see FakeServer.produce_script.
 LOSE_ANSWER = "append, then break the stream"
 BREAK = "break the stream before anything is appended"
-HOLD = "append, and answer when released"
+HOLD = "do it now, and answer when released"
 TIME_OUT = "append, and answer that it is not known to be on disk"
 
 _CODES: dict[type[Exception], str] = {
@@ -143,6 +143,8 @@ class FakeServer:
         self.commits: list[groups_pb2.CommitOffsetsRequest] = []
         self.committed: dict[tuple[str, int], int] = {}
         self.commit_script: deque[str] = deque()
+        #: What becomes of the next FetchOffsets: HOLD or None.
+        self.fetch_offsets_script: deque[str | None] = deque()
         #: What a member that joins is given, when a test has not said it by `assign`.
         self.first_assignment: set[tuple[str, int]] = set()
         self._released = asyncio.Event()
@@ -541,6 +543,11 @@ class _Groups(groups_pb2_grpc.GroupServiceServicer):
                 offset = self._fake.committed.get((part.topic, number), -1)
                 topic_id = self._fake.topics[part.topic].topic_id
                 reply.offsets.add(topic=part.topic, topic_id=topic_id, partition=number, offset=offset)
+        script = self._fake.fetch_offsets_script.popleft() if self._fake.fetch_offsets_script else None
+        self._fake.changed()
+        if script == HOLD:
+            await self._fake._released.wait()
+            await self._fake.refuse_as_told("FetchOffsets", context)
         return reply
 
     async def CommitOffsets(

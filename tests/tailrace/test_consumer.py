@@ -7,7 +7,7 @@ import pytest
 from logstore import batch as wire
 from logstore.batch import encode_batch
 from tailrace import Consumer, TopicPartition, errors
-from tests.tailrace.fake_server import FakeServer
+from tests.tailrace.fake_server import FakeServer, wire_error
 
 
 def fill(server: FakeServer, counts: dict[int, int], *, topic: str = "flights", batch_records: int = 3) -> None:
@@ -504,6 +504,16 @@ def test_done_records_are_committed_now_and_then(filled: FakeServer, committed: 
             if record.offset == 6:
                 filled.wait_until(lambda: committed == {("flights", 0): 6})
                 break
+
+
+def test_an_opening_that_failed_and_is_tried_again_leaves_nothing_behind(filled: FakeServer) -> None:
+    with read_with_group(filled) as consumer:
+        for _ in range(3):
+            filled.refusals["FetchOffsets"].append(wire_error("INVALID_GROUP_ID"))
+            with pytest.raises(errors.InvalidGroupId):
+                consumer.poll(10)
+        assert consumer.poll(10) is not None
+        assert len(consumer._core._tasks) == 1, "one that commits now and then"
 
 
 def test_a_group_goes_on_where_it_stopped_and_starts_elsewhere_only_where_nothing_is_committed(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tailrace import Consumer, TopicPartition, errors
-from tests.tailrace.fake_server import FakeServer, wire_error
+from tests.tailrace.fake_server import HOLD, FakeServer, wire_error
 from tests.tailrace.test_consumer import fill
 
 P0, P1 = ("flights", 0), ("flights", 1)
@@ -189,6 +189,43 @@ def move_to(group: FakeServer, offset: int) -> None:
     assert group.committed[P0] == 5
     group.committed[P0] = offset
     group.assign(group.joined[0], {P0})
+
+
+def test_a_start_that_was_looked_up_before_a_seek_from_outside_is_dropped(group: FakeServer) -> None:
+    """The answer to where the group stands is on its way while the partition goes and comes back, sought elsewhere."""
+    group.first_assignment = {P0}
+    group.committed[P0] = 5
+    group.fetch_offsets_script += [HOLD, None]
+    with join(group, auto_commit=False) as consumer:
+        assert consumer.poll(0) is None
+        group.wait_until(lambda: len(group.fetch_offsets_script) == 1)
+        group.wait_until(owned_by(group, P0))
+        group.assign(group.joined[0], set())
+        group.wait_until(owned_by(group))
+        group.committed[P0] = 50
+        group.assign(group.joined[0], {P0})
+        group.wait_until(lambda: not group.fetch_offsets_script)
+        seen = read_until(consumer, lambda: bool(consumer.assignment) and consumer.position("flights", 0) > 50)
+        group.release()
+        seen += read_until(consumer, lambda: consumer._handout.starting == 0)
+        seen += read_until(consumer, lambda: consumer.position("flights", 0) == 100)
+    assert seen == [(0, offset) for offset in range(50, 100)]
+
+
+def test_what_cannot_be_looked_up_of_a_partition_that_has_gone_is_nobodys_error(group: FakeServer) -> None:
+    group.first_assignment = {P0, P1}
+    group.fetch_offsets_script.append(HOLD)
+    with join(group) as consumer:
+        assert consumer.poll(0) is None
+        group.wait_until(lambda: not group.fetch_offsets_script)
+        group.wait_until(owned_by(group, P0, P1))
+        group.assign(group.joined[0], {P1})
+        group.wait_until(owned_by(group, P1))
+        group.refusals["FetchOffsets"].append(wire_error("UNKNOWN_TOPIC_ID", "that topic was deleted"))
+        group.release()
+        seen = read_until(consumer, lambda: consumer._handout.starting == 0)
+        seen += read_until(consumer, lambda: consumer.position("flights", 1) == 50)
+    assert seen == [(1, offset) for offset in range(50)]
 
 
 @pytest.mark.parametrize("code", ["FENCED_MEMBER_EPOCH", "UNKNOWN_MEMBER_ID"])

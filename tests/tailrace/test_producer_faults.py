@@ -1,5 +1,6 @@
 """Answers are lost, batches refused, streams broken and servers restarted; nothing is lost, repeated or reordered."""
 
+import asyncio
 import random
 from collections.abc import Callable
 from itertools import chain
@@ -10,6 +11,8 @@ import pytest
 from logstore.batch import BatchHeader
 from tailrace import Producer, errors
 from tailrace.delivery import SendFuture
+from tailrace.runtime import io_thread
+from tailrace.sender import Sender
 from tests.tailrace.fake_server import BREAK, HOLD, LOSE_ANSWER, TIME_OUT, FakeServer, wire_error
 
 
@@ -231,6 +234,67 @@ def test_a_restart_of_the_server_is_ridden_out(server: FakeServer) -> None:
                 server.start()
         producer.flush()
     assert numbers(server) == list(range(3_000))
+
+
+def sender_of(producer: Producer) -> Sender:
+    (sender,) = producer._core._senders.values()
+    return sender
+
+
+def on_the_io_thread(condition: Callable[[], bool]) -> None:
+    """Wait until something is true of what the I/O thread does."""
+
+    async def wait() -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    io_thread().run(wait())
+
+
+@pytest.fixture
+def answer_seconds(monkeypatch: pytest.MonkeyPatch) -> float:
+    """How long an answer may take; far shorter than a delivery, so that what is not recovered fails the test soon."""
+    monkeypatch.setattr("tailrace.sender.ANSWER_SECONDS_MAX", 2.0)
+    return 2.0
+
+
+def let_pass(sender: Sender, seconds: float) -> None:
+    async def expire() -> None:
+        sender.expire(asyncio.get_running_loop().time() + seconds)
+
+    io_thread().run(expire())
+
+
+def test_a_request_that_is_never_answered_is_sent_again_over_another_stream(
+    server: FakeServer, answer_seconds: float
+) -> None:
+    server.produce_script.append(HOLD)
+    with Producer(server=server.address, linger=0, delivery_timeout=8) as producer:
+        held = producer.send("single", b"0")
+        server.wait_until(lambda: len(server.produce_requests) == 1)
+        sender = sender_of(producer)
+        on_the_io_thread(lambda: all(request.sent_at < float("inf") for request in sender._requests.values()))
+        let_pass(sender, answer_seconds + 1)
+        assert held.result(10).offset == 0
+        assert producer.send("single", b"1").result(10).offset == 1
+    assert numbers(server) == [0, 1]
+    first, again, _ = (request.partitions[0].batch for request in server.produce_requests)
+    assert first == again
+
+
+def test_an_outage_longer_than_an_answer_may_take_is_ridden_out(server: FakeServer, answer_seconds: float) -> None:
+    with Producer(server=server.address, linger=0, delivery_timeout=8) as producer:
+        producer.send("single", b"0").result(10)
+        sender = sender_of(producer)
+        server.stop()
+        on_the_io_thread(lambda: sender._call is None)
+        buffered = producer.send("single", b"1")
+        on_the_io_thread(lambda: bool(sender._requests))  # It waits for the server to take it.
+        let_pass(sender, answer_seconds + 1)
+        server.start()
+        assert buffered.result(10).offset == 1
+    assert numbers(server) == [0, 1]
 
 
 def test_without_numbers_order_is_kept_through_refusals(server: FakeServer) -> None:

@@ -41,13 +41,12 @@ class Broker:
     def __init__(self, config: ServerConfig, clock: Clock, on_failure: Callable[[BaseException], None]) -> None:
         """Open the data directory: blocks until it is recovered. Must be called on the loop that will serve.
 
-        on_failure is called once when the disk fails: nothing that waits may be answered after it.
+        config.listen is where the server listens already: clients are told. on_failure is called once when the disk
+        fails, and nothing that waits may be answered after it.
         Raises DataDirectoryLocked, DataDirectoryUnusable, FormatTooNew, MetadataCorrupt.
         """
         self.config = config
         self.clock = clock
-        #: Where clients are told to connect; the server that listens sets it.
-        self.advertised = config.advertised
         self.waiters = HighWatermarkWaiters()
         self.connections = Connections(config.connection_bytes_in_flight_max, config.total_bytes_in_flight_max)
         self.store = TopicStore.open(

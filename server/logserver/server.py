@@ -1,6 +1,8 @@
 """The server as a whole: the broker and its doors, started and stopped in one order."""
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 
 from logserver.broker import Broker
@@ -29,17 +31,17 @@ class Server:
         return self._grpc.address
 
     async def start(self) -> None:
-        """Return when clients are served. Raises what opening the data directory raises, and ListenFailed."""
-        self.broker = Broker(self._config, self._clock, self._on_failure)
-        try:
+        """Return when clients are served. Raises ListenFailed, and what opening the data directory raises."""
+        async with AsyncExitStack() as undo:
+            # Listen first: opening the directory changes it, which a start that comes to nothing should not.
+            grpc = GrpcServer(self._config, self._clock)
+            undo.push_async_callback(grpc.abandon)
+            self.broker = Broker(replace(self._config, listen=grpc.address), self._clock, self._on_failure)
+            undo.push_async_callback(self.broker.close)
+            undo.push_async_callback(self.broker.release)
             await self.broker.start()
-            grpc = GrpcServer(self.broker)
-            await grpc.start(self._config.listen)
-        except BaseException:
-            await self.broker.release()
-            await self.broker.close()
-            raise
-        self.broker.advertised = self._config.advertise or grpc.address
+            await grpc.serve(self.broker)
+            undo.pop_all()
         self._grpc = grpc
 
     async def stop(self) -> None:

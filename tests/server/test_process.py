@@ -197,8 +197,21 @@ def test_a_taken_port_is_refused_with_the_reason(programs: Programs) -> None:
     assert "--listen" in errors
     assert "Traceback" not in errors
     assert not re.search(r"^E\d", errors, re.MULTILINE)  # gRPC's own line of it.
-    # The refused one has let go of its directory.
-    programs.start("--data-dir", "other").ready()
+    assert not (programs.directory / "other").exists()
+
+
+def test_a_taken_port_is_noticed_before_anything_of_the_directory_changes(programs: Programs) -> None:
+    killed = programs.start("--data-dir", "other")
+    killed.ready()
+    killed.end(signal.SIGKILL)  # So that a start would recover it and raise its leader epoch.
+    before = contents(programs.directory / "other")
+    taken = programs.start().ready()
+    assert programs.start("--listen", str(taken), "--data-dir", "other").wait()[0] == 1
+    assert contents(programs.directory / "other") == before
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 def test_an_address_of_another_machine_is_refused(programs: Programs) -> None:

@@ -1,6 +1,7 @@
 """What belongs to no single service: health, reflection, retention, and starting and stopping in one process."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import grpc.aio
@@ -8,9 +9,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from logserver.config import ServerConfig
+from logserver.config import Address, ServerConfig
 from logserver.errors import ListenFailed
 from logserver.server import Server
+from logstore.errors import DataDirectoryUnusable
 from tests.server.conftest import StartServer
 from tests.server.wire import Client, batch
 
@@ -93,8 +95,20 @@ async def test_what_was_written_is_there_after_a_stop_and_a_start(start_server: 
     await client.channel.close()
 
 
-async def test_a_server_that_cannot_listen_lets_go_of_its_directory(server: Server, tmp_path: Path) -> None:
+async def test_a_server_that_cannot_listen_makes_no_directory(server: Server, tmp_path: Path) -> None:
     config = ServerConfig(data_dir=tmp_path / "other", listen=server.grpc_address)
-    for _ in range(2):  # Were the directory still locked, the second would fail for that.
-        with pytest.raises(ListenFailed):
-            await Server(config, unexpected).start()
+    with pytest.raises(ListenFailed):
+        await Server(config, unexpected).start()
+    assert not config.data_dir.exists()
+
+
+async def test_a_server_that_cannot_open_its_directory_lets_go_of_its_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    (strange / "somebody's file").touch()
+    with pytest.raises(DataDirectoryUnusable):
+        await Server(ServerConfig(data_dir=strange, listen=Address("127.0.0.1", port)), unexpected).start()
+    async with Server(ServerConfig(data_dir=tmp_path / "data", listen=Address("127.0.0.1", port)), unexpected):
+        pass

@@ -8,13 +8,14 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from logserver.broker import Broker
-from logserver.config import Address, is_loopback
+from logserver.config import Address, ServerConfig, is_loopback
 from logserver.errors import ListenFailed
 from logserver.grpc.calls import Calls
 from logserver.grpc.fetch import FetchDoor
 from logserver.grpc.groups import GroupDoor
 from logserver.grpc.produce import ProduceDoor
 from logserver.grpc.topics import TopicDoor
+from logstore.clock import Clock
 from logwire.v1 import groups_pb2, records_pb2, topics_pb2
 
 logger = structlog.get_logger()
@@ -24,12 +25,13 @@ _LAST_CALLS_S = 0.1
 
 
 class GrpcServer:
-    def __init__(self, broker: Broker) -> None:
-        config = broker.config
-        self._broker = broker
-        self.address = config.listen
-        self._calls = Calls(broker.clock, write_timeout_ms=config.write_timeout_ms)
+    """Holds its address from the moment it is made. Who connects before `serve` is answered from then on."""
+
+    def __init__(self, config: ServerConfig, clock: Clock) -> None:
+        """Listen, before anything else is begun. Raises ListenFailed."""
+        self._calls = Calls(clock, write_timeout_ms=config.write_timeout_ms)
         self._health = health.aio.HealthServicer()
+        self._broker: Broker | None = None
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=config.concurrent_calls_max,
             options=[
@@ -45,26 +47,10 @@ class GrpcServer:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ],
         )
-        services = [
-            (records_pb2, "ProduceService", ProduceDoor(broker, self._calls)),
-            (records_pb2, "FetchService", FetchDoor(broker, self._calls)),
-            (topics_pb2, "TopicService", TopicDoor(broker)),
-            (groups_pb2, "GroupService", GroupDoor(broker)),
-        ]
-        self._names = [health.SERVICE_NAME]
-        for module, name, door in services:
-            service = module.DESCRIPTOR.services_by_name[name]
-            self._calls.serve(self._server, service, door)
-            self._names.append(service.full_name)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        #: Where it listens: port 0 has become a real one.
+        self.address = self._listen(config.listen)
 
-    async def start(self, listen: Address) -> None:
-        """Listen; `address` is then the one with the port that port 0 became. Raises ListenFailed."""
-        if is_loopback(listen.host):
-            # Whoever can connect here may see the services; grpcurl works without the .proto files.
-            from grpc_reflection.v1alpha import reflection
-
-            reflection.enable_server_reflection([*self._names, reflection.SERVICE_NAME], self._server)
+    def _listen(self, listen: Address) -> Address:
         try:
             port = self._server.add_insecure_port(str(listen))
         except RuntimeError as error:
@@ -72,15 +58,42 @@ class GrpcServer:
                 f"{listen} cannot be listened on: {_reason(listen)}",
                 remedy="End what listens there, or choose another address with --listen.",
             ) from error
+        return Address(listen.host, port)
+
+    async def serve(self, broker: Broker) -> None:
+        services = [
+            (records_pb2, "ProduceService", ProduceDoor(broker, self._calls)),
+            (records_pb2, "FetchService", FetchDoor(broker, self._calls)),
+            (topics_pb2, "TopicService", TopicDoor(broker)),
+            (groups_pb2, "GroupService", GroupDoor(broker)),
+        ]
+        names = [health.SERVICE_NAME]
+        for module, name, door in services:
+            service = module.DESCRIPTOR.services_by_name[name]
+            self._calls.serve(self._server, service, door)
+            names.append(service.full_name)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if is_loopback(self.address.host):
+            # Whoever can connect here may see the services; grpcurl works without the .proto files.
+            from grpc_reflection.v1alpha import reflection
+
+            reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
         await self._server.start()
-        for name in ("", *self._names):
+        self._broker = broker
+        for name in ("", *names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        self.address = Address(listen.host, port)
+
+    async def abandon(self) -> None:
+        """Let go of the address without having served."""
+        if self._broker is None:
+            await self._server.start()  # gRPC keeps the port of a server that was never started.
+        await self._server.stop(None)
 
     async def stop(self, grace_ms: int) -> None:
         """Take no new calls, let the open ones end, and after grace_ms cut them."""
         await self._health.enter_graceful_shutdown()
         self._calls.stop()
+        assert self._broker is not None, "one that never served is abandoned"
         await self._broker.release()
         try:
             async with asyncio.timeout(grace_ms / 1000):

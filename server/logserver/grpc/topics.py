@@ -23,7 +23,7 @@ class TopicDoor:
         else:
             listed = self._broker.topics.listed(context, include_internal=False)
             topics = [self._metadata(topic) for topic in listed]
-        host, port = self._broker.advertised
+        host, port = self._broker.config.advertised
         return pb.GetMetadataResponse(
             cluster_id=self._broker.store.cluster_id,
             nodes=[pb.Node(node_id=self._broker.store.node_id, host=host, port=port)],

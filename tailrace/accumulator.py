@@ -140,14 +140,17 @@ class Accumulator:
         compression: Compression,
         delivery_timeout: float,
         on_touched: Callable[[PartitionQueue], None],
+        on_room: Callable[[], None],
         random: Random,
     ) -> None:
-        """on_touched is told, in any thread, that a queue has something for the sender to look at."""
+        """on_touched is told, in any thread, that a queue has something for the sender to look at; on_room, on the I/O
+        thread, that there is more room than before."""
         self.lock = threading.Lock()
         self.topics: dict[str, TopicQueues] = {}
         #: topic -> key as given -> queue: the by_key of each topic, for the fast path of `send`.
         self.routes: dict[str, dict[object, PartitionQueue]] = {}
         self.touched = on_touched
+        self._on_room = on_room
         self.unresolved: set[Batch] = set()
         self.closed = False
         self._buffer_bytes = buffer_bytes
@@ -187,8 +190,9 @@ class Accumulator:
         key: bytes | None,
         value: bytes | None,
         headers: HeaderList,
-    ) -> tuple[Batch, Any] | None:
-        """Append a record and return its batch and what the codec says of it; None while there is no room.
+    ) -> tuple[Batch, Any] | int:
+        """Append a record and return its batch and what the codec says of it, or the bytes of room that it wants while
+        there is not so much.
 
         Raises MessageTooLarge, ClientClosed.
         """
@@ -224,10 +228,10 @@ class Accumulator:
 
     def _append_to_new(
         self, topic: TopicQueues, queue: PartitionQueue, record: tuple[Any, ...], size: int
-    ) -> tuple[Batch, Any] | None:
+    ) -> tuple[Batch, Any] | int:
         bytes_max = max(size, min(self._batch_bytes, topic.info.message_bytes_max, self._share_bytes()))
-        if self._used_bytes and self._used_bytes + bytes_max > self._buffer_bytes:
-            return None
+        if not self.has_room(bytes_max):
+            return bytes_max
         now = time.monotonic()
         batch = Batch(
             queue,
@@ -265,6 +269,17 @@ class Accumulator:
                     self._seal(batch.queue)
             return sorted(self.unresolved, key=lambda batch: batch.number)
 
+    def hurry(self) -> None:
+        """Somebody waits for room. If all that could give it back is open, let nothing wait for more records."""
+        with self.lock:
+            if self._open_count < len(self.unresolved):
+                return  # Something is full, and on its way.
+            hurried = [batch for batch in self.unresolved if not batch.due]
+            for batch in hurried:
+                batch.due = True
+        for batch in hurried:
+            self.touched(batch.queue)
+
     def overdue(self, now: float) -> list[Batch]:
         with self.lock:
             late = [batch for batch in self.unresolved if batch.deadline <= now]
@@ -276,16 +291,18 @@ class Accumulator:
         with self.lock:
             self._used_bytes += size - batch.reserved_bytes
         batch.reserved_bytes = size
+        self._on_room()
 
     def resolved(self, batch: Batch) -> None:
         with self.lock:
             self.unresolved.discard(batch)
             self._used_bytes -= batch.reserved_bytes
         batch.reserved_bytes = 0
+        self._on_room()
 
-    @property
-    def has_room(self) -> bool:
-        return self._used_bytes + min(self._batch_bytes, self._share_bytes()) <= self._buffer_bytes
+    def has_room(self, wanted_bytes: int) -> bool:
+        """A batch larger than the whole buffer has room when it is alone."""
+        return self._used_bytes == 0 or self._used_bytes + wanted_bytes <= self._buffer_bytes
 
     @property
     def used_bytes(self) -> int:

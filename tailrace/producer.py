@@ -14,7 +14,7 @@ from typing import Any
 from tailrace.accumulator import NO_HEADERS
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.delivery import Batch, BulkFuture, SendFuture
-from tailrace.producing import Headers, ProducerCore, ProducerSettings, checked_many
+from tailrace.producing import Headers, Obstacle, ProducerCore, ProducerSettings, checked_many
 from tailrace.runtime import io_thread
 
 LINGER_SECONDS = 0.005
@@ -176,14 +176,14 @@ class Producer:
         timestamp_ms: int | None,
         partition: int | None,
     ) -> SendFuture:
-        until = None
+        until: float | None = None
         while True:
-            future = self._core.try_send(topic, value, key, json, headers, timestamp_ms, partition)
-            if future is not None:
-                return future
-            if until is None:
+            sent = self._core.try_send(topic, value, key, json, headers, timestamp_ms, partition)
+            if not isinstance(sent, Obstacle):
+                return sent
+            if until is None and sent.wanted_bytes is not None:
                 until = time.monotonic() + self._core.settings.max_block
-            io_thread().run(self._core.prepare(topic, until))
+            io_thread().run(self._core.prepare(sent, until))
 
     def _raise_failures(self) -> None:
         failures = self._core.take_failures()

@@ -1,7 +1,7 @@
 """What the synchronous and the asyncio producer have in common: everything but how they wait.
 
-`try_send` appends a record in the caller's thread, or returns None when it cannot yet, because the topic is not known
-or the buffer is full; then `prepare` is to be awaited on the I/O thread, and `try_send` called again.
+`try_send` appends a record in the caller's thread, or returns the Obstacle to it: the topic is not known yet, or the
+buffer is full. Then `prepare` is to be awaited on the I/O thread, and `try_send` called again.
 """
 
 import asyncio
@@ -53,6 +53,14 @@ class ProducerSettings(NamedTuple):
     connect_timeout: float
 
 
+class Obstacle(NamedTuple):
+    """What keeps a record from being appended for now."""
+
+    topic: str
+    #: There is less room than that; None when it is the topic that is not known.
+    wanted_bytes: int | None
+
+
 class ProducerCore:
     def __init__(self, settings: ProducerSettings, random: Random) -> None:
         self.settings = settings = _checked(settings)
@@ -65,6 +73,7 @@ class ProducerCore:
             compression=Compression[settings.compression.upper()],
             delivery_timeout=settings.delivery_timeout,
             on_touched=self._touch,
+            on_room=self._tell_of_room,
             random=random,
         )
         #: For the fast path: topic -> key -> queue, emptied when nothing may be sent any more.
@@ -78,7 +87,8 @@ class ProducerCore:
         self._senders: dict[Connection, Sender] = {}
         self._topic_locks: dict[str, asyncio.Lock] = {}
         self._ever_known: set[str] = set()
-        self._room: set[asyncio.Future[None]] = set()
+        #: Who waits for room, and for how many bytes of it.
+        self._waiting: dict[asyncio.Future[None], int] = {}
         self._housekeeper: asyncio.Task[None] | None = None
 
     # In the caller's thread.
@@ -92,8 +102,8 @@ class ProducerCore:
         headers: Headers | None,
         timestamp_ms: int | None,
         partition: int | None,
-    ) -> SendFuture | None:
-        """Append a record; None when `prepare` is to be awaited first. Raises what is wrong with it."""
+    ) -> SendFuture | Obstacle:
+        """Append a record, or return what `prepare` has to deal with first. Raises what is wrong with it."""
         self.check_usable()
         if json is not None:
             value = _json_value(value, json)
@@ -107,11 +117,11 @@ class ProducerCore:
         if queues is None:
             if not isinstance(topic, str):
                 raise InvalidRequest(f"{topic!r} is not the name of a topic", remedy="Give a topic as a str.")
-            return None
+            return Obstacle(topic, None)
         queue = queues.queue_of(key_bytes, key, partition)
         placed = self.accumulator.append(queues, queue, timestamp_ms, key_bytes, value, header_list)
-        if placed is None:
-            return None
+        if isinstance(placed, int):
+            return Obstacle(topic, placed)
         future = SendFuture()
         future._batch, future._appended = placed
         return future
@@ -195,27 +205,33 @@ class ProducerCore:
 
     # On the I/O thread.
 
-    async def prepare(self, topic: str, until: float) -> None:
-        """Learn the topic, creating it if it is missing, or wait for room. Raises BufferFull, and why a topic cannot
-        be sent to."""
-        if topic not in self.accumulator.topics:
-            await self._learn(topic)
+    async def prepare(self, obstacle: Obstacle, until: float | None) -> None:
+        """Learn the topic, creating it if it is missing, or wait for room until then. Raises BufferFull, and why a
+        topic cannot be sent to."""
+        if obstacle.wanted_bytes is None:
+            await self._learn(obstacle.topic)
             return
-        loop = asyncio.get_running_loop()
-        while not self.accumulator.has_room and not self.accumulator.closed:
-            room: asyncio.Future[None] = loop.create_future()
-            self._room.add(room)
+        try:
+            async with asyncio.timeout_at(until):
+                await self._room_for(obstacle.wanted_bytes)
+        except TimeoutError:
+            raise BufferFull(
+                f"{self.accumulator.used_bytes} of {self.settings.buffer_bytes} bytes wait to be acknowledged, and "
+                f"there was no room within {self.settings.max_block:g} s",
+                remedy="Send more slowly, raise buffer_bytes or max_block, or see why the server is slow.",
+            ) from None
+
+    async def _room_for(self, wanted_bytes: int) -> None:
+        # Others may take the room again and again before the caller does. Here his time is up then.
+        await asyncio.sleep(0)
+        while not self.accumulator.closed and not self.accumulator.has_room(wanted_bytes):
+            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting[room] = wanted_bytes
             try:
-                async with asyncio.timeout_at(until):
-                    await room
-            except TimeoutError:
-                raise BufferFull(
-                    f"{self.accumulator.used_bytes} of {self.settings.buffer_bytes} bytes wait to be acknowledged, and "
-                    f"there was no room within {self.settings.max_block:g} s",
-                    remedy="Send more slowly, raise buffer_bytes or max_block, or see why the server is slow.",
-                ) from None
+                self.accumulator.hurry()
+                await room
             finally:
-                self._room.discard(room)
+                del self._waiting[room]
 
     async def flush(self) -> None:
         """Send what is there and wait until all of it is acknowledged or has failed."""
@@ -229,7 +245,7 @@ class ProducerCore:
         except TimeoutError:
             count = sum(batch.count for batch in self.accumulator.seal_all())
             logger.warning("the process ended before %d records were sent: close the producer before", count)
-        for room in self._room:
+        for room in self._waiting:
             _finish(room)
         if self._housekeeper is not None:
             self._housekeeper.cancel()
@@ -312,9 +328,13 @@ class ProducerCore:
             self._failures.append(batch)
             if len(self._failures) > FAILURES_KEPT_MAX:
                 self._failures_dropped += self._failures.pop(1).unread_count
-        if self._room and self.accumulator.has_room:
-            for room in self._room:
+
+    def _tell_of_room(self) -> None:
+        for room, wanted_bytes in self._waiting.items():
+            if self.accumulator.has_room(wanted_bytes):
                 _finish(room)
+        if self._waiting:
+            self.accumulator.hurry()
 
     def _topic_gone(self, topic: str, error: TailraceError) -> None:
         for queue in self.accumulator.forget_topic(topic):

@@ -12,7 +12,7 @@ from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.delivery import Batch, SentRange, ranges_of
 from tailrace.errors import TailraceError
 from tailrace.producer import BATCH_BYTES, BUFFER_BYTES, LINGER_SECONDS
-from tailrace.producing import Headers, ProducerCore, ProducerSettings, checked_many
+from tailrace.producing import Headers, Obstacle, ProducerCore, ProducerSettings, checked_many
 from tailrace.records import RecordMetadata
 from tailrace.runtime import call_from_any_thread, io_thread
 
@@ -169,14 +169,14 @@ class Producer:
         timestamp_ms: int | None,
         partition: int | None,
     ) -> delivery.SendFuture:
-        until = None
+        until: float | None = None
         while True:
-            future = self._core.try_send(topic, value, key, json, headers, timestamp_ms, partition)
-            if future is not None:
-                return future
-            if until is None:
+            sent = self._core.try_send(topic, value, key, json, headers, timestamp_ms, partition)
+            if not isinstance(sent, Obstacle):
+                return sent
+            if until is None and sent.wanted_bytes is not None:
                 until = time.monotonic() + self._core.settings.max_block
-            await io_thread().run_from_another_loop(self._core.prepare(topic, until))
+            await io_thread().run_from_another_loop(self._core.prepare(sent, until))
 
     def _raise_failures(self) -> None:
         failures: TailraceError | None = self._core.take_failures()

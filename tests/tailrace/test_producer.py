@@ -8,6 +8,7 @@ import pytest
 from logstore.partitioner import partition_for_key
 from tailrace import Producer, errors
 from tailrace.delivery import SendFuture
+from tailrace.producing import Obstacle
 from tailrace.runtime import io_thread
 from tests.tailrace.fake_server import BREAK, HOLD, FakeServer, wire_error
 
@@ -209,6 +210,47 @@ def test_a_full_buffer_goes_on_when_there_is_room(server: FakeServer) -> None:
         for number in range(2_000):
             producer.send("flights", bytes(1_000), key=str(number))
     assert sum(len(partition.values) for partition in server.topics["flights"].partitions) == 2_000
+
+
+def test_a_record_larger_than_the_room_waits_as_long_as_it_may(server: FakeServer) -> None:
+    server.produce_script.append(HOLD)
+    settings = {"buffer_bytes": 40_000, "batch_bytes": 1_000, "linger": 0.0}
+    with Producer(server=server.address, max_block=0.2, **settings) as producer:  # type: ignore[arg-type]
+        producer.send("single", bytes(15_000))
+        server.wait_until(lambda: len(server.produce_requests) == 1)
+        tries = itertools.count()
+        try_send = producer._core.try_send
+        producer._core.try_send = lambda *record: (next(tries), try_send(*record))[1]  # type: ignore[method-assign]
+        rescue = threading.Timer(5, server.release)
+        rescue.start()
+        with pytest.raises(errors.BufferFull, match=r"of 40000 bytes wait .* within 0\.2 s"):
+            producer.send("single", bytes(30_000))
+        assert next(tries) < 5, "it waits, and does not try again and again"
+        producer.send("single", bytes(15_000))
+        rescue.cancel()
+        server.release()
+    assert [len(value or b"") for value in server.topics["single"].partitions[0].values] == [15_000, 15_000]
+
+
+def test_a_buffer_smaller_than_a_batch_holds_one_batch_at_a_time(server: FakeServer) -> None:
+    with Producer(server=server.address, buffer_bytes=1_000, max_block=5) as producer:
+        for _ in range(60):
+            producer.send("single", bytes(900))
+    assert len(server.topics["single"].partitions[0].values) == 60
+
+
+def test_who_waits_for_room_does_not_wait_for_linger(server: FakeServer) -> None:
+    with Producer(server=server.address, buffer_bytes=40_000, linger=60, max_block=5) as producer:
+        for partition in range(4):
+            producer.send("flights", bytes(100), partition=partition)
+    assert [len(partition.values) for partition in server.topics["flights"].partitions] == [1, 1, 1, 1]
+
+
+def test_whose_time_is_up_is_told_so_though_there_is_room_that_others_will_take(server: FakeServer) -> None:
+    with Producer(server=server.address) as producer:
+        producer.send("single", b"x").result(10)
+        with pytest.raises(errors.BufferFull):
+            io_thread().run(producer._core.prepare(Obstacle("single", 1), time.monotonic()))
 
 
 def test_a_record_that_the_topic_cannot_take_is_refused_at_once(server: FakeServer) -> None:

@@ -184,12 +184,17 @@ class LinuxDisk:
             _raise_unusable(error, path)
 
     def make_dir(self, path: Path) -> None:
-        if path.is_dir():
-            return
-        if path.parent != path:
-            self.make_dir(path.parent)
         try:
+            if path.is_dir():
+                return
+            if path.parent != path:
+                self.make_dir(path.parent)
             path.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError as error:
+            raise DataDirectoryUnusable(
+                f"{path} is {'a file' if path.is_file() else 'something else'}, and a directory is wanted there",
+                remedy="Name a directory, which is made if it does not exist, or move away what stands there.",
+            ) from error
         except OSError as error:
             _raise_unusable(error, path)
         self.sync_dir(path.parent)

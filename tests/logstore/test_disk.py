@@ -6,6 +6,8 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -173,11 +175,24 @@ def test_a_short_write_is_written_to_its_end(tmp_path: Path, monkeypatch: pytest
     file.close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_unwritable_directory_is_unusable(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(DataDirectoryUnusable):
-        LinuxDisk().make_dir(tmp_path / "a")
+@pytest.fixture
+def as_somebody() -> Iterator[None]:
+    """Root may read and write anywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_directory_in_one_that_may_not_be_written_or_read_is_unusable(
+    tmp_path: Path, as_somebody: None, mode: int
+) -> None:
+    with suppress(PermissionError):  # When it was root's, it is closed to somebody as it is.
+        tmp_path.chmod(mode)
+    with pytest.raises(DataDirectoryUnusable, match="cannot be used: Permission denied"):
+        LinuxDisk().make_dir(tmp_path / "data")
 
 
 def test_another_process_is_kept_out_and_named(tmp_path: Path) -> None:

@@ -266,11 +266,16 @@ def test_help_names_every_setting_with_its_default(programs: Programs) -> None:
     assert "127.0.0.1:7070" in out
 
 
-def test_a_directory_that_is_a_file_is_refused(programs: Programs) -> None:
-    (programs.directory / "tailrace-data").write_text("")
-    status, errors = programs.start().wait()
+@pytest.mark.parametrize("named", ["notes.txt", "notes.txt/data"])
+def test_a_directory_that_is_a_file_is_refused_as_such_and_the_file_left_alone(programs: Programs, named: str) -> None:
+    (programs.directory / "notes.txt").write_text("mine")
+    status, errors = programs.start("--data-dir", named).wait()
     assert status == 1
-    assert "Traceback" not in errors
+    assert errors == (
+        "logserver: notes.txt is a file, and a directory is wanted there. "
+        "Name a directory, which is made if it does not exist, or move away what stands there.\n"
+    )
+    assert (programs.directory / "notes.txt").read_text() == "mine"
 
 
 #: The program itself, with a disk whose syncs begin to fail when the first batch comes.

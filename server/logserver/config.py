@@ -5,6 +5,7 @@ from its name: `fetch_wait_ms_max` is `--fetch-wait-ms-max`, `LOGSERVER_FETCH_WA
 `fetch_wait_ms_max = ...`.
 """
 
+import difflib
 import ipaddress
 import re
 import socket
@@ -19,8 +20,11 @@ from logstore.config import PARTITIONS_MAX
 
 ENVIRONMENT_PREFIX = "LOGSERVER_"
 
-#: What Kubernetes puts into every pod's environment when a service is named logserver.
-_NOT_SETTINGS = re.compile(r"LOGSERVER_(CONFIG|PORT|PORT_\w+|SERVICE_\w+)")
+#: What Kubernetes puts into every pod's environment when a service is named logserver, as NAME=VALUE.
+_NOT_SETTINGS = re.compile(r"LOGSERVER_((CONFIG|PORT_\w+|SERVICE_\w+)=.*|PORT=\w+://.*)", re.DOTALL)
+
+#: Words by which others name what is called `listen` here.
+_PARTS_OF_LISTEN = frozenset({"port", "host", "address", "addr", "bind", "interface", "ip"})
 
 
 class Address(NamedTuple):
@@ -210,6 +214,17 @@ def settings() -> tuple[Field[Any], ...]:
     return fields(ServerConfig)
 
 
+def means_listen(name: str) -> bool:
+    """Whether somebody who wrote a name that no setting has may have meant `listen`: --port, LOGSERVER_HOST."""
+    return not _PARTS_OF_LISTEN.isdisjoint(re.split("[-_]", name.lower()))
+
+
+def _nearest_setting(name: str) -> str | None:
+    if means_listen(name):
+        return "listen, as HOST:PORT"
+    return next(iter(difflib.get_close_matches(name, [setting.name for setting in settings()], n=1)), None)
+
+
 def load_config(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> ServerConfig:
     """Merge the three sources, flags first. Raises InvalidServerConfig with the setting, its value and what is allowed.
 
@@ -225,9 +240,12 @@ def load_config(flags: Mapping[str, object], environment: Mapping[str, str], fil
         for name, value in given.items():
             setting = by_name.get(name)
             if setting is None:
+                meant = _nearest_setting(name)
                 raise InvalidServerConfig(
                     f"{where} sets {name!r}, which is no setting of the server",
-                    remedy=f"Remove it or correct its name; there are {', '.join(by_name)}.",
+                    remedy=(
+                        f"Did you mean {meant}?" if meant else "Remove it; `logserver --help` shows what there is."
+                    ),
                 )
             try:
                 values[name] = setting.metadata["parse"](value)
@@ -258,5 +276,5 @@ def _read_environment(environment: Mapping[str, str]) -> Mapping[str, object]:
     return {
         name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
         for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX) and _NOT_SETTINGS.fullmatch(name) is None
+        if name.startswith(ENVIRONMENT_PREFIX) and _NOT_SETTINGS.fullmatch(f"{name}={value}") is None
     }

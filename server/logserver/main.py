@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from logserver.config import ENVIRONMENT_PREFIX, ServerConfig, load_config, settings
+from logserver.config import ENVIRONMENT_PREFIX, ServerConfig, load_config, means_listen, settings
 from logserver.errors import InvalidServerConfig
 from logserver.version import server_version
 
@@ -38,8 +38,18 @@ def main() -> None:
         sys.exit(EXIT_REFUSED)
 
 
+class _Command(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if not means_listen(error.option_name):
+                raise
+            raise click.NoSuchOption(error.option_name, possibilities=["--listen HOST:PORT"], ctx=ctx) from None
+
+
 def _main() -> None:
-    command = click.Command(
+    command = _Command(
         "logserver",
         params=[*_options()],
         callback=_run,

@@ -36,7 +36,23 @@ def test_an_unknown_setting_is_refused_by_its_name_wherever_it_stands(source: st
     file = write_toml(tmp_path, 'lisen = "x"\n') if source == "file" else None
     with pytest.raises(InvalidServerConfig, match="'lisen', which is no setting") as refused:
         load_config(flags, environment, file)
-    assert "listen" in refused.value.remedy
+    assert refused.value.remedy.startswith("Did you mean listen?")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("data-dir", "Did you mean data_dir?"),
+        ("retention_ms_interval", "Did you mean retention_interval_ms?"),
+        ("port", "Did you mean listen, as HOST:PORT?"),
+        ("bind_address", "Did you mean listen, as HOST:PORT?"),
+        ("zookeeper", "Remove it;"),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_the_nearest_known_one(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(InvalidServerConfig) as refused:
+        load_config({}, {}, write_toml(tmp_path, f'{name} = "7070"\n'))
+    assert refused.value.remedy.startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +87,12 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting_of_ours() 
         "LOGSERVER_SERVICE_HOST": "10.0.0.1",
     }
     assert load_config({}, environment, None) == ServerConfig()
+
+
+def test_a_port_that_somebody_sets_is_not_taken_for_what_kubernetes_sets() -> None:
+    with pytest.raises(InvalidServerConfig) as refused:
+        load_config({}, {"LOGSERVER_PORT": "7070"}, None)
+    assert "listen, as HOST:PORT" in refused.value.remedy
 
 
 def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:

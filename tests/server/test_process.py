@@ -223,12 +223,14 @@ def test_an_address_of_another_machine_is_refused(programs: Programs) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [
-        (["--lisen", "x"], {}, "--lisen"),
+        (["--lisen", "x"], {}, "No such option '--lisen'. Did you mean '--listen'?"),
+        (["--port", "7070"], {}, "No such option '--port'. Did you mean '--listen HOST:PORT'?"),
+        (["--bind-address=x"], {}, "No such option '--bind-address'. Did you mean '--listen HOST:PORT'?"),
         (["--listen", "nonsense"], {}, "listen='nonsense', from the command line, is not HOST:PORT"),
         (["--listen", "192.0.2.1:7070"], {}, "other machines"),
         (["--config", "nowhere.toml"], {}, "nowhere.toml cannot be read"),
         ([], {"LOGSERVER_LOG_LEVEL": "loud"}, "log_level='loud', from the environment"),
-        ([], {"LOGSERVER_LISEN": "x"}, "'lisen', which is no setting"),
+        ([], {"LOGSERVER_LISEN": "x"}, "'lisen', which is no setting of the server. Did you mean listen?"),
     ],
 )
 def test_bad_usage_is_a_sentence_and_status_2(

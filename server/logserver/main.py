@@ -45,7 +45,8 @@ class _Command(click.Command):
         except click.NoSuchOption as error:
             if not means_listen(error.option_name):
                 raise
-            raise click.NoSuchOption(error.option_name, possibilities=["--listen HOST:PORT"], ctx=ctx) from None
+            hint = f"No such option {error.option_name!r}. Did you mean '--listen HOST:PORT'?"
+            raise click.NoSuchOption(error.option_name, hint, ctx=ctx) from None
 
 
 def _main() -> None:

@@ -18,7 +18,7 @@ from logstore.batch import Compression
 from logstore.partitioner import partition_for_key
 from logwire.framing import partition_head
 from tailrace.delivery import Batch
-from tailrace.errors import ClientClosed, InvalidRequest, MessageTooLarge, UnknownTopicOrPartition
+from tailrace.errors import ClientClosed, InvalidRequest, MessageTooLarge, TailraceError, UnknownTopicOrPartition
 from tailrace.metadata import TopicInfo
 from tailrace.sequences import PartitionSequence
 
@@ -140,16 +140,18 @@ class Accumulator:
         compression: Compression,
         delivery_timeout: float,
         on_touched: Callable[[PartitionQueue], None],
+        on_failed: Callable[[Batch], None],
         on_room: Callable[[], None],
         random: Random,
     ) -> None:
-        """on_touched is told, in any thread, that a queue has something for the sender to look at; on_room, on the I/O
-        thread, that there is more room than before."""
+        """on_touched is told, in any thread, that a queue has something for the sender to look at. On the I/O thread,
+        on_failed is told of every batch that failed, and on_room that there is more room than before."""
         self.lock = threading.Lock()
         self.topics: dict[str, TopicQueues] = {}
         #: topic -> key as given -> queue: the by_key of each topic, for the fast path of `send`.
         self.routes: dict[str, dict[object, PartitionQueue]] = {}
         self.touched = on_touched
+        self._on_failed = on_failed
         self._on_room = on_room
         self.unresolved: set[Batch] = set()
         self.closed = False
@@ -293,11 +295,15 @@ class Accumulator:
         batch.reserved_bytes = size
         self._on_room()
 
-    def resolved(self, batch: Batch) -> None:
+    def resolve(self, batch: Batch, *, base_offset: int = -1, error: TailraceError | None = None) -> None:
+        """Say what became of a batch, once."""
         with self.lock:
             self.unresolved.discard(batch)
             self._used_bytes -= batch.reserved_bytes
         batch.reserved_bytes = 0
+        batch.resolve(base_offset=base_offset, error=error)
+        if error is not None:
+            self._on_failed(batch)
         self._on_room()
 
     def has_room(self, wanted_bytes: int) -> bool:

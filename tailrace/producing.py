@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import repeat
 from random import Random
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from logwire.v1 import records_pb2 as pb
 from tailrace.accumulator import NO_HEADERS, Accumulator, HeaderList, PartitionQueue, closed_error
 from tailrace.connection import Backoff, Connection, server_address
 from tailrace.delivery import Batch, SendFuture
-from tailrace.errors import BufferFull, InvalidRequest, SendsFailed, TailraceError
+from tailrace.errors import BufferFull, ClientClosed, InvalidRequest, SendsFailed, TailraceError
 from tailrace.metadata import Cluster
 from tailrace.runtime import call_from_any_thread, check_not_forked, io_thread
 from tailrace.sender import Sender, SenderSettings
@@ -73,6 +74,7 @@ class ProducerCore:
             compression=Compression[settings.compression.upper()],
             delivery_timeout=settings.delivery_timeout,
             on_touched=self._touch,
+            on_failed=self._failed,
             on_room=self._tell_of_room,
             random=random,
         )
@@ -239,12 +241,9 @@ class ProducerCore:
 
     async def close(self, *, abandon_after: float | None = None) -> None:
         """Take nothing more, send what is there, and end. Once."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(abandon_after):
                 await self._settled(self.accumulator.seal_all(close=True))
-        except TimeoutError:
-            count = sum(batch.count for batch in self.accumulator.seal_all())
-            logger.warning("the process ended before %d records were sent: close the producer before", count)
         for room in self._waiting:
             _finish(room)
         if self._housekeeper is not None:
@@ -252,6 +251,11 @@ class ProducerCore:
         for sender in self._senders.values():
             await sender.close()
         self._senders.clear()
+        if left := self.accumulator.seal_all():
+            count = sum(batch.count for batch in left)
+            logger.warning("the process ended before %d records were sent: close the producer before", count)
+            for batch in left:
+                self.accumulator.resolve(batch, error=_abandoned(batch))
         if self._cluster is not None:
             await self._cluster.close()
             self._cluster = None
@@ -318,16 +322,14 @@ class ProducerCore:
                 connection,
                 self.accumulator,
                 SenderSettings(self._acks, self._acks == pb.ACKS_ALL, self.settings.linger),
-                on_resolved=self._resolved,
                 on_topic_gone=self._topic_gone,
             )
         return sender
 
-    def _resolved(self, batch: Batch) -> None:
-        if batch.error is not None:
-            self._failures.append(batch)
-            if len(self._failures) > FAILURES_KEPT_MAX:
-                self._failures_dropped += self._failures.pop(1).unread_count
+    def _failed(self, batch: Batch) -> None:
+        self._failures.append(batch)
+        if len(self._failures) > FAILURES_KEPT_MAX:
+            self._failures_dropped += self._failures.pop(1).unread_count
 
     def _tell_of_room(self) -> None:
         for room, wanted_bytes in self._waiting.items():
@@ -358,6 +360,15 @@ def _checked(settings: ProducerSettings) -> ProducerSettings:
     if wrong is not None:
         raise InvalidRequest(f"{wrong[0]} is not a setting that a producer can have", remedy=wrong[1])
     return settings
+
+
+def _abandoned(batch: Batch) -> ClientClosed:
+    fate = "it may have been written or not" if batch.uncertain else "it was not written"
+    return ClientClosed(
+        f"the producer was closed before a batch of {batch.count} records to {batch.queue.topic!r} partition "
+        f"{batch.queue.partition} was acknowledged; {fate}",
+        remedy="Leave the producer's `with` block, or close it, before the process ends.",
+    )
 
 
 def _finish(future: "asyncio.Future[None]") -> None:

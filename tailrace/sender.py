@@ -97,17 +97,17 @@ class Sender:
         accumulator: Accumulator,
         settings: SenderSettings,
         *,
-        on_resolved: Callable[[Batch], None],
         on_topic_gone: Callable[[str, TailraceError], None],
     ) -> None:
         self._connection = connection
         self._accumulator = accumulator
         self._settings = settings
-        self._on_resolved = on_resolved
         self._on_topic_gone = on_topic_gone
         self._in_flight_max = IN_FLIGHT_BATCHES_MAX if settings.idempotent or settings.acks == pb.ACKS_ZERO else 1
         #: Queues that may have something to send; a dict for its order.
         self._active: dict[PartitionQueue, None] = {}
+        #: Queues with something in flight.
+        self._awaiting: set[PartitionQueue] = set()
         self._requests: dict[int, _Request] = {}
         self._next_request_id = 0
         self._in_flight_bytes = 0
@@ -131,7 +131,7 @@ class Sender:
                 batch.uncertain = True
             else:
                 self._take_back(batch)
-            self._fail(batch, _delivery_timed_out(batch, self._last_error))
+            self._accumulator.resolve(batch, error=_delivery_timed_out(batch, self._last_error))
         oldest = next(iter(self._requests.values()), None)
         if oldest is not None and now - oldest.sent_at > ANSWER_SECONDS_MAX and self._call is not None:
             self._call.cancel()
@@ -141,11 +141,12 @@ class Sender:
         self._active.pop(queue, None)
         batches = [*queue.in_flight, *queue.retries, *queue.sealed]
         queue.in_flight.clear()
+        self._awaiting.discard(queue)
         queue.retries.clear()
         queue.sealed.clear()
         for batch in batches:
             if not batch.done:
-                self._fail(batch, error)
+                self._accumulator.resolve(batch, error=error)
 
     async def close(self) -> None:
         self._task.cancel()
@@ -168,13 +169,11 @@ class Sender:
                     self._identity = (answer.producer_id, answer.producer_epoch)
                 await self._stream(backoff)
             except TailraceError as error:
-                self._broken()
                 self._last_error = error
                 logger.info("sending to %s is interrupted: %s", self._connection.address, error)
                 await asyncio.sleep(backoff.next())
             except Exception as error:
-                # A bug, but one that must not leave senders waiting for an answer that nobody will read.
-                self._broken()
+                # A bug, but one that must not leave senders waiting for what nobody will send.
                 logger.exception("sending to %s failed unexpectedly", self._connection.address, exc_info=error)
                 await asyncio.sleep(backoff.next())
 
@@ -201,7 +200,10 @@ class Sender:
             finally:
                 self._call = None
                 reader.cancel()
-                await asyncio.gather(reader, return_exceptions=True)
+                try:
+                    await asyncio.gather(reader, return_exceptions=True)
+                finally:
+                    self._broken()
 
     def _written(self) -> None:
         """Only now its answer is waited for: a call cancelled before it began leaves its writer waiting for ever."""
@@ -244,6 +246,7 @@ class Sender:
             while size < REQUEST_BYTES_MAX and (batch := self._next_batch(queue, now)) is not None:
                 size += len(batch.build())
                 queue.in_flight.append(batch)
+                self._awaiting.add(queue)
                 batches.append(batch)
             if size >= REQUEST_BYTES_MAX:
                 # Others first, next time.
@@ -277,11 +280,12 @@ class Sender:
             return None
         if self._settings.idempotent and not self._number(queue, head):
             return None
+        self._accumulator.built(head)
+        # Only now: had it failed, the batch would still be there to be sent, or to expire.
         if queue.retries:
             queue.retries.pop(0)
         else:
             queue.sealed.popleft()
-        self._accumulator.built(head)
         return head
 
     def _number(self, queue: PartitionQueue, batch: Batch) -> bool:
@@ -295,6 +299,7 @@ class Sender:
             if not queue.sequence.renew(*self._identity):
                 self._identity = None
                 return False
+        batch.build()  # This may fail, so before it takes numbers that nothing else could have.
         batch.stamp(queue.sequence.take(batch.count))
         return True
 
@@ -322,11 +327,13 @@ class Sender:
             queue.in_flight.remove(batch)
         if not batch.done:
             if not ack.HasField("error"):
-                self._succeed(batch, ack.base_offset)
+                self._accumulator.resolve(batch, base_offset=ack.base_offset)
             else:
                 self._refused(batch, error_from_wire(ack.error))
-        if queue.muted and not queue.in_flight:
-            self._unmute(queue)
+        if not queue.in_flight:
+            self._awaiting.discard(queue)
+            if queue.muted:
+                self._unmute(queue)
         if not queue.is_idle:
             self._active[queue] = None
 
@@ -335,9 +342,9 @@ class Sender:
         if isinstance(error, _IN_DOUBT):
             batch.uncertain = True
         if isinstance(error, errors.DuplicateSequenceNumber):
-            self._succeed(batch, -1)
+            self._accumulator.resolve(batch)  # Written, too long ago to say where.
         elif isinstance(error, _TOPIC_GONE):
-            self._fail(batch, error)
+            self._accumulator.resolve(batch, error=error)
             self._on_topic_gone(queue.topic, error)
         elif isinstance(error, _PASSING):
             self._again(batch)
@@ -354,7 +361,7 @@ class Sender:
         else:
             queue.sequence.broken = True
             queue.muted = True
-            self._fail(batch, _doubtful(error) if batch.uncertain else error)
+            self._accumulator.resolve(batch, error=_doubtful(error) if batch.uncertain else error)
 
     def _has_earlier(self, queue: PartitionQueue, batch: Batch) -> bool:
         return any(other.number < batch.number for other in (*queue.retries, *queue.in_flight))
@@ -382,8 +389,9 @@ class Sender:
                 batch.uncertain = False
 
     def _broken(self) -> None:
-        """The stream ended: what was in flight is in doubt, and goes out again first."""
-        queues = {batch.queue for request in self._requests.values() for batch in request.batches}
+        """The stream ended, however it did: what was in flight is in doubt, and goes out again first."""
+        queues = list(self._awaiting)
+        self._awaiting.clear()
         self._requests.clear()
         self._in_flight_bytes = 0
         for queue in queues:
@@ -408,16 +416,6 @@ class Sender:
             queue.sealed.remove(batch)
         if batch.sequence is not None:
             queue.sequence.broken = True
-
-    def _succeed(self, batch: Batch, base_offset: int) -> None:
-        self._accumulator.resolved(batch)
-        batch.resolve(base_offset=base_offset)
-        self._on_resolved(batch)
-
-    def _fail(self, batch: Batch, error: TailraceError) -> None:
-        self._accumulator.resolved(batch)
-        batch.resolve(error=error)
-        self._on_resolved(batch)
 
 
 def _delivery_timed_out(batch: Batch, last_error: TailraceError | None) -> errors.DeliveryTimedOut:

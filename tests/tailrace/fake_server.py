@@ -35,6 +35,7 @@ LOSE_ANSWER = "append, then break the stream"
 BREAK = "break the stream before anything is appended"
 HOLD = "do it now, and answer when released"
 TIME_OUT = "append, and answer that it is not known to be on disk"
+NO_ACKS = "append, and answer with no ack at all, as no server should"
 
 _CODES: dict[type[Exception], str] = {
     store.OutOfOrderSequence: "OUT_OF_ORDER_SEQUENCE_NUMBER",
@@ -123,8 +124,8 @@ class FakeServer:
         self.auto_create_partitions = 1
         for topic, partitions in topics.items():
             self.add_topic(topic, partitions)
-        #: What becomes of the next produce requests: LOSE_ANSWER, BREAK, HOLD, TIME_OUT, None, or a function of each of
-        #: its batches (topic, partition, header) that gives an Error or None.
+        #: What becomes of the next produce requests: LOSE_ANSWER, BREAK, HOLD, TIME_OUT, NO_ACKS, None, or a function
+        #: of each of its batches (topic, partition, header) that gives an Error or None.
         self.produce_script: deque[Any] = deque()
         self.produce_requests: list[records_pb2.ProduceStreamRequest] = []
         self.next_producer_id = 1000
@@ -336,6 +337,8 @@ class _Produce(records_pb2_grpc.ProduceServiceServicer):
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "broken by the test")
             if script == HOLD:
                 await self._fake._released.wait()
+            if script == NO_ACKS:
+                acks = []
             yield records_pb2.ProduceStreamResponse(request_id=request.request_id, acks=acks)
 
     def _append(self, part: records_pb2.PartitionRecords, script: Any) -> records_pb2.PartitionAck:

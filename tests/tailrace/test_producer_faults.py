@@ -10,10 +10,10 @@ import pytest
 
 from logstore.batch import BatchHeader
 from tailrace import Producer, errors
-from tailrace.delivery import SendFuture
+from tailrace.delivery import Batch, SendFuture
 from tailrace.runtime import io_thread
 from tailrace.sender import Sender
-from tests.tailrace.fake_server import BREAK, HOLD, LOSE_ANSWER, TIME_OUT, FakeServer, wire_error
+from tests.tailrace.fake_server import BREAK, HOLD, LOSE_ANSWER, NO_ACKS, TIME_OUT, FakeServer, wire_error
 
 
 def numbers(server: FakeServer, topic: str = "single", partition: int = 0) -> list[int]:
@@ -295,6 +295,67 @@ def test_an_outage_longer_than_an_answer_may_take_is_ridden_out(server: FakeServ
         server.start()
         assert buffered.result(10).offset == 1
     assert numbers(server) == [0, 1]
+
+
+def test_what_an_answer_that_cannot_be_read_was_for_is_sent_again(server: FakeServer) -> None:
+    server.produce_script.append(NO_ACKS)
+    with Producer(server=server.address, linger=0, delivery_timeout=8) as producer:
+        assert producer.send("single", b"0").result(10).offset == 0
+        assert producer.send("single", b"1").result(10).offset == 1
+    assert numbers(server) == [0, 1]
+
+
+def test_a_batch_that_cannot_be_built_takes_no_other_with_it(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [None, MemoryError("of the test")]
+
+    def build(batch: Batch) -> bytearray:
+        if batch.data is None and failures and (failure := failures.pop(0)) is not None:
+            raise failure
+        return real(batch)
+
+    async def send_all() -> None:
+        producer._core.accumulator.seal_all()
+
+    real = Batch.build
+    monkeypatch.setattr(Batch, "build", build)
+    with Producer(server=server.address, linger=60, delivery_timeout=8) as producer:
+        futures = [producer.send("flights", b"0", partition=partition) for partition in (0, 1)]
+        io_thread().run(send_all())  # Seen by the sender at once, so that they travel together.
+        assert [future.exception(10) for future in futures] == [None, None]
+        assert not failures
+    assert [numbers(server, "flights", partition) for partition in range(4)] == [[0], [0], [], []]
+    for partition in (0, 1):
+        (header,) = server.topics["flights"].partitions[partition].headers
+        assert header.producer_id >= 0, "a batch that was built at the second attempt is numbered, too"
+
+
+def test_what_is_in_flight_when_another_producer_id_is_needed_is_sent_again(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailrace.sequences.EPOCH_MAX", 0)
+    with Producer(server=server.address, linger=0, delivery_timeout=8) as producer:
+        server.produce_script.append(refuse_when(always, "INVALID_TIMESTAMP"))
+        assert isinstance(producer.send("flights", b"0", partition=0).exception(10), errors.InvalidTimestamp)
+        server.produce_script.append(HOLD)
+        held = producer.send("single", b"0")
+        server.wait_until(lambda: len(server.produce_requests) == 2)
+        assert producer.send("flights", b"1", partition=0).result(10).offset == 0
+        assert held.result(10).offset == 0
+    assert numbers(server) == [0]
+    ids = [server.topics[topic].partitions[0].headers[0].producer_id for topic in ("single", "flights")]
+    assert ids[0] != ids[1]
+
+
+def test_what_is_left_when_the_process_ends_is_told_to_whoever_waits(server: FakeServer) -> None:
+    server.produce_script.append(HOLD)
+    producer = Producer(server=server.address, linger=0)
+    held = producer.send("single", b"0")
+    server.wait_until(lambda: len(server.produce_requests) == 1)
+    io_thread().run(producer._core.close(abandon_after=0.01))
+    with pytest.raises(errors.ClientClosed, match="may have been written or not"):
+        held.result(5)
 
 
 def test_without_numbers_order_is_kept_through_refusals(server: FakeServer) -> None:

@@ -97,10 +97,19 @@ class ServerProcess:
         process, self._process = self._process, None
         if signal_number is not None:
             process.send_signal(signal_number)
-        status = process.wait(timeout=30)
         assert process.stdout is not None
-        process.stdout.close()
-        return status
+        try:
+            return process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"the server (pid {process.pid}) does not end, see {self.log}") from None
+        finally:
+            process.stdout.close()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:

@@ -7,6 +7,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,6 +18,8 @@ from rich.table import Table
 from tests.faults.catalog import FAULTS
 from tests.faults.planted import BUGS
 from tests.faults.runs import Entry, Fault, Ledger, run_fault, run_session
+
+PLANTED_SESSION_CYCLES_MAX = 3
 
 
 @click.command()
@@ -63,6 +66,8 @@ def main(
         if reason is not None:
             console.print(f"[yellow]{fault.name} is left out: {reason}")
             continue
+        if plant:  # in short sessions, to see soon that it is caught
+            fault = replace(fault, session_cycles=min(fault.session_cycles, PLANTED_SESSION_CYCLES_MAX))
         count = cycles or (fault.cycles_full if full else fault.cycles_ci)
         if session is not None:
             size = dict(fault.sessions(count)).get(session, fault.session_cycles)
@@ -94,6 +99,8 @@ def _run(
         bar = progress.add_task(fault.name, total=cycles, completed=sum(entry.cycles for entry in before))
         for entry in run_fault(fault, seed, cycles, history, ledger, plant):
             progress.advance(bar, entry.cycles)
+            if plant and entry.violations:
+                break  # it is caught
     return list(ledger.of(fault.name, seed).values())
 
 

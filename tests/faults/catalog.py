@@ -1,6 +1,6 @@
 """All faults, in the order in which they are worth running: each with how often CI and a full run inject it."""
 
-from tests.faults import kills, loop_filesystem, power_cuts
+from tests.faults import kills, loop_filesystem, power_cuts, sync_failures
 from tests.faults.runs import Fault
 
 FAULTS = {
@@ -21,6 +21,23 @@ FAULTS = {
             cycles_ci=25,
             cycles_full=500,
             session_cycles=25,
+            missing=loop_filesystem.why_not,
+        ),
+        Fault(
+            "sync-error",
+            "the n-th sync is answered with an error",
+            sync_failures.run_errors,
+            cycles_ci=10,
+            cycles_full=500,
+            session_cycles=25,
+        ),
+        Fault(
+            "sync-failure",
+            "the filesystem, or the disk below it, fails and loses what was not synced",
+            sync_failures.run,
+            cycles_ci=6,
+            cycles_full=200,
+            session_cycles=10,
             missing=loop_filesystem.why_not,
         ),
     )

@@ -65,17 +65,28 @@ class LoopFilesystem:
             time.sleep(0.1)
         raise AssertionError(f"{self.path} stays busy: {result.stderr}")
 
+    def is_stopped(self) -> bool:
+        """Whether the filesystem takes no more writes, because its journal has failed."""
+        try:
+            (self.path / "probe").touch()
+        except OSError:
+            return True
+        return False
+
     def cut_power(self) -> None:
         shut_down(self.path)
 
     def __enter__(self) -> Self:
-        assert MKFS is not None
         self.path.mkdir()
-        with self._image.open("wb") as image:
-            image.truncate(self._size_bytes)
-        subprocess.run([MKFS, "-q", "-F", str(self._image)], check=True, capture_output=True)
+        self._make()
         self.mount()
         return self
+
+    def _make(self, *options: str) -> None:
+        assert MKFS is not None
+        with self._image.open("wb") as image:
+            image.truncate(self._size_bytes)
+        subprocess.run([MKFS, "-q", "-F", *options, str(self._image)], check=True, capture_output=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -76,22 +76,20 @@ def _skip_directory_sync(patch: Patch) -> None:
 def _retry_failed_sync(patch: Patch) -> None:
     sync_file, sync_filesystem = LinuxFile.sync, LinuxDisk.sync_filesystem
 
-    def sync_file_until_it_says_yes(file: LinuxFile) -> None:
-        while True:
-            try:
-                return sync_file(file)
-            except StorageFailed:
-                continue
+    def sync_file_twice(file: LinuxFile) -> None:
+        try:
+            sync_file(file)
+        except StorageFailed:
+            sync_file(file)
 
-    def sync_filesystem_until_it_says_yes(disk: LinuxDisk, path: Path) -> None:
-        while True:
-            try:
-                return sync_filesystem(disk, path)
-            except StorageFailed:
-                continue
+    def sync_filesystem_twice(disk: LinuxDisk, path: Path) -> None:
+        try:
+            sync_filesystem(disk, path)
+        except StorageFailed:
+            sync_filesystem(disk, path)
 
-    patch(LinuxFile, "sync", sync_file_until_it_says_yes)
-    patch(LinuxDisk, "sync_filesystem", sync_filesystem_until_it_says_yes)
+    patch(LinuxFile, "sync", sync_file_twice)
+    patch(LinuxDisk, "sync_filesystem", sync_filesystem_twice)
 
 
 def _trust_cache(patch: Patch) -> None:
@@ -130,9 +128,9 @@ BUGS = {
         ),
         PlantedBug(
             "failed-sync-retried",
-            "a sync that failed is tried until it does not",
+            "a sync that failed is tried once more",
             _retry_failed_sync,
-            ("sync-failure",),
+            ("sync-error", "sync-failure"),
         ),
         PlantedBug(
             "cache-trusted",

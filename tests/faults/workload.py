@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tailrace import Admin, Consumer, Producer, SendFuture
-from tailrace.errors import TailraceError, TopicAlreadyExists
+from tailrace.errors import DataLoss, TailraceError, TopicAlreadyExists
 from tests.faults.history import Assign, History, Outcome, Poll, Send, Value, encode_value
 
 PRODUCERS = 4
@@ -63,9 +63,13 @@ class Workload:
             thread.join(timeout=2 * PATIENCE_SECONDS)
             if thread.is_alive():
                 raise AssertionError(f"{thread.name} does not end")
+        self.check()
+        drain(self._server, self.topic, self.history)
+
+    def check(self) -> None:
+        """Raise what has ended a client that should go on."""
         if self._failures:
             raise self._failures[0]
-        drain(self._server, self.topic, self.history)
 
     def _spawn(self, run: Callable[..., None], process: int, *arguments: object) -> None:
         def guarded() -> None:
@@ -111,6 +115,15 @@ class Workload:
             self.history.add(Send(process, number, partition, Outcome.OK, offset))
 
     def _consume(self, process: int, group: str | None) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._consume_until_stopped(process, group)
+            except DataLoss:
+                # What a failing disk cannot read now, the next one may have. What nobody can is missed at the end.
+                self.history.add(Assign(process))
+                self._stopping.wait(0.1)
+
+    def _consume_until_stopped(self, process: int, group: str | None) -> None:
         def moved(_: object) -> None:
             self.history.add(Assign(process))
 

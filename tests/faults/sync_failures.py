@@ -1,0 +1,143 @@
+"""A sync fails while clients send and read (scorecard row 5).
+
+The server must end by itself, non-zero, without acknowledging anything that waited and without ever syncing again; and
+the next start must not believe what the page cache shows. Which sync fails is up to the seed; what it covers is not,
+since the clients are real.
+
+    error       one sync is answered with EIO; the page cache stays, and the next start is on the same mount
+    shutdown    at that sync the filesystem is cut off from its disk, and all that is not on it is gone
+    thin        the disk below the filesystem runs out of room: data is lost, the first sync says so, later ones would
+                not. The next start is on the same mount; a while later the power goes, and what that start took from
+                the cache alone would be gone
+"""
+
+import random
+import time
+
+from tests.faults.checker import check
+from tests.faults.history import History
+from tests.faults.levers import SYNC_AFTER, SYNC_FAILED
+from tests.faults.runs import Session, Tally
+from tests.faults.thin_filesystem import ThinFilesystem
+from tests.faults.workload import Workload
+from tests.processes import NotStarted, ServerProcess
+
+SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
+#: Syncs of a start, of making topics, and of some hundred milliseconds under load.
+SYNC_NUMBER_MAX = 300
+#: To reach that sync, and to end.
+END_SECONDS_MAX = 30.0
+#: A sync that fails may be one of the start's: the one after it finds the disk as it is.
+STARTS_MAX = 4
+
+
+def run_errors(session: Session, tally: Tally) -> None:
+    """Let the n-th sync of the process fail, as often as the session has cycles, and judge."""
+    rng = session.rng("syncs")
+    history = History(session.directory / "history.jsonl")
+    with ServerProcess(session.directory / "data", *SERVER_OPTIONS, patches=session.planted) as server:
+        workload = Workload(server.address, history, session.seed)
+        workload.start()
+        server.kill()
+        for _ in range(session.cycles):
+            _end_by_error(server, session, f"sync-error={_number(rng)}", tally)
+            workload.check()
+        _start(server, session, tally)
+        workload.stop()
+    history.close()
+    tally.judge(check(history.operations))
+
+
+def run(session: Session, tally: Tally) -> None:
+    """Let the filesystem or the disk below it fail, as often as the session has cycles, and judge."""
+    rng = session.rng("failures")
+    history = History(session.directory / "history.jsonl")
+    with ThinFilesystem(session.directory) as filesystem:
+        server = ServerProcess(
+            filesystem.path / "data", *SERVER_OPTIONS, log=session.directory / "server.log", patches=session.planted
+        )
+        with server:
+            workload = Workload(server.address, history, session.seed)
+            workload.start()
+            server.kill()
+            for number in range(session.cycles):
+                if number % 2:
+                    _end_by_error(server, session, f"sync-shutdown={_number(rng)}:{filesystem.path}", tally)
+                else:
+                    _end_by_thin_disk(server, session, filesystem, rng, tally)
+                filesystem.unmount()
+                filesystem.mount()
+                workload.check()
+            _start(server, session, tally)
+            workload.stop()
+    history.close()
+    tally.judge(check(history.operations))
+
+
+def _number(rng: random.Random) -> int:
+    """One of the syncs of a start, which are few, as likely as one of those under load."""
+    return int(rng.choice([SYNC_NUMBER_MAX ** rng.random(), rng.uniform(1, SYNC_NUMBER_MAX)]))
+
+
+def _end_by_error(server: ServerProcess, session: Session, lever: str, tally: Tally) -> None:
+    """Start the server, let its n-th sync fail, and see it end."""
+    server.patches = (*session.planted, lever)
+    log_start = server.log.stat().st_size
+
+    def log() -> str:
+        return server.log.read_bytes()[log_start:].decode()
+
+    try:
+        server.start()
+        until = time.monotonic() + END_SECONDS_MAX
+        while server.is_running and SYNC_AFTER not in log() and time.monotonic() < until:
+            time.sleep(0.02)
+        if server.is_running:
+            server.kill()
+            tally.violate(f"{lever}: the server goes on")
+        else:
+            _judge_end(server.wait(), tally)
+    except NotStarted as error:
+        _judge_end(error.status, tally)
+        tally.count("failures at the start")
+    if SYNC_AFTER in log():
+        tally.violate(f"{lever}: the server synced again after a sync had failed")
+    assert SYNC_FAILED in log()
+    tally.count("failed syncs")
+
+
+def _end_by_thin_disk(
+    server: ServerProcess, session: Session, filesystem: ThinFilesystem, rng: random.Random, tally: Tally
+) -> None:
+    """Let the disk run out of room, start on what that leaves, and cut the power under it."""
+    _start(server, session, tally)
+    time.sleep(rng.uniform(0.1, 0.7))
+    filesystem.exhaust()
+    _judge_end(server.wait(), tally)
+    filesystem.replenish()
+    if filesystem.is_stopped():
+        tally.count("remounts before the next start")
+        filesystem.unmount()
+        filesystem.mount()
+    _start(server, session, tally)
+    time.sleep(rng.uniform(0.1, 0.5))
+    server.kill()
+    filesystem.cut_power()
+    tally.count("exhausted disks")
+
+
+def _judge_end(status: int, tally: Tally) -> None:
+    if status != 1:
+        tally.violate(f"after a failed sync the server ended with status {status}")
+
+
+def _start(server: ServerProcess, session: Session, tally: Tally) -> None:
+    server.patches = session.planted
+    for _ in range(STARTS_MAX):
+        try:
+            return server.start()
+        except NotStarted as error:
+            if error.status != 1 or "failed" not in error.log:
+                raise
+            tally.count("starts refused")
+    raise AssertionError(f"the server does not start any more, see {server.log}")

@@ -9,7 +9,7 @@ import json as json_module
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import repeat
 from random import Random
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from logstore.batch import Compression
 from logwire.v1 import records_pb2 as pb
 from tailrace.accumulator import NO_HEADERS, Accumulator, HeaderList, PartitionQueue, closed_error
-from tailrace.connection import Backoff, Connection, server_address
+from tailrace.connection import Connection, server_address
 from tailrace.delivery import Batch, SendFuture
 from tailrace.errors import BufferFull, ClientClosed, InvalidRequest, SendsFailed, TailraceError
 from tailrace.metadata import Cluster
@@ -91,7 +91,7 @@ class ProducerCore:
         self._ever_known: set[str] = set()
         #: Who waits for room, and for how many bytes of it.
         self._waiting: dict[asyncio.Future[None], int] = {}
-        self._housekeeper: asyncio.Task[None] | None = None
+        self._housekeepers: list[asyncio.Task[None]] = []
 
     # In the caller's thread.
 
@@ -246,8 +246,8 @@ class ProducerCore:
                 await self._settled(self.accumulator.seal_all(close=True))
         for room in self._waiting:
             _finish(room)
-        if self._housekeeper is not None:
-            self._housekeeper.cancel()
+        for housekeeper in self._housekeepers:
+            housekeeper.cancel()
         for sender in self._senders.values():
             await sender.close()
         self._senders.clear()
@@ -277,7 +277,11 @@ class ProducerCore:
             self._loop = asyncio.get_running_loop()
             self._cluster = Cluster(self.settings.server, connect_timeout=self.settings.connect_timeout)
             io_thread().add(self)
-            self._housekeeper = self._loop.create_task(self._keep_house())
+            # Two, because asking the server may take long, and time does not wait.
+            self._housekeepers = [
+                self._loop.create_task(_keep(self._watch_time, min(1.0, self.settings.delivery_timeout / 10))),
+                self._loop.create_task(_keep(self._watch_topics, 1.0)),
+            ]
         async with self._topic_locks.setdefault(topic, asyncio.Lock()):
             if topic in self.accumulator.topics:
                 return
@@ -286,26 +290,23 @@ class ProducerCore:
             self._ever_known.add(topic)
             self.accumulator.add_topic(info)
 
-    async def _keep_house(self) -> None:
-        """Expire batches, and look whether topics have grown."""
-        loop = asyncio.get_running_loop()
-        backoff = Backoff()
-        while True:
-            await asyncio.sleep(min(1.0, self.settings.delivery_timeout / 10))
-            for sender in self._senders.values():
-                sender.expire(loop.time())
-            stale = [
-                queues.info.topic
-                for queues in list(self.accumulator.topics.values())
-                if loop.time() - queues.fetched_at > METADATA_SECONDS_MAX
-            ]
-            for topic in stale:
+    async def _watch_time(self) -> None:
+        """Expire batches."""
+        now = asyncio.get_running_loop().time()
+        for sender in self._senders.values():
+            sender.expire(now)
+
+    async def _watch_topics(self) -> None:
+        """Look whether topics have grown."""
+        assert self._cluster is not None
+        now = asyncio.get_running_loop().time()
+        for queues in list(self.accumulator.topics.values()):
+            if now - queues.fetched_at > METADATA_SECONDS_MAX:
+                topic = queues.info.topic
                 try:
-                    assert self._cluster is not None
                     self.accumulator.add_topic(await self._cluster.find(topic))
                 except TailraceError as error:
                     logger.info("cannot look whether topic %r has grown: %s", topic, error)
-                    await asyncio.sleep(backoff.next())
 
     def _take_touched(self) -> None:
         self._wake_is_due = False
@@ -360,6 +361,16 @@ def _checked(settings: ProducerSettings) -> ProducerSettings:
     if wrong is not None:
         raise InvalidRequest(f"{wrong[0]} is not a setting that a producer can have", remedy=wrong[1])
     return settings
+
+
+async def _keep(work: Callable[[], Awaitable[None]], interval: float) -> None:
+    """Do it again and again, whatever happens: a bug met once must not be the end of it."""
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            await work()
+        except Exception:
+            logger.exception("the producer's housekeeping failed unexpectedly, and goes on")
 
 
 def _abandoned(batch: Batch) -> ClientClosed:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from logstore.batch import BatchHeader
 from tailrace import Producer, errors
 from tailrace.delivery import Batch, SendFuture
+from tailrace.metadata import Cluster, TopicInfo
 from tailrace.runtime import io_thread
 from tailrace.sender import Sender
 from tests.tailrace.fake_server import BREAK, HOLD, LOSE_ANSWER, NO_ACKS, TIME_OUT, FakeServer, wire_error
@@ -223,6 +225,68 @@ def test_an_answer_that_comes_too_late_is_ignored_and_the_rest_goes_on(server: F
         server.release()
         assert producer.send("single", b"2").result(10).offset == 2
     assert numbers(server) == [0, 1, 2]
+
+
+def test_sends_time_out_also_after_something_unexpected(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [RuntimeError("of the test")]
+
+    def expire(sender: Sender, now: float) -> None:
+        if failures:
+            raise failures.pop()
+        real(sender, now)
+
+    real = Sender.expire
+    monkeypatch.setattr(Sender, "expire", expire)
+    server.produce_script.append(HOLD)
+    with Producer(server=server.address, delivery_timeout=0.3, linger=0) as producer:
+        with pytest.raises(errors.DeliveryTimedOut):
+            producer.send("single", b"0").result(10)
+        server.release()
+    assert "of the test" in caplog.text
+
+
+def test_sends_time_out_also_while_nobody_answers_what_has_become_of_their_topic(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    async def find(*_: Any, **__: Any) -> TopicInfo:
+        asked.set()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    monkeypatch.setattr("tailrace.producing.METADATA_SECONDS_MAX", 0.0)
+    with Producer(server=server.address, delivery_timeout=0.5, linger=0) as producer:
+        producer.send("single", b"0").result(10)
+        monkeypatch.setattr(Cluster, "find", find)
+        assert asked.wait(10)
+        server.produce_script.append(HOLD)
+        with pytest.raises(errors.DeliveryTimedOut):
+            producer.send("single", b"1").result(10)
+        server.release()
+
+
+def test_topics_are_looked_at_again_after_something_unexpected(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [RuntimeError("of the test")]
+    asked_again = threading.Event()
+
+    async def find(cluster: Cluster, topic: str, **how: bool) -> TopicInfo:
+        if failures:
+            raise failures.pop()
+        asked_again.set()
+        return await real(cluster, topic, **how)
+
+    real = Cluster.find
+    monkeypatch.setattr("tailrace.producing.METADATA_SECONDS_MAX", 0.0)
+    with Producer(server=server.address) as producer:
+        producer.send("single", b"0").result(10)
+        monkeypatch.setattr(Cluster, "find", find)
+        assert asked_again.wait(10)
+    assert "of the test" in caplog.text
 
 
 def test_a_restart_of_the_server_is_ridden_out(server: FakeServer) -> None:

@@ -122,6 +122,8 @@ class TopicQueues:
     def update(self, info: TopicInfo) -> None:
         """Partitions were added: keys spread anew, as in Kafka."""
         self.fetched_at = time.monotonic()
+        if info.topic_id != self.info.topic_id:
+            return  # Another topic of that name. The next batch to this one is refused, and says so.
         if info.partitions > len(self.queues):
             added = range(len(self.queues), info.partitions)
             self.queues += [PartitionQueue(self._accumulator, info, partition) for partition in added]

@@ -339,9 +339,12 @@ class ProducerCore:
         if self._waiting:
             self.accumulator.hurry()
 
-    def _topic_gone(self, topic: str, error: TailraceError) -> None:
-        for queue in self.accumulator.forget_topic(topic):
-            self._sender(queue).fail_queue(queue, error)
+    def _topic_gone(self, queue: PartitionQueue, error: TailraceError) -> None:
+        known = self.accumulator.topics.get(queue.topic)
+        # The topic may have been forgotten before, and learned anew since: that one is not gone.
+        if known is not None and queue in known.queues:
+            for forgotten in self.accumulator.forget_topic(queue.topic):
+                self._sender(forgotten).fail_queue(forgotten, error)
 
 
 def _checked(settings: ProducerSettings) -> ProducerSettings:

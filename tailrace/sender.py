@@ -97,7 +97,7 @@ class Sender:
         accumulator: Accumulator,
         settings: SenderSettings,
         *,
-        on_topic_gone: Callable[[str, TailraceError], None],
+        on_topic_gone: Callable[[PartitionQueue, TailraceError], None],
     ) -> None:
         self._connection = connection
         self._accumulator = accumulator
@@ -345,7 +345,7 @@ class Sender:
             self._accumulator.resolve(batch)  # Written, too long ago to say where.
         elif isinstance(error, _TOPIC_GONE):
             self._accumulator.resolve(batch, error=error)
-            self._on_topic_gone(queue.topic, error)
+            self._on_topic_gone(queue, error)
         elif isinstance(error, _PASSING):
             self._again(batch)
         elif isinstance(error, errors.OutOfOrderSequenceNumber) and self._has_earlier(queue, batch):

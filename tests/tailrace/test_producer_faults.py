@@ -11,6 +11,7 @@ import pytest
 
 from logstore.batch import BatchHeader
 from tailrace import Producer, errors
+from tailrace.accumulator import NO_HEADERS
 from tailrace.delivery import Batch, SendFuture
 from tailrace.metadata import Cluster, TopicInfo
 from tailrace.runtime import io_thread
@@ -191,6 +192,40 @@ def test_a_topic_made_again_is_an_error_and_then_another_topic(server: FakeServe
                 future.result(10)
         assert producer.send("single", b"2").result(10).offset == 0
     assert numbers(server) == [2]
+
+
+def test_a_late_refusal_for_a_topic_that_was_made_again_leaves_the_new_one_alone(server: FakeServer) -> None:
+    with Producer(server=server.address, linger=60) as producer:
+        producer.send("single", b"0").result(10)
+        accumulator = producer._core.accumulator
+        old = accumulator.topics["single"]
+        server.call(server.add_topic, "single", 1)
+        assert isinstance(producer.send("single", b"1").exception(10), errors.UnknownTopicId)
+        new = producer.send("single", b"2")
+        # A thread that looked the topic up before it was forgotten, and appends only now.
+        late = accumulator.append(old, old.queues[0], None, None, b"late", NO_HEADERS)
+        assert not isinstance(late, int)
+        late[0].wait(10)
+        assert isinstance(late[0].error, errors.UnknownTopicId)
+        assert not new.done()
+        assert new.result(10).offset == 0
+        assert producer.send("single", b"3").result(10).offset == 1
+        with pytest.raises(errors.SendsFailed):
+            producer.flush()  # Nobody read the late one.
+    assert numbers(server) == [2, 3]
+
+
+def test_partitions_of_a_topic_that_was_made_again_are_not_taken_for_added_ones(server: FakeServer) -> None:
+    with Producer(server=server.address) as producer:
+        producer.send("single", b"0").result(10)
+        server.call(server.add_topic, "single", 3)
+        core = producer._core
+        assert core._cluster is not None
+        core.accumulator.add_topic(io_thread().run(core._cluster.find("single")))
+        with pytest.raises(errors.UnknownTopicOrPartition):
+            producer.send("single", b"1", partition=2)
+        assert isinstance(producer.send("single", b"2").exception(10), errors.UnknownTopicId)
+        assert producer.send("single", b"3", partition=2).result(10).offset == 0
 
 
 def test_a_topic_that_was_known_is_not_made_again_by_sending_to_it(server: FakeServer) -> None:

@@ -29,6 +29,6 @@ Caveats. One process owns a data directory (a lock says so) and one thread owns 
 immutable snapshots. Appends go to the page cache and return; a sync thread makes them durable, many at a time. The
 broker never opens a batch, so damage *inside* a batch whose CRC is right is the producer's, and surfaces at readers.
 
-Nothing is imported here: clients use `logstore.batch`, `logstore.partitioner` and `logstore.errors`, and must not pay
-for the rest.
+Nothing is imported here: clients use `logstore.batch`, `logstore.partitioner`, `logstore.topic_name` and
+`logstore.errors`, and must not pay for the rest.
 """

@@ -30,6 +30,7 @@ from logstore.errors import (
     UnknownTopicId,
     UnknownTopicOrPartition,
 )
+from logstore.topic_name import check_topic_name
 
 _DOCUMENT = "topic"
 _DELETED = "topic.deleted"
@@ -38,7 +39,6 @@ _VERSION = 1
 
 _TOPIC_DIRECTORY = re.compile("[0-9a-f]{32}")
 _PARTITION_DIRECTORY = re.compile("0|[1-9][0-9]{0,5}")
-_NAME = re.compile("[a-zA-Z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class TopicCatalog:
 
     def check_new(self, name: str, partitions: int) -> None:
         """Raises `InvalidTopicName`, `TopicAlreadyExists` or `InvalidPartitions` if no such topic can be made."""
-        check_name(name)
+        check_topic_name(name)
         taken = self._names_taken.get(_one_of_many(name))
         if taken is not None:
             raise TopicAlreadyExists(
@@ -199,7 +199,7 @@ class TopicCatalog:
                 config=TopicConfig.from_strings(content["config"]),
                 internal=content["internal"],
             )
-            check_name(topic.name)
+            check_topic_name(topic.name)
             _check_partitions(topic.partitions)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise corrupt(path, f"a field is missing or wrong: {error!r}") from error
@@ -236,15 +236,6 @@ class TopicCatalog:
 
     def _topic_directory(self, topic_id: UUID) -> Path:
         return self._directory / topic_id.hex
-
-
-def check_name(name: str) -> None:
-    """Kafka's rules for topic names. Raises `InvalidTopicName`."""
-    if name in (".", "..") or not _NAME.fullmatch(name):
-        raise InvalidTopicName(
-            f"{name[:300]!r} cannot be the name of a topic",
-            remedy="A name is 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', and neither '.' nor '..'.",
-        )
 
 
 def _one_of_many(name: str) -> str:

@@ -13,6 +13,7 @@ from logwire.v1 import groups_pb2, records_pb2, topics_pb2
 from tailrace import descriptions as d
 from tailrace.connection import REQUEST_SECONDS_MAX, Connection, error_from_wire, server_address
 from tailrace.errors import ClientClosed, InvalidRequest
+from tailrace.metadata import checked_topic
 from tailrace.runtime import check_not_forked, io_thread
 
 #: A seek waits for the members of the group to give partitions up, for as long as the server lets it.
@@ -79,20 +80,24 @@ class AdminCore:
                 "a topic cannot have 0 partitions", remedy="Give 1 or more, or leave it to the server's default."
             )
         request = _message(
-            topics_pb2.CreateTopicRequest, topic=topic, partitions=partitions or 0, config=_config(config)
+            topics_pb2.CreateTopicRequest,
+            topic=checked_topic(topic),
+            partitions=partitions or 0,
+            config=_config(config),
         )
         reply = await self._ask("topics", "CreateTopic", request, repeat=False)
         return d.TopicListing(topic, reply.topic_id.hex(), reply.partitions, False)
 
     async def delete_topic(self, topic: str) -> None:
-        await self._ask("topics", "DeleteTopic", _message(topics_pb2.DeleteTopicRequest, topic=topic), repeat=False)
+        request = topics_pb2.DeleteTopicRequest(topic=checked_topic(topic))
+        await self._ask("topics", "DeleteTopic", request, repeat=False)
 
     async def alter_topic(
         self, topic: str, partitions: int | None, set_config: Mapping[str, object] | None, unset_config: Sequence[str]
     ) -> None:
         request = _message(
             topics_pb2.AlterTopicRequest,
-            topic=topic,
+            topic=checked_topic(topic),
             partitions=partitions or 0,
             set_config=_config(set_config),
             unset_config=list(unset_config),
@@ -108,7 +113,7 @@ class AdminCore:
         ]
 
     async def describe_topic(self, topic: str) -> d.TopicDescription:
-        request = _message(topics_pb2.DescribeTopicRequest, topic=topic)
+        request = topics_pb2.DescribeTopicRequest(topic=checked_topic(topic))
         reply = await self._ask("topics", "DescribeTopic", request, repeat=True)
         partitions = tuple(
             d.PartitionDescription(
@@ -141,7 +146,11 @@ class AdminCore:
         request = records_pb2.ListOffsetsRequest()
         for topic, partition in partitions:
             query = _message(
-                records_pb2.ListOffsetsQuery, topic=topic, partition=partition, spec=kind, timestamp_ms=timestamp_ms
+                records_pb2.ListOffsetsQuery,
+                topic=checked_topic(topic),
+                partition=partition,
+                spec=kind,
+                timestamp_ms=timestamp_ms,
             )
             request.queries.append(query)
         if not request.queries:
@@ -234,7 +243,7 @@ class AdminCore:
         request = _message(
             groups_pb2.SeekGroupRequest,
             group=group,
-            topic=topic,
+            topic=checked_topic(topic),
             partitions=list(partitions or ()),
             target=_message(groups_pb2.SeekTarget, **{name.removeprefix("to_"): value}),
             dry_run=dry_run,

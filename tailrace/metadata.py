@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from logstore.errors import InvalidTopicName
+from logstore.topic_name import check_topic_name
 from logwire.v1 import topics_pb2
 from tailrace import errors
 from tailrace.connection import Connection, error_from_wire
@@ -23,6 +25,17 @@ class TopicInfo:
         return len(self.leaders)
 
 
+def checked_topic(topic: object) -> str:
+    """The name of a topic, before a server is asked. Raises InvalidTopic, and InvalidRequest for what is no str."""
+    if not isinstance(topic, str):
+        raise errors.InvalidRequest(f"{topic!r} is not the name of a topic", remedy="Give a topic as a str.")
+    try:
+        check_topic_name(topic)
+    except InvalidTopicName as error:
+        raise errors.InvalidTopic(str(error), remedy=error.remedy) from None
+    return topic
+
+
 class Cluster:
     """The server named by the user, and those it names. On the I/O thread."""
 
@@ -39,7 +52,7 @@ class Cluster:
 
     async def find_all(self, topics: Iterable[str], *, auto_create: bool = False) -> list[TopicInfo]:
         """Ask for several, in their order. Raises the error of the first that has one."""
-        request = topics_pb2.GetMetadataRequest(topics=list(topics), auto_create=auto_create)
+        request = topics_pb2.GetMetadataRequest(topics=map(checked_topic, topics), auto_create=auto_create)
         response = await self.bootstrap.call(self.bootstrap.topics.GetMetadata, request)
         self._nodes = {node.node_id: f"{node.host}:{node.port}" for node in response.nodes}
         found = []

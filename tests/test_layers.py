@@ -25,7 +25,7 @@ ALLOWED = {
     "logstore": set(),
     "consumer_groups": {"logstore"},
     "logserver": {"consumer_groups", "logstore", "logwire"},
-    "tailrace": {"logwire", "logstore.batch", "logstore.errors", "logstore.partitioner"},
+    "tailrace": {"logwire", "logstore.batch", "logstore.errors", "logstore.partitioner", "logstore.topic_name"},
     "logctl": {"tailrace"},
 }
 

@@ -243,3 +243,23 @@ def test_a_server_that_is_not_there_is_exit_code_three() -> None:
             assert address in error["message"]
             assert error["retriable"] is True
     assert time.monotonic() - started < 60  # 5 s each at the same time: nothing waits for ever
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "topics create 'two words'",
+        "topics describe 'two words'",
+        "topics delete 'two words' --yes",
+        "produce 'two words' /dev/null",
+        "consume 'two words'",
+        "seek --group g --topic 'two words' --to-end",
+    ],
+)
+def test_a_name_that_no_topic_can_have_is_refused_without_a_server(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*shlex.split(line), "--server", "127.0.0.1:1", "--json"]) == 1
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert (error["code"], error["retriable"]) == ("INVALID_TOPIC", False)
+    assert "'two words' cannot be the name of a topic" in error["message"]

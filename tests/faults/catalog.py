@@ -1,6 +1,6 @@
 """All faults, in the order in which they are worth running: each with how often CI and a full run inject it."""
 
-from tests.faults import kills, loop_filesystem, power_cuts, sync_failures
+from tests.faults import full_disks, kills, loop_filesystem, power_cuts, sync_failures
 from tests.faults.runs import Fault
 
 FAULTS = {
@@ -38,6 +38,15 @@ FAULTS = {
             cycles_ci=6,
             cycles_full=200,
             session_cycles=10,
+            missing=loop_filesystem.why_not,
+        ),
+        Fault(
+            "disk-full",
+            "the disk fills to the last byte, and is freed again",
+            full_disks.run,
+            cycles_ci=4,
+            cycles_full=100,
+            session_cycles=4,
             missing=loop_filesystem.why_not,
         ),
     )

@@ -83,21 +83,23 @@ class Checkpoint:
         return checkpoint
 
     @classmethod
+    def recreate(cls, path: Path, disk: Disk, rows: Collection[PartitionCheckpoint]) -> None:
+        """Write a file anew whose slots were both lost. It is not clean, so the next start believes only what it must.
+
+        Raises `StorageFull` and `StorageFailed`, and then the old file is still there.
+        """
+        checkpoint = cls(path, disk, Slot(False, 0, PAGE_BYTES, list(rows)))
+        checkpoint._write_file(_slot_bytes(PAGE_BYTES, len(rows)), clean=False)
+
+    @classmethod
     def load(cls, path: Path, disk: Disk) -> "Checkpoint":
         """Read the newer whole slot. Raises `MetadataCorrupt` if there is none or no file, and `FormatTooNew`."""
-        try:
-            data = disk.read_file(path, _FILE_BYTES_MAX)
-        except FileNotFoundError:
-            raise corrupt(path, "it is not there") from None
-        except DataLoss as error:
-            raise corrupt(path, str(error)) from error
-        middle = len(data) // 2
-        slots = [slot for slot in (_decode(path, data), _decode(path, data[middle:])) if slot is not None]
-        if not slots:
+        slots, size = read_slots(path, disk)
+        newest = max(filter(None, slots), key=lambda slot: slot.generation, default=None)
+        if newest is None:
             raise corrupt(path, "neither of its two slots is whole")
-        newest = max(slots, key=lambda slot: slot.generation)
         checkpoint = cls(path, disk, newest)
-        if len(data) != 2 * newest.slot_bytes:
+        if size != 2 * newest.slot_bytes:
             checkpoint._write_file(newest.slot_bytes, clean=newest.is_clean)
         return checkpoint
 
@@ -158,9 +160,7 @@ class Checkpoint:
             self._file = None
 
     def _make_room(self, rows_count: int) -> None:
-        slot_bytes = self._slot_bytes
-        while slot_bytes < _ROWS_AT + rows_count * _ROW.size:
-            slot_bytes *= 2
+        slot_bytes = _slot_bytes(self._slot_bytes, rows_count)
         if slot_bytes != self._slot_bytes:
             self._write_file(slot_bytes, clean=False)
 
@@ -179,6 +179,27 @@ class Checkpoint:
         head = _HEAD.pack(_MAGIC, _VERSION, clean, generation, slot_bytes, len(self._packed))
         rows = b"".join(self._packed.values())
         return b"".join((head, _CRC.pack(crc32c(rows, crc32c(head))), rows))
+
+
+def read_slots(path: Path, disk: Disk) -> tuple[tuple[Slot | None, Slot | None], int]:
+    """Both slots, None for one that is not whole, and the size of the file. Nothing is written.
+
+    Raises `MetadataCorrupt` if there is no file, and `FormatTooNew`.
+    """
+    try:
+        data = disk.read_file(path, _FILE_BYTES_MAX)
+    except FileNotFoundError:
+        raise corrupt(path, "it is not there") from None
+    except DataLoss as error:
+        raise corrupt(path, str(error)) from error
+    return (_decode(path, data), _decode(path, data[len(data) // 2 :])), len(data)
+
+
+def _slot_bytes(slot_bytes: int, rows_count: int) -> int:
+    """The size of a slot that has room for so many rows, not less than it was."""
+    while slot_bytes < _ROWS_AT + rows_count * _ROW.size:
+        slot_bytes *= 2
+    return slot_bytes
 
 
 def _decode(path: Path, data: bytes) -> Slot | None:

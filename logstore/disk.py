@@ -154,6 +154,13 @@ class Disk(Protocol):
         """Take the lock file, made if need be. DataDirectoryLocked when another process holds it."""
         ...
 
+    def lock_for_reading(self, path: Path) -> DiskLock:
+        """Hold the lock file beside other readers, so that nobody else takes it. It is not written to.
+
+        FileNotFoundError if there is none, DataDirectoryLocked when a process has taken it for itself.
+        """
+        ...
+
     def write_array(self, path: Path, rows: Rows) -> None:
         """Write a mmap-ninja array anew (a directory of that name), synced when this returns."""
         ...
@@ -253,8 +260,10 @@ class LinuxDisk:
             try:
                 return DirectFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC | _DIRECT)), True
             except OSError as error:
-                if error.errno != errno.EINVAL:  # tmpfs and some FUSE filesystems have no O_DIRECT
+                if isinstance(error, FileNotFoundError):
                     raise
+                if error.errno != errno.EINVAL:  # tmpfs and some FUSE filesystems have no O_DIRECT
+                    _raise_unusable(error, path)
         descriptor = _open(path, os.O_RDONLY)
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -306,19 +315,18 @@ class LinuxDisk:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             _raise_unusable(error, path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(descriptor)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                _raise_unusable(error, path)
-            raise DataDirectoryLocked(
-                f"{path.parent} is in use by another process (pid {holder})",
-                remedy="Stop that process, or give this one another data directory.",
-            ) from None
+        if not _flock(descriptor, fcntl.LOCK_EX, path):
+            # Who only reads lets us in beside it, and has not written who it is.
+            is_read = _flock(descriptor, fcntl.LOCK_SH, path)
+            raise _is_read(path, descriptor) if is_read else _is_locked(path, descriptor)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        return LinuxLock(descriptor)
+
+    def lock_for_reading(self, path: Path) -> DiskLock:
+        descriptor = _open(path, os.O_RDONLY)
+        if not _flock(descriptor, fcntl.LOCK_SH, path):
+            raise _is_locked(path, descriptor)
         return LinuxLock(descriptor)
 
     def write_array(self, path: Path, rows: Rows) -> None:
@@ -498,6 +506,36 @@ def _sync_descriptor(descriptor: int) -> None:
         _fdatasync(descriptor)
     else:
         os.fsync(descriptor)
+
+
+def _flock(descriptor: int, kind: int, path: Path) -> bool:
+    """Take the lock, unless somebody is in the way."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        os.close(descriptor)
+        _raise_unusable(error, path)
+    return True
+
+
+def _is_locked(path: Path, descriptor: int) -> DataDirectoryLocked:
+    """In the lock file its holder has written its pid. Closes the descriptor."""
+    holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+    os.close(descriptor)
+    return DataDirectoryLocked(
+        f"{path.parent} is in use by another process (pid {holder})",
+        remedy="Stop that process, or give this one another data directory.",
+    )
+
+
+def _is_read(path: Path, descriptor: int) -> DataDirectoryLocked:
+    os.close(descriptor)
+    return DataDirectoryLocked(
+        f"{path.parent} is being read by another process, such as `logctl segments verify`",
+        remedy="Wait until that has ended, or stop it.",
+    )
 
 
 def _private(path: str, flags: int) -> int:

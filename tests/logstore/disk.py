@@ -140,7 +140,7 @@ class SimulatedDisk:
         self.open_files: list[SimulatedFile] = []
         self.trusts_syncfs = True
         self.maps_resident = True
-        self._locked: set[Path] = set()
+        self._locks: list[SimulatedLock] = []
 
     # What happens to disks.
 
@@ -283,12 +283,17 @@ class SimulatedDisk:
         self.syncs.append("sync_filesystem")
 
     def lock(self, path: Path) -> DiskLock:
-        if path in self._locked:
+        if any(lock.path == path for lock in self._locks):
             raise DataDirectoryLocked(f"{path.parent} is in use", remedy="See the real disk.")
         if not self.exists(path):
             self.create(path).close()
-        self._locked.add(path)
-        return SimulatedLock(self._locked, path)
+        return SimulatedLock(self._locks, path, is_shared=False)
+
+    def lock_for_reading(self, path: Path) -> DiskLock:
+        if any(lock.path == path and not lock.is_shared for lock in self._locks):
+            raise DataDirectoryLocked(f"{path.parent} is in use", remedy="See the real disk.")
+        self._file(path)
+        return SimulatedLock(self._locks, path, is_shared=True)
 
     def write_array(self, path: Path, rows: Rows) -> None:
         self.remove_tree(path)
@@ -339,9 +344,8 @@ class SimulatedDisk:
     def take_room(self, node: FileNode, end: int, path: Path) -> None:
         if end <= node.reserved:
             return
-        if self.capacity_bytes is not None:
-            if self.used_bytes + end - node.reserved > self.capacity_bytes:
-                raise StorageFull(f"no room on the filesystem of {path}", remedy="Free space.")
+        if self.capacity_bytes is not None and self.used_bytes + end - node.reserved > self.capacity_bytes:
+            raise StorageFull(f"no room on the filesystem of {path}", remedy="Free space.")
         node.reserved = end
 
     def _sync_all(self, node: Node) -> None:
@@ -452,9 +456,11 @@ class SimulatedMap:
 
 
 class SimulatedLock:
-    def __init__(self, locked: set[Path], path: Path) -> None:
-        self._locked = locked
-        self._path = path
+    def __init__(self, held: list["SimulatedLock"], path: Path, *, is_shared: bool) -> None:
+        self.path = path
+        self.is_shared = is_shared
+        self._held = held
+        held.append(self)
 
     def release(self) -> None:
-        self._locked.discard(self._path)
+        self._held.remove(self)

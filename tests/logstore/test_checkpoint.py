@@ -11,7 +11,7 @@ from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logstore.checkpoint import Checkpoint, PartitionCheckpoint
+from logstore.checkpoint import Checkpoint, PartitionCheckpoint, read_slots
 from logstore.disk import PAGE_BYTES
 from logstore.errors import FormatTooNew, MetadataCorrupt, StorageFull
 from tests.logstore.disk import PowerCut, SimulatedDisk
@@ -220,3 +220,26 @@ def test_a_full_disk_is_met_by_reserving_and_never_by_writing(disk: SimulatedDis
     checkpoint.write()
 
     assert Checkpoint.load(PATH, disk.kill()).get(TOPIC, 0) == row(0, 1)
+
+
+def test_a_checkpoint_that_was_lost_is_written_anew_with_all_rows_and_is_not_clean(disk: SimulatedDisk) -> None:
+    disk.overwrite(PATH, b"lost")
+    rows = [row(partition, 5 * partition) for partition in range(100)]  # more than a page has room for
+
+    Checkpoint.recreate(PATH, disk, rows)
+
+    found = Checkpoint.load(PATH, disk.crash(random.Random(0)))
+    assert not found.is_clean
+    assert [found.get(TOPIC, partition) for partition in range(100)] == rows
+
+
+def test_reading_the_slots_changes_nothing_whatever_is_wrong_with_them(disk: SimulatedDisk) -> None:
+    whole = disk.read_file(PATH, 1 << 20)
+    for data in (whole, whole[:100], whole + bytes(4096), bytes(len(whole)), b"TRcp" + whole[4:]):
+        disk.overwrite(PATH, data)
+        before = disk.steps_count
+        slots, size = read_slots(PATH, disk)
+        assert size == len(data)
+        assert len(slots) == 2
+        assert disk.steps_count == before
+        assert disk.read_file(PATH, 1 << 20) == data

@@ -126,7 +126,46 @@ def test_a_lock_is_held_once(place: tuple[Disk, Path]) -> None:
     disk.lock(here / "lock").release()
 
 
+def test_a_lock_is_shared_by_readers_and_keeps_writers_out(place: tuple[Disk, Path]) -> None:
+    disk, here = place
+    with pytest.raises(FileNotFoundError):
+        disk.lock_for_reading(here / "lock")
+    disk.lock(here / "lock").release()
+    written = disk.read_file(here / "lock", 100)
+
+    first, second = (disk.lock_for_reading(here / "lock") for _ in range(2))
+    first.release()
+    with pytest.raises(DataDirectoryLocked):
+        disk.lock(here / "lock")
+    second.release()
+    assert disk.read_file(here / "lock", 100) == written
+
+    lock = disk.lock(here / "lock")
+    with pytest.raises(DataDirectoryLocked):
+        disk.lock_for_reading(here / "lock")
+    lock.release()
+
+
 # The real one.
+
+
+def test_who_is_in_the_way_of_a_lock_is_told(tmp_path: Path) -> None:
+    disk, path = LinuxDisk(), tmp_path / "lock"
+    lock = disk.lock(path)
+    for take in (disk.lock, disk.lock_for_reading):
+        with pytest.raises(DataDirectoryLocked, match=rf"in use by another process \(pid {os.getpid()}\)"):
+            take(path)
+    lock.release()
+    reading = disk.lock_for_reading(path)
+    with pytest.raises(DataDirectoryLocked, match="being read by another process"):
+        disk.lock(path)
+    reading.release()
+
+
+def test_a_file_that_cannot_be_opened_past_the_cache_is_told_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataDirectoryUnusable, match="Not a directory"):
+        LinuxDisk().open_uncached(tmp_path / "file" / "x.log")
 
 
 def test_a_lying_shape_file_maps_nothing(tmp_path: Path) -> None:

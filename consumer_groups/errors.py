@@ -4,18 +4,11 @@ Names are Kafka's wherever Kafka has the error. What concerns topics and offsets
 range) is raised as the storage engine's error of that name.
 """
 
-from typing import ClassVar
+from logstore.errors import ExplainedError
 
 
-class GroupError(Exception):
-    """The root of this package's errors. `str()` says what happened; `remedy` is one sentence on what to do."""
-
-    #: True when the same call may succeed later, unchanged.
-    retriable: ClassVar[bool] = False
-
-    def __init__(self, message: str, *, remedy: str) -> None:
-        super().__init__(message)
-        self.remedy = remedy
+class GroupError(ExplainedError):
+    """The root of this package's errors."""
 
 
 # Of requests as such.

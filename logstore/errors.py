@@ -3,8 +3,8 @@
 from typing import ClassVar
 
 
-class LogStoreError(Exception):
-    """The root of this package's errors. `str()` says what happened; `remedy` is one sentence on what to do."""
+class ExplainedError(Exception):
+    """The root of every error of the server. `str()` says what happened; `remedy` is one sentence on what to do."""
 
     #: True when the same call may succeed later, unchanged.
     retriable: ClassVar[bool] = False
@@ -12,6 +12,10 @@ class LogStoreError(Exception):
     def __init__(self, message: str, *, remedy: str) -> None:
         super().__init__(message)
         self.remedy = remedy
+
+
+class LogStoreError(ExplainedError):
+    """The root of this package's errors."""
 
 
 # Of the data directory, met at start.

@@ -1,17 +1,10 @@
 """What the server itself refuses; errors of storage and of groups are those packages' own."""
 
-from typing import ClassVar
+from logstore.errors import ExplainedError
 
 
-class LogServerError(Exception):
-    """The root of this package's errors. `str()` says what happened; `remedy` is one sentence on what to do."""
-
-    #: True when the same call may succeed later, unchanged.
-    retriable: ClassVar[bool] = False
-
-    def __init__(self, message: str, *, remedy: str) -> None:
-        super().__init__(message)
-        self.remedy = remedy
+class LogServerError(ExplainedError):
+    """The root of this package's errors."""
 
 
 # Met at start.

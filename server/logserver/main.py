@@ -99,16 +99,14 @@ def _run(**flags: object) -> None:
     except InvalidServerConfig as error:
         _refuse(error, error.remedy, EXIT_USAGE)
     # Only now what is heavy: a wrong flag and --help answer at once.
-    from consumer_groups.errors import GroupError
-    from logserver.errors import LogServerError
     from logserver.logs import configure_logs
-    from logstore.errors import LogStoreError
+    from logstore.errors import ExplainedError
 
     configure_logs(config.log_level)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Read when grpc is imported. What fails is told below, once.
     try:
         _run_loop(_serve(config))
-    except (LogServerError, LogStoreError, GroupError) as error:
+    except ExplainedError as error:
         _refuse(error, error.remedy, EXIT_REFUSED)
     except KeyboardInterrupt:
         sys.exit(130)  # Before the server was ready: later on it is a signal like SIGTERM.

@@ -11,6 +11,7 @@ from grpc import StatusCode
 from consumer_groups import errors as groups
 from logserver import errors as server
 from logstore import errors as store
+from logstore.errors import ExplainedError
 from logwire.v1 import errors_pb2
 from logwire.v1.errors_pb2 import ErrorCode
 
@@ -22,7 +23,7 @@ MESSAGE_CHARACTERS_MAX = 400
 _Row = tuple[StatusCode, "ErrorCode.ValueType"]
 
 #: Every row by the exact class or the nearest base. What is in no row is a bug: INTERNAL.
-TABLE: dict[type[Exception], _Row] = {
+TABLE: dict[type[ExplainedError], _Row] = {
     server.InvalidRequest: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_INVALID_REQUEST),
     server.RequestTooLarge: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_REQUEST_TOO_LARGE),
     server.InternalTopic: (StatusCode.PERMISSION_DENIED, ErrorCode.ERROR_CODE_INVALID_TOPIC),
@@ -104,7 +105,7 @@ def _row(error: Exception) -> _Row:
 
 
 def _describe(error: Exception, row: _Row) -> errors_pb2.Error:
-    if row is _INTERNAL:
+    if not isinstance(error, ExplainedError) or row is _INTERNAL:
         log.error("unexpected error", exc_info=error)
         return errors_pb2.Error(
             code=row[1],
@@ -115,8 +116,8 @@ def _describe(error: Exception, row: _Row) -> errors_pb2.Error:
     return errors_pb2.Error(
         code=row[1],
         message=_shortened(str(error)),
-        remedy=_shortened(getattr(error, "remedy", "")),
-        retriable=getattr(error, "retriable", False),
+        remedy=_shortened(error.remedy),
+        retriable=error.retriable,
     )
 
 

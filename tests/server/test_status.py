@@ -14,7 +14,7 @@ from logwire.v1.errors_pb2 import ErrorCode
 
 #: Met before there is a door, and told on stderr.
 AT_START = {server.InvalidServerConfig, server.ListenFailed}
-ROOTS = {server.LogServerError, store.LogStoreError, groups.GroupError}
+ROOTS = {store.ExplainedError, server.LogServerError, store.LogStoreError, groups.GroupError}
 
 
 @pytest.mark.parametrize("module", [server, store, groups])

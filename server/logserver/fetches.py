@@ -23,7 +23,9 @@ DECODE_BYTES_MAX = 1 << 20
 INFLATED_BYTES_MAX = 16 << 20
 
 
-class Position(NamedTuple):
+class FetchFrom(NamedTuple):
+    """From where on somebody reads a partition."""
+
     topic: str
     #: Empty when the reader has not learned it.
     topic_id: bytes
@@ -42,7 +44,7 @@ class PartitionRead:
     high_watermark: int = -1
     log_start_offset: int = -1
     error: Exception | None = None
-    #: Of a stream: which of the reader's positions this answers.
+    #: Of a stream: which `set` of the reader this answers.
     position_id: int = 0
     records: Sequence[Record] = ()
 
@@ -71,9 +73,9 @@ class Fetches:
         self._stopping = False
 
     async def fetch(
-        self, context: RequestContext, positions: Sequence[Position], *, wait_ms: int, bytes_max: int, decode: bool
+        self, context: RequestContext, starts: Sequence[FetchFrom], *, wait_ms: int, bytes_max: int, decode: bool
     ) -> list[PartitionRead]:
-        """Read at each position until bytes_max (0: the most there is) are found; wait up to wait_ms for the first.
+        """Read each until bytes_max in all (0: the most there is) are found; wait up to wait_ms for the first.
 
         What is refused of one partition stands in its answer and hinders no other.
         """
@@ -82,17 +84,17 @@ class Fetches:
         if decode:
             bytes_max = min(bytes_max, DECODE_BYTES_MAX)
         while True:
-            reads, logs = await self._read_each(context, positions, bytes_max)
+            reads, logs = await self._read_each(context, starts, bytes_max)
             left_ms = until_ms - self._clock.monotonic_ms()
             if left_ms <= 0 or self._stopping or any(read.batches or read.error is not None for read in reads):
                 break
-            await self._park(logs, positions, left_ms)
+            await self._park(logs, starts, left_ms)
         if decode:
             loop = asyncio.get_running_loop()
-            for read, position in zip(reads, positions, strict=True):
+            for read, start in zip(reads, starts, strict=True):
                 if read.batches:
                     try:
-                        await loop.run_in_executor(self._decoder, _decode, read, position.offset)
+                        await loop.run_in_executor(self._decoder, _decode, read, start.offset)
                     except LogStoreError as damaged:
                         read.batches = b""
                         read.error = damaged
@@ -134,19 +136,19 @@ class Fetches:
         return found.offset, found.timestamp_ms
 
     async def _read_each(
-        self, context: RequestContext, positions: Sequence[Position], bytes_max: int
+        self, context: RequestContext, starts: Sequence[FetchFrom], bytes_max: int
     ) -> tuple[list[PartitionRead], list[Log]]:
         reads = []
         logs = []
         left_bytes = bytes_max
-        for position in positions:
-            answer = PartitionRead(position.topic, position.partition, next_offset=position.offset)
+        for start in starts:
+            answer = PartitionRead(start.topic, start.partition, next_offset=start.offset)
             reads.append(answer)
             try:
-                topic = self._topics.find(context, position.topic, position.topic_id, Operation.READ)
-                log = self._topics.log(topic, position.partition)
+                topic = self._topics.find(context, start.topic, start.topic_id, Operation.READ)
+                log = self._topics.log(topic, start.partition)
                 logs.append(log)
-                read = await self.read(log, position.offset, left_bytes) if left_bytes > 0 else None
+                read = await self.read(log, start.offset, left_bytes) if left_bytes > 0 else None
                 answer.high_watermark = log.high_watermark
                 answer.log_start_offset = log.log_start_offset
                 if read is not None:
@@ -157,15 +159,15 @@ class Fetches:
                 answer.error = refused
         return reads, logs
 
-    async def _park(self, logs: Sequence[Log], positions: Sequence[Position], wait_ms: int) -> None:
-        """Return when any of the logs has grown past its position, or wait_ms are over."""
-        assert len(logs) == len(positions), "a position that cannot be read is answered, not waited for"
+    async def _park(self, logs: Sequence[Log], starts: Sequence[FetchFrom], wait_ms: int) -> None:
+        """Return when any of the logs has grown past its offset, or wait_ms are over."""
+        assert len(logs) == len(starts), "a partition that cannot be read is answered, not waited for"
         grown = asyncio.get_running_loop().create_future()
         self._parked.add(grown)
         keys = []
         try:
-            for log, position in zip(logs, positions, strict=True):
-                keys.append((log, self._waiters.wait(log, position.offset + 1, partial(finish, grown))))
+            for log, start in zip(logs, starts, strict=True):
+                keys.append((log, self._waiters.wait(log, start.offset + 1, partial(finish, grown))))
             async with asyncio.timeout(wait_ms / 1000):
                 await grown
         except TimeoutError:

@@ -17,7 +17,7 @@ from functools import partial
 
 from logserver.context import Operation, RequestContext
 from logserver.errors import RequestTooLarge
-from logserver.fetches import Fetches, PartitionRead, Position
+from logserver.fetches import Fetches, FetchFrom, PartitionRead
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
 from logstore.errors import LogStoreError
@@ -35,7 +35,7 @@ FOLLOWED_MAX = 20_000
 
 @dataclass(slots=True, eq=False)
 class _Followed:
-    position: Position
+    start: FetchFrom
     position_id: int
     next_offset: int
     #: The reader has been told nothing yet, and wants to know even when there is nothing.
@@ -65,16 +65,16 @@ class FetchStream:
         self._credit_bytes += size
         self._awake()
 
-    def follow(self, position: Position, position_id: int) -> None:
-        """Start reading a partition, or move it. Answers to its earlier position that `next` has not returned yet are
+    def follow(self, start: FetchFrom, position_id: int) -> None:
+        """Start reading a partition, or move it. Answers to what was set before that `next` has not returned yet are
         never returned. Raises RequestTooLarge."""
-        self.drop(position.topic, position.partition)
+        self.drop(start.topic, start.partition)
         if len(self._followed) >= FOLLOWED_MAX:
             raise RequestTooLarge(
                 f"the stream follows {FOLLOWED_MAX} partitions, as many as one may", remedy="Open another stream."
             )
-        followed = _Followed(position, position_id, position.offset)
-        self._followed[position.topic, position.partition] = followed
+        followed = _Followed(start, position_id, start.offset)
+        self._followed[start.topic, start.partition] = followed
         self._make_ready(followed)
 
     def drop(self, topic: str, partition: int) -> None:
@@ -136,20 +136,20 @@ class FetchStream:
 
     async def _read(self, followed: _Followed, bytes_max: int) -> PartitionRead | None:
         """Read once and move on to the next state. None when there is nothing to tell."""
-        position = followed.position
+        start = followed.start
         answer = PartitionRead(
-            position.topic, position.partition, next_offset=followed.next_offset, position_id=followed.position_id
+            start.topic, start.partition, next_offset=followed.next_offset, position_id=followed.position_id
         )
         try:
-            topic = self._topics.find(self._context, position.topic, position.topic_id, Operation.READ)
+            topic = self._topics.find(self._context, start.topic, start.topic_id, Operation.READ)
             # From here on a topic made again under the name is another one, whether the reader knows ids or not.
-            followed.position = position._replace(topic_id=topic.topic_id.bytes)
-            log = self._topics.log(topic, position.partition)
+            followed.start = start._replace(topic_id=topic.topic_id.bytes)
+            log = self._topics.log(topic, start.partition)
             read = await self._fetches.read(log, followed.next_offset, bytes_max)
         except Exception as refused:
             if not self._is_followed(followed):
                 return None
-            del self._followed[position.topic, position.partition]
+            del self._followed[start.topic, start.partition]
             answer.error = refused
             return answer
         if not self._is_followed(followed):
@@ -187,7 +187,7 @@ class FetchStream:
         self._awake()
 
     def _is_followed(self, followed: _Followed) -> bool:
-        return self._followed.get((followed.position.topic, followed.position.partition)) is followed
+        return self._followed.get((followed.start.topic, followed.start.partition)) is followed
 
     def _awake(self) -> None:
         if self._wake is not None and not self._wake.done():

@@ -5,7 +5,7 @@ import asyncio
 from logserver.broker import Broker
 from logserver.context import Operation, RequestContext
 from logserver.errors import InvalidRequest
-from logserver.fetches import PartitionRead, Position
+from logserver.fetches import FetchFrom, PartitionRead
 from logserver.grpc.calls import Calls, Stream
 from logserver.grpc.checks import check_count
 from logserver.status import describe
@@ -26,7 +26,7 @@ class FetchDoor:
         check_count("positions", len(request.positions), POSITIONS_PER_REQUEST_MAX)
         reads = await self._broker.fetches.fetch(
             context,
-            [_position(position) for position in request.positions],
+            [_start(position) for position in request.positions],
             wait_ms=request.wait_ms_max,
             bytes_max=request.bytes_max,
             decode=request.decode,
@@ -95,7 +95,7 @@ async def _obey_each(stream: Stream, followed: FetchStream) -> None:
         for part in request.drop:
             followed.drop(part.topic, part.partition)
         for position in request.set:
-            followed.follow(_position(position), position.position_id)
+            followed.follow(_start(position), position.position_id)
         if request.credit_bytes:
             followed.grant(request.credit_bytes)
 
@@ -119,8 +119,8 @@ def without_batches(read: PartitionRead) -> pb.PartitionData:
     )
 
 
-def _position(position: pb.FetchPosition) -> Position:
-    return Position(position.topic, position.topic_id, position.partition, position.offset)
+def _start(position: pb.FetchPosition) -> FetchFrom:
+    return FetchFrom(position.topic, position.topic_id, position.partition, position.offset)
 
 
 def _record(record: Record) -> pb.Record:

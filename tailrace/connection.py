@@ -33,6 +33,9 @@ SERVER_VARIABLE = "TAILRACE_SERVER"
 
 #: For the first answer of a server, and short of the 5 s that are promised.
 CONNECT_SECONDS_MAX = 4.5
+#: For one that refuses connections, or whose name is not known: it is not there, or is just starting. Whoever gives a
+#: server more time than the default above is taken to wait for one that is still to be started.
+REFUSED_SECONDS_MAX = 1.0
 #: For one call, retries included.
 REQUEST_SECONDS_MAX = 30.0
 
@@ -123,12 +126,13 @@ class Connection:
             if self._was_connected:
                 return
             loop = asyncio.get_running_loop()
-            until = loop.time() + self._connect_timeout
+            started = loop.time()
             backoff = Backoff()
             while True:
-                remaining = max(until - loop.time(), 0.001)
+                remaining = max(started + self._connect_timeout - loop.time(), 0.001)
                 try:
-                    await self.fetch.ListOffsets(ListOffsetsRequest(), timeout=remaining, wait_for_ready=True)
+                    # A call that waited for the channel to become ready could not say why it does not.
+                    await self.fetch.ListOffsets(ListOffsetsRequest(), timeout=remaining, wait_for_ready=False)
                     break
                 except grpc.aio.AioRpcError as failed:
                     if wire_error(failed) is not None:
@@ -136,14 +140,12 @@ class Connection:
                     if failed.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                         raise self.error(failed) from None
                     # A server that goes away while it answers may be on its way back.
+                    patience = patience_with(failed.details() or "", self._connect_timeout)
                     wait = backoff.next()
-                    if loop.time() + wait < until:
+                    if loop.time() + wait < started + patience:
                         await asyncio.sleep(wait)
                         continue
-                    raise errors.ServerUnreachable(
-                        f"no server answered at {self.address} within {self._connect_timeout:g} s{_because(failed)}",
-                        remedy=f"Start `logserver`, or say where it is with server=, --server or {SERVER_VARIABLE}.",
-                    ) from None
+                    raise _unreachable(self.address, failed.details() or "", patience) from None
             self._was_connected = True
 
     async def call(
@@ -264,9 +266,22 @@ def code_name(code: int) -> str:
         return f"CODE_{code}"
 
 
-def _because(failed: grpc.aio.AioRpcError) -> str:
-    details = failed.details()
-    return f" ({details})" if details else ""
+def patience_with(details: str, connect_timeout: float) -> float:
+    """Seconds in all to try to reach a server, after an attempt that failed with these details of gRPC's."""
+    is_absent = "refused" in details or "resolving" in details or "resolution" in details
+    if is_absent and connect_timeout <= CONNECT_SECONDS_MAX:
+        return min(connect_timeout, REFUSED_SECONDS_MAX)
+    return connect_timeout
+
+
+def _unreachable(address: str, details: str, tried_seconds: float) -> errors.ServerUnreachable:
+    if "refused" in details:
+        message = f"connection refused: no server listens at {address}"
+    else:
+        message = f"no server answered at {address} within {tried_seconds:g} s" + (f" ({details})" if details else "")
+    return errors.ServerUnreachable(
+        message, remedy=f"Start `logserver`, or say where it is with server=, --server or {SERVER_VARIABLE}."
+    )
 
 
 _KINDS: dict[int, type[TailraceError]] = {

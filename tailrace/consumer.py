@@ -77,7 +77,8 @@ class Consumer:
         instance_id: makes this a static member, which keeps its partitions while it restarts.
         rebalance_timeout: seconds this member may take to give partitions up, so at most for one record or batch.
         server: "host:port"; without it TAILRACE_SERVER, else localhost:7070.
-        connect_timeout: seconds to wait for the first answer of the server.
+        connect_timeout: seconds to wait for the first answer of the server. One that refuses connections is given up
+            after 1 s, unless more than the default is given here: then it is waited for.
         """
         # Its put may be called from a signal handler, which no other primitive promises.
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()

@@ -51,7 +51,8 @@ class Producer:
         compression: "none", "gzip", "snappy", "lz4" or "zstd".
         max_block: seconds that `send` waits for room.
         delivery_timeout: seconds after which a send that is not acknowledged fails.
-        connect_timeout: seconds to wait for the first answer of the server.
+        connect_timeout: seconds to wait for the first answer of the server. One that refuses connections is given up
+            after 1 s, unless more than the default is given here: then it is waited for.
         """
         self._core = ProducerCore(
             ProducerSettings(

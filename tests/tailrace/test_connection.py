@@ -1,0 +1,65 @@
+"""How a client meets its server, or learns that there is none."""
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tailrace import Admin, errors
+from tailrace.connection import CONNECT_SECONDS_MAX, REFUSED_SECONDS_MAX, Backoff, patience_with
+from tests.tailrace.fake_server import FakeServer
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address where nobody listens, nor will."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+def test_a_refused_connection_is_told_without_waiting_for_an_answer(nobody: str) -> None:
+    started = time.monotonic()
+    with Admin(server=nobody) as admin:
+        with pytest.raises(
+            errors.ServerUnreachable, match=f"connection refused: no server listens at {nobody}"
+        ) as told:
+            admin.list_topics()
+    assert time.monotonic() - started < CONNECT_SECONDS_MAX - 1
+    assert told.value.retriable
+    assert "Start `logserver`" in told.value.remedy
+
+
+def test_a_server_that_is_just_starting_is_waited_for(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.stop()
+    waits = iter([0.0])
+
+    def start_meanwhile(_: Backoff) -> float:
+        if next(waits, None) is not None:
+            server.start()
+        return 0.01
+
+    monkeypatch.setattr(Backoff, "next", start_meanwhile)
+    with Admin(server=server.address) as admin:
+        assert admin.list_offsets([("flights", 0)], "latest")[0].offset == 0
+    assert next(waits, None) is None, "it was there from the beginning"
+
+
+@pytest.mark.parametrize(
+    ("details", "connect_timeout", "patience"),
+    [
+        ("ipv4:127.0.0.1:9: Failed to connect to remote host: Connection refused", 4.5, REFUSED_SECONDS_MAX),
+        ("No connection could be made because the target machine actively refused it.", 4.5, REFUSED_SECONDS_MAX),
+        ("errors resolving nowhere:7070: Domain name not found", 4.5, REFUSED_SECONDS_MAX),
+        ("DNS resolution failed for nowhere:7070", 4.5, REFUSED_SECONDS_MAX),
+        ("Connection refused", 0.2, 0.2),
+        ("Connection refused", 60.0, 60.0),
+        ("connection attempt timed out before receiving SETTINGS frame", 4.5, 4.5),
+        ("", 4.5, 4.5),
+    ],
+)
+def test_a_server_that_is_not_there_is_tried_for_less_long(
+    details: str, connect_timeout: float, patience: float
+) -> None:
+    assert patience_with(details, connect_timeout) == patience

@@ -1,6 +1,6 @@
 """All faults, in the order in which they are worth running: each with how often CI and a full run inject it."""
 
-from tests.faults import full_disks, kills, loop_filesystem, power_cuts, sync_failures
+from tests.faults import double_starts, full_disks, kills, loop_filesystem, power_cuts, sync_failures
 from tests.faults.runs import Fault
 
 FAULTS = {
@@ -48,6 +48,14 @@ FAULTS = {
             cycles_full=100,
             session_cycles=4,
             missing=loop_filesystem.why_not,
+        ),
+        Fault(
+            "double-start",
+            "a second server on the same directory, and on the same port",
+            double_starts.run,
+            cycles_ci=2,
+            cycles_full=100,
+            session_cycles=10,
         ),
     )
 }

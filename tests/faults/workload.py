@@ -33,11 +33,15 @@ DRAIN = 99
 
 
 class Workload:
-    def __init__(self, server: str, history: History, seed: int, *, topic: str = "faults") -> None:
+    def __init__(
+        self, server: str, history: History, seed: int, *, topic: str = "faults", pause_seconds: float = 0.0
+    ) -> None:
+        """`pause_seconds` between the bursts of each producer leave the machine time for other things."""
         self.history = history
         self.topic = topic
         self._server = server
         self._seed = seed
+        self._pause_seconds = pause_seconds
         self._stopping = threading.Event()
         self._consumers: list[Consumer] = []
         self._threads: list[threading.Thread] = []
@@ -102,6 +106,7 @@ class Workload:
                     number += 1
                 while len(outstanding) > rng.randrange(OUTSTANDING_MAX):
                     self._settle(process, *outstanding.popleft())
+                self._stopping.wait(self._pause_seconds)
             while outstanding:
                 self._settle(process, *outstanding.popleft())
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from logstore.batch import BatchBuilder, Compression, stamp_producer
 from tailrace.errors import ResultTimedOut, TailraceError
 from tailrace.records import RecordMetadata
+from tailrace.runtime import check_may_wait
 from tailrace.sequences import ProducerSequence
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class Batch:
     # Of futures, in any thread.
 
     def wait(self, timeout: float | None) -> None:
-        """Until it is done. Raises ResultTimedOut."""
+        """Until it is done. Raises ResultTimedOut, and WrongThreadError in a callback."""
+        check_may_wait()
         with self._lock:
             if self.done:
                 return
@@ -193,7 +195,10 @@ class SendFuture:
         return batch.error
 
     def add_done_callback(self, callback: Callable[["SendFuture"], object]) -> None:
-        """Call back with this future when it is done: on the library's thread, so briefly, or now if it is done."""
+        """Call back with this future when it is done: on the library's thread, so briefly, or now if it is done.
+
+        There the callback may send, but not wait: what would block raises WrongThreadError.
+        """
         self._batch.add_callback(lambda: _call(callback, self))
 
     def _metadata(self) -> RecordMetadata:
@@ -276,6 +281,7 @@ def _first_error(parts: Sequence[tuple[Batch, int, int]]) -> TailraceError | Non
 def _call(callback: Callable[[SendFuture], object], future: SendFuture) -> None:
     try:
         callback(future)
-    except Exception:
-        # As everywhere with futures: the one who resolves must not suffer for the one who listens.
+    except BaseException:
+        # The one who resolves must not suffer for the one who listens: not even by sys.exit(), which asyncio lets
+        # through and which would end the thread of all clients.
         logger.exception("a callback of a send failed")

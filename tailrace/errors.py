@@ -113,7 +113,7 @@ class ForkedProcessError(FinalError):
 
 
 class WrongThreadError(FinalError):
-    """A consumer is used from another thread than its own."""
+    """A consumer is used from another thread than its own, or a callback waits for the thread it is called on."""
 
     default_code = "WRONG_THREAD"
 

@@ -15,7 +15,7 @@ from tailrace.accumulator import NO_HEADERS
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.delivery import Batch, BulkFuture, SendFuture
 from tailrace.producing import Headers, Obstacle, ProducerCore, ProducerSettings, checked_many
-from tailrace.runtime import io_thread
+from tailrace.runtime import check_may_wait, io_thread
 
 LINGER_SECONDS = 0.005
 BATCH_BYTES = 256 << 10
@@ -146,6 +146,7 @@ class Producer:
         if self._closed:
             return
         self._core.check_usable()
+        check_may_wait()
         self._closed = True
         if self._core.is_connected:
             io_thread().run(self._core.close())

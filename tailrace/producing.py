@@ -202,8 +202,13 @@ class ProducerCore:
         self._touched.append(queue)
         # A wake that is under way finds what was appended before it runs.
         if not self._wake_is_due and self._loop is not None:
-            self._wake_is_due = True
-            call_from_any_thread(self._loop, self._take_touched)
+            try:
+                self._wake_is_due = True
+                call_from_any_thread(self._loop, self._take_touched)
+            except BaseException:
+                # Ctrl-C, which nothing narrower catches: others must not rely on a wake that is not under way.
+                self._wake_is_due = False
+                raise
 
     # On the I/O thread.
 
@@ -291,7 +296,8 @@ class ProducerCore:
             self.accumulator.add_topic(info)
 
     async def _watch_time(self) -> None:
-        """Expire batches."""
+        """Expire batches, and look for queues whose wake was lost to a Ctrl-C."""
+        self._take_touched()
         now = asyncio.get_running_loop().time()
         for sender in self._senders.values():
             sender.expire(now)
@@ -310,7 +316,7 @@ class ProducerCore:
 
     def _take_touched(self) -> None:
         self._wake_is_due = False
-        while self._touched:
+        while self._touched and self._cluster is not None:
             queue = self._touched.popleft()
             self._sender(queue).touched(queue)
 

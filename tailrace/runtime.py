@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
-from tailrace.errors import ForkedProcessError
+from tailrace.errors import ForkedProcessError, WrongThreadError
 
 T = TypeVar("T")
 logger = logging.getLogger("tailrace")
@@ -46,6 +46,10 @@ class IoThread:
         self._thread = threading.Thread(target=self._run, name="tailrace-io", daemon=True)
         self._thread.start()
 
+    @property
+    def is_current(self) -> bool:
+        return threading.current_thread() is self._thread
+
     def add(self, client: Client) -> None:
         self._clients.add(client)
 
@@ -54,11 +58,18 @@ class IoThread:
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for work. Whatever interrupts the caller, such as Ctrl-C, cancels it."""
+        """Wait for work. Raises WrongThreadError on the thread itself, which would wait for ever."""
+        try:
+            check_may_wait()
+        except WrongThreadError:
+            work.close()
+            raise
         future = self.submit(work)
         try:
             return future.result()
         except BaseException:
+            # Ctrl-C above all, which nothing narrower catches: the caller is gone, so nobody wants the work. After an
+            # error of the work itself there is nothing to cancel.
             future.cancel()
             raise
 
@@ -116,6 +127,15 @@ def check_not_forked() -> None:
             "survive a fork",
             remedy='Start processes with the "spawn" method of multiprocessing, or fork before the first client '
             "connects.",
+        )
+
+
+def check_may_wait() -> None:
+    """Raise WrongThreadError on the thread that does what would be waited for."""
+    if _thread is not None and _thread.is_current:
+        raise WrongThreadError(
+            "a callback of a send wants to wait for the client, whose thread it is called on: neither would go on",
+            remedy="Let the callback tell another thread, such as by a queue.Queue, and wait there.",
         )
 
 

@@ -1,6 +1,7 @@
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -170,16 +171,74 @@ def test_a_callback_is_called_with_its_future(server: FakeServer) -> None:
         assert seen == [future, future]
 
 
-def test_a_callback_that_fails_is_logged_and_harms_nobody(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_a_callback_that_fails_is_logged_and_harms_nobody(
+    server: FakeServer, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
     def callback(future: SendFuture) -> None:
-        raise RuntimeError("of the callback")
+        raise error("of the callback")
 
+    server.produce_script.append(HOLD)
     with Producer(server=server.address) as producer:
         future = producer.send("single", b"x")
         future.add_done_callback(callback)
+        server.release()
         assert future.result(10).offset == 0
         assert producer.send("single", b"y").result(10).offset == 1
     assert "a callback of a send failed" in caplog.text
+
+
+def test_a_callback_may_send_and_is_told_when_it_would_wait_for_its_own_thread(server: FakeServer) -> None:
+    met: list[type[BaseException] | None] = []
+    done = threading.Event()
+
+    def attempt(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:
+            met.append(type(error))
+        else:
+            met.append(None)
+
+    def callback(future: SendFuture) -> None:
+        attempt(lambda: producer.send("single", b"y"))
+        attempt(lambda: producer.send("single", b"z").result())
+        attempt(lambda: producer.send("flights", b"a topic to be learned"))
+        attempt(producer.flush)
+        attempt(producer.close)
+        attempt(future.result)
+        done.set()
+
+    server.produce_script.append(HOLD)
+    producer = Producer(server=server.address)
+    producer.send("single", b"x").add_done_callback(callback)
+    server.release()
+    assert done.wait(10), "the callback waits for the thread it is called on"
+    wrong = errors.WrongThreadError
+    assert met == [None, wrong, wrong, wrong, wrong, None]
+    producer.close()
+    assert server.topics["single"].partitions[0].values == [b"x", b"y", b"z"]
+
+
+def test_an_interrupted_send_leaves_the_producer_usable(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with Producer(server=server.address) as producer:
+        producer.send("single", b"x").result(10)
+        monkeypatch.setattr("tailrace.producing.call_from_any_thread", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            producer.send("single", b"y")
+        assert producer.send("single", b"z").result(10).offset == 2
+
+
+def test_a_wake_that_was_lost_is_made_up_for(server: FakeServer) -> None:
+    """Another thread relied on the wake of one that was interrupted before it gave it."""
+    with Producer(server=server.address, delivery_timeout=5) as producer:
+        producer.send("single", b"x").result(10)
+        producer._core._wake_is_due = True
+        assert producer.send("single", b"y").result(10).offset == 1
 
 
 def test_result_gives_up_waiting_while_the_send_goes_on(server: FakeServer) -> None:

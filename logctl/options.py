@@ -15,7 +15,6 @@ from logctl.output import Output
 INT64_MAX = 2**63 - 1
 PARTITION_MAX = 2**31 - 1
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}")
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 Parsed = TypeVar("Parsed")
 
@@ -80,14 +79,6 @@ def parse_setting(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def parse_address(text: str) -> str:
-    """HOST:PORT. Raises ValueError."""
-    address = _ADDRESS.fullmatch(text)
-    if not address or not 0 < int(address[2]) < 65536:
-        raise ValueError(f"{text!r} is not HOST:PORT, such as localhost:7070")
-    return text
-
-
 class Command(click.Command):
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -133,9 +124,10 @@ def _shared_options() -> list[click.Parameter]:
 
 
 def _keep_server(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    address = parsed(parse_address)(ctx, param, value)
-    if address is not None:
-        ctx.ensure_object(Settings).server = address
+    if value == "":  # as an unset variable of a script leaves it; the default might be another server than was meant
+        raise click.BadParameter("it is empty; give HOST:PORT, or leave the option out", ctx=ctx, param=param)
+    if value is not None:
+        ctx.ensure_object(Settings).server = value
 
 
 def _keep_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:

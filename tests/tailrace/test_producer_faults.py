@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 import threading
 from collections.abc import Callable
 from itertools import chain
@@ -455,6 +456,47 @@ def test_what_is_left_when_the_process_ends_is_told_to_whoever_waits(server: Fak
     io_thread().run(producer._core.close(abandon_after=0.01))
     with pytest.raises(errors.ClientClosed, match="may have been written or not"):
         held.result(5)
+
+
+def test_a_thread_that_learns_a_topic_is_told_that_another_has_closed_the_producer(server: FakeServer) -> None:
+    met: list[Exception] = []
+
+    def send() -> None:
+        try:
+            producer.send("flights", b"x")
+        except Exception as error:
+            met.append(error)
+
+    producer = Producer(server=server.address)
+    producer.send("single", b"x").result(10)
+    server.stop()
+    core = producer._core
+    thread = threading.Thread(target=send)
+    thread.start()
+    on_the_io_thread(lambda: "flights" in core._topic_locks and core._topic_locks["flights"].locked())
+    producer.close()
+    thread.join(10)
+    assert [type(error) for error in met] == [errors.ClientClosed]
+
+
+def test_a_thread_that_connects_is_told_that_another_has_closed_the_producer() -> None:
+    met: list[Exception] = []
+
+    def send() -> None:
+        try:
+            producer.send("single", b"x")
+        except Exception as error:
+            met.append(error)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        producer = Producer(server=f"127.0.0.1:{silent.getsockname()[1]}", connect_timeout=8)
+        thread = threading.Thread(target=send)
+        thread.start()
+        connection, _ = silent.accept()
+        with connection:  # It is connected, and waits for an answer.
+            producer.close()
+            thread.join(10)
+    assert [type(error) for error in met] == [errors.ClientClosed]
 
 
 def test_without_numbers_order_is_kept_through_refusals(server: FakeServer) -> None:

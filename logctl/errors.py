@@ -1,7 +1,9 @@
 """Exit codes, the command line's own errors, and the one way any error is told."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import IntEnum
 from typing import TextIO
 
@@ -67,6 +69,11 @@ class Failure:
             if self.remedy:
                 stream.write(f"       {self.remedy}\n")
         stream.flush()
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """A question to append to a sentence about a wrong name; nothing when no known one is near."""
+    return "".join(f" (did you mean `{name}`?)" for name in get_close_matches(wrong, known, n=1))
 
 
 def failure_of(error: Exception) -> Failure | None:

@@ -9,13 +9,15 @@ import json
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from logctl.errors import CommandError, MalformedLine
+from logctl.errors import CommandError, MalformedLine, did_you_mean
+from logctl.output import count
 from logctl.record_json import NewRecord, parse_object, record_from_json, scalar_to_bytes
 from logctl.times import checked_timestamp_ms, parse_timestamp_ms
 
 LINE_BYTES_MAX = 64 * 1024 * 1024
 CSV_ROW_LINES_MAX = 1000
 EXCERPT_CHARS_MAX = 60
+UTF8_REMEDY = "Save the file as UTF-8."
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -99,7 +101,10 @@ def read_jsonl(lines: Lines, key_field: str | None, time_field: str | None) -> I
         try:
             record = read(text)
         except ValueError as error:
-            yield MalformedLine(number, str(error), remedy=_jsonl_remedy(whole_line_is_value))
+            not_text = isinstance(error.__cause__, UnicodeDecodeError)
+            yield MalformedLine(
+                number, str(error), remedy=UTF8_REMEDY if not_text else _jsonl_remedy(whole_line_is_value)
+            )
         else:
             yield NumberedRecord(number, record)
 
@@ -162,7 +167,9 @@ class _CsvRows(Iterator[tuple[int, list[str]] | MalformedLine]):
             if not cells:
                 continue  # an empty line
             if self.columns_count is not None and len(cells) != self.columns_count:
-                return self._give_up_first_line(f"{len(cells)} fields where the header has {self.columns_count}")
+                return self._give_up_first_line(
+                    f"{count(len(cells), 'field')} where the header has {self.columns_count}"
+                )
             return self._row[0][0], cells
 
     def _next_line(self) -> str | None:
@@ -202,7 +209,7 @@ def _decode_csv(line: tuple[int, bytes] | MalformedLine) -> str:
         return text.decode() + "\n"
     except UnicodeDecodeError as error:
         raise MalformedLine(
-            number, f"byte {error.start + 1} is not UTF-8: {_excerpt(text)}", remedy="Save the file as UTF-8."
+            number, f"byte {error.start + 1} is not UTF-8: {_excerpt(text)}", remedy=UTF8_REMEDY
         ) from error
 
 
@@ -215,7 +222,7 @@ def _check_columns(columns: list[str], key_field: str | None, time_field: str | 
     for option, field in (("--key-field", key_field), ("--time-field", time_field)):
         if field is not None and field not in columns:
             raise CommandError(
-                f"line 1: there is no column `{field}`",
+                f"line 1: there is no column `{field}`{did_you_mean(field, columns)}",
                 remedy=f"Name one of {', '.join(columns)} with {option}; the first line must name the columns.",
             )
 
@@ -224,7 +231,7 @@ def _record_of_object(text: bytes, key_field: str | None, time_field: str | None
     fields = parse_object(text)
     for field in (key_field, time_field):
         if field is not None and field not in fields:
-            raise ValueError(f"it has no field `{field}`")
+            raise ValueError(f"it has no field `{field}`{did_you_mean(field, fields)}")
     key = None
     if key_field is not None:
         try:

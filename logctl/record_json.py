@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from logctl.errors import did_you_mean
 from logctl.times import checked_timestamp_ms
 
 Headers = Sequence[tuple[str, bytes | None]]
 
-FIELDS = {
+FIELDS = (
     "topic",
     "partition",
     "offset",
@@ -28,8 +29,8 @@ FIELDS = {
     "value",
     "value_base64",
     "headers",
-}
-HEADER_FIELDS = {"key", "value", "value_base64"}
+)
+HEADER_FIELDS = ("key", "value", "value_base64")
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -84,8 +85,7 @@ def record_from_json(line: bytes) -> NewRecord:
     with a sentence.
     """
     fields = parse_object(line)
-    if unknown := fields.keys() - FIELDS:
-        raise ValueError(f"{_named(unknown)} no field of a record")
+    _check_names(fields, FIELDS, "a record")
     if "value" not in fields and "value_base64" not in fields:
         raise ValueError("it has neither `value` nor `value_base64`")
     return NewRecord(
@@ -168,8 +168,7 @@ def _take_headers(fields: dict[str, Any]) -> Headers:
 def _take_header(header: Any) -> tuple[str, bytes | None]:
     if not isinstance(header, dict) or not isinstance(header.get("key"), str):
         raise ValueError('a header is not of the form {"key": "...", "value": "..."}')
-    if unknown := header.keys() - HEADER_FIELDS:
-        raise ValueError(f"{_named(unknown)} no field of a header")
+    _check_names(header, HEADER_FIELDS, "a header")
     if "value" not in header and "value_base64" not in header:
         raise ValueError("a header has neither `value` nor `value_base64`")
     _utf8(header["key"])
@@ -196,9 +195,12 @@ def _refuse_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _named(names: set[str]) -> str:
-    quoted = ", ".join(f"`{name}`" for name in sorted(names))
-    return f"{quoted} is" if len(names) == 1 else f"{quoted} are"
+def _check_names(fields: dict[str, Any], known: Sequence[str], what: str) -> None:
+    for name in fields:
+        if name not in known:
+            raise ValueError(
+                f"`{name}` is no field of {what}{did_you_mean(name, known)}; it may have {', '.join(known)}"
+            )
 
 
 def _kind(value: Any) -> str:

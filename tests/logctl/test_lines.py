@@ -91,6 +91,8 @@ def test_a_key_field_may_hold_any_scalar(value: str, key: bytes | None) -> None:
     ("line", "sentence"),
     [
         ('{"at": 1}', "no field `k`"),
+        ('{"K": 1, "ta": 1}', "no field `k`"),
+        ('{"k": "x", "att": 1}', "no field `at` (did you mean `att`?)"),
         ('{"k": "x"}', "no field `at`"),
         ('{"k": [1], "at": 1}', "field `k`: a list cannot be a key"),
         ('{"k": "x", "at": null}', "field `at`: it is neither"),
@@ -122,6 +124,13 @@ def test_empty_lines_and_a_byte_order_mark_are_no_json() -> None:
 def test_a_byte_order_mark_is_not_taken_from_a_later_line() -> None:
     _, second = read_jsonl(lines_of('{"value": "a"}\n\ufeff{"value": "a"}\n'), None, None)
     assert isinstance(second, MalformedLine)
+
+
+def test_a_line_that_is_not_utf8_says_what_to_do_about_that() -> None:
+    for field in (None, "value"):
+        (line,) = read_jsonl(lines_of(b'{"value": "caf\xe9"}\n'), field, None)
+        assert isinstance(line, MalformedLine)
+        assert (str(line), line.remedy) == ("line 1: byte 15 is not UTF-8", "Save the file as UTF-8.")
 
 
 # CSV
@@ -184,6 +193,12 @@ def test_a_malformed_row_costs_one_line(bad: str, around: tuple[str, str]) -> No
     assert read == [parsed(before), line_number, parsed(after), parsed(after)]
 
 
+def test_a_row_of_another_width_is_counted_as_people_count() -> None:
+    one, three = read_csv(lines_of("x,y\n1\n1,2,3\n"), None, None)
+    assert str(one) == "line 2: 1 field where the header has 2: '1'"
+    assert str(three) == "line 3: 3 fields where the header has 2: '1,2,3'"
+
+
 def test_a_quote_that_nobody_closes_costs_one_line_also_at_the_end() -> None:
     table = "x,y\n" + '1,"2\n' + "a,b\n" * 3000 + 'c,"d\n'
     read = rows(read_csv(lines_of(table), None, None))
@@ -212,7 +227,8 @@ def test_a_cell_may_be_as_large_as_a_record() -> None:
 @pytest.mark.parametrize(
     ("table", "sentence", "remedy"),
     [
-        ("a,b\n1,2\n", "no column `tail`", "a, b"),
+        ("a,b\n1,2\n", "no column `tail`$", "a, b"),
+        ("tali,b\n1,2\n", r"no column `tail` \(did you mean `tali`\?\)$", "tali, b"),
         ("tail,tail\n1,2\n", "`tail` is there twice", "a name of its own"),
         (b"tail,\xff\n", "not UTF-8", "UTF-8"),
         ('tail,"at\n1,2\n', "unexpected end", "quotes"),

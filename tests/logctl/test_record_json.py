@@ -92,7 +92,17 @@ def test_a_person_may_leave_out_what_does_not_matter(line: bytes, record: NewRec
         (b"\xff", "byte 1 is not UTF-8"),
         (b"{}", "neither"),
         (b'{"key": "k"}', "neither"),
-        (b'{"value": "x", "colour": 1}', "`colour` is no field"),
+        (
+            b'{"value": "x", "colour": 1}',
+            "`colour` is no field of a record; it may have topic, partition, offset, timestamp_ms, key, key_base64, "
+            "value, value_base64, headers$",
+        ),
+        (b'{"vaule": "x"}', r"`vaule` is no field of a record \(did you mean `value`\?\); it may have topic, "),
+        (b'{"value": "x", "timestamp": 1}', r"\(did you mean `timestamp_ms`\?\)"),
+        (
+            b'{"value": "x", "headers": [{"key": "k", "val": "v"}]}',
+            r"`val` is no field of a header \(did you mean `value`\?\); it may have key, value, value_base64$",
+        ),
         (b'{"value": "x", "value": "y"}', "given twice"),
         (b'{"value": "x", "value_base64": "eA=="}', "both"),
         (b'{"value_base64": "eA="}', "not base64"),

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 
 from logctl.errors import MalformedLine, failure_of
 from logctl.lines import NumberedRecord
@@ -45,6 +46,7 @@ class Sender:
         self._far_future_ms = far_future_ms
         self._started = time.monotonic()
         self._pending: deque[tuple[int, SendFuture]] = deque()
+        self._remedy_told = ""
 
     def send(self, line: NumberedRecord) -> None:
         """Raises TailraceError when nothing more can be sent."""
@@ -78,6 +80,9 @@ class Sender:
         self.malformed_count += 1
         failure = failure_of(line)
         assert failure is not None
+        if line.remedy == self._remedy_told and not self._output.as_json:
+            failure = replace(failure, remedy="")  # people have just read it
+        self._remedy_told = line.remedy
         failure.write(sys.stderr, as_json=self._output.as_json)
 
     @property

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bench.pairs import Rate
 from bench.payload import flights
-from bench.programs import LogServer
 from tailrace import Admin, Consumer, Producer
+from tests.processes import ServerProcess
 
 PARTITIONS = 4
 RECORDS = 1_000_000
@@ -99,7 +99,7 @@ def run(directory: Path, turns: int) -> list[Rate]:
     def take(name: str, measure: Callable[[], float]) -> None:
         rates.setdefault(name, []).append(measure())
 
-    with LogServer(directory / "client") as server:
+    with ServerProcess(directory / "client") as server:
         topics = Topics(server.address)
         workloads = {"100 B": hundred_byte_records(), "flights": flight_records()}
         # The first turn warms up and is thrown away.

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 from bench.pairs import Rate
-from bench.programs import LogServer
 from tailrace import Admin
+from tests.processes import ServerProcess
 
 MIB = 1 << 20
 
@@ -22,19 +22,21 @@ def run(directory: Path, turns: int) -> list[Rate]:
     """Seconds from the start of the program to its ready line, and MiB resident after it, after a clean stop."""
     rows: list[Rate] = []
     for partitions in (0, 1_000, 10_000):
-        server = LogServer(directory / f"footprint-{partitions}")
-        with server:
-            if partitions:
-                with Admin(server=server.address) as admin:
-                    for number in range(partitions // 100):
-                        admin.create_topic(f"topic-{number}", partitions=100)
+        server = ServerProcess(directory / f"footprint-{partitions}")
+        server.start()
+        if partitions:
+            with Admin(server=server.address) as admin:
+                for number in range(partitions // 100):
+                    admin.create_topic(f"topic-{number}", partitions=100)
+        server.stop()
         ready_seconds: list[float] = []
         resident: list[float] = []
         for _ in range(turns):
             started = time.perf_counter()
-            with server:
-                ready_seconds.append(time.perf_counter() - started)
-                resident.append(resident_mib(server.pid))
+            server.start()
+            ready_seconds.append(time.perf_counter() - started)
+            resident.append(resident_mib(server.pid))
+            server.stop()
         name = f"{partitions:,} partitions" if partitions else "empty"
         rows.append(Rate(f"start to ready, {name}", "s", ready_seconds, at_most=1.0 if partitions <= 1_000 else None))
         bound = {0: 100.0, 1_000: 200.0}.get(partitions)

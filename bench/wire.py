@@ -5,6 +5,7 @@ bare handler (bench/bare_server.py), in turn. Both are processes of their own; t
 them.
 """
 
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,9 +15,9 @@ import uvloop
 
 from bench.pairs import Comparison, take_turns
 from bench.payload import ready_batch
-from bench.programs import BareServer, LogServer
 from bench.storage import prime
 from logwire.v1 import records_pb2, records_pb2_grpc, topics_pb2, topics_pb2_grpc
+from tests.processes import Program, ServerProcess
 
 TOPIC = "bench"
 BATCH_BYTES = 64 << 10
@@ -127,22 +128,26 @@ async def produce_to_fresh_topic(address: str, acks: records_pb2.Acks.ValueType,
 
 def run(directory: Path, turns: int) -> list[Comparison]:
     against = "bare grpc.aio handler"
-    with LogServer(directory / "wire") as server, BareServer() as bare:
+    with (
+        ServerProcess(directory / "wire") as server,
+        Program([sys.executable, "-m", "bench.bare_server"], log=directory / "bare.log") as bare,
+    ):
+        bare_address = bare.ready()
         prime(directory)
         uvloop.run(fill(server.address))
         one_ours, one_bare = take_turns(
             lambda: uvloop.run(produce_to_fresh_topic(server.address, records_pb2.ACKS_ONE, drain=True)),
-            lambda: uvloop.run(produce_rate(bare.address, TOPIC, records_pb2.ACKS_ONE, drain=False)),
+            lambda: uvloop.run(produce_rate(bare_address, TOPIC, records_pb2.ACKS_ONE, drain=False)),
             turns=turns,
         )
         all_ours, all_bare = take_turns(
             lambda: uvloop.run(produce_to_fresh_topic(server.address, records_pb2.ACKS_ALL, drain=False)),
-            lambda: uvloop.run(produce_rate(bare.address, TOPIC, records_pb2.ACKS_ALL, drain=False)),
+            lambda: uvloop.run(produce_rate(bare_address, TOPIC, records_pb2.ACKS_ALL, drain=False)),
             turns=turns,
         )
         fetch_ours, fetch_bare = take_turns(
             lambda: uvloop.run(fetch_rate(server.address)),
-            lambda: uvloop.run(fetch_rate(bare.address)),
+            lambda: uvloop.run(fetch_rate(bare_address)),
             turns=turns,
         )
     return [

@@ -5,10 +5,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,12 +29,84 @@ def launcher(patches: Sequence[str]) -> list[str]:
 
 
 class NotStarted(AssertionError):
-    """The server ended before it was ready."""
+    """The program ended before it was ready."""
 
     def __init__(self, status: int, log: str) -> None:
-        super().__init__(f"the server ended with status {status} before it was ready; its log:\n{log[-4000:]}")
+        super().__init__(f"the program ended with status {status} before it was ready; its log:\n{log[-4000:]}")
         self.status = status
         self.log = log
+
+
+class Ended(NamedTuple):
+    status: int
+    #: What it wrote to stdout, after its ready line, and to stderr.
+    output: str
+    log: str
+
+
+class Program:
+    """One run of a command that says in its first line where it listens. Its stderr is appended to a log."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        directory: Path | None = None,
+        environment: Mapping[str, str] = ENVIRONMENT,
+    ) -> None:
+        self.ready_line = ""
+        self._log = log
+        with log.open("a") as file:
+            self._log_start = file.tell()
+            self._process = subprocess.Popen(
+                command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=file, text=True
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def ready(self) -> str:
+        """Wait for the line that says so, and return the address in it. Raises NotStarted."""
+        assert self._process.stdout is not None
+        self.ready_line = self._process.stdout.readline()
+        ready = READY.search(self.ready_line)
+        if ready is None:
+            # Without a line it ends by itself, and its status says something.
+            ended = self.end(signal.SIGKILL) if self.ready_line else self.wait()
+            raise NotStarted(ended.status, self.ready_line + ended.log)
+        return ready[1]
+
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def end(self, number: int = signal.SIGTERM) -> Ended:
+        """Send the signal and wait for the end it brings."""
+        self.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> Ended:
+        try:
+            output, _ = self._process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            raise AssertionError(f"{self._process.args!r} (pid {self.pid}) does not end, see {self._log}") from None
+        return Ended(self._process.returncode, output, self._log.read_bytes()[self._log_start :].decode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.is_running:
+            self.end(signal.SIGKILL)
 
 
 class ServerProcess:
@@ -47,74 +119,42 @@ class ServerProcess:
         self.address = ""
         self.log = log or directory.with_suffix(".log")
         self._options = options
-        self._process: subprocess.Popen[str] | None = None
+        self._run: Program | None = None
 
     def start(self) -> None:
         """Returns when the server says that it is ready. Raises NotStarted."""
-        assert self._process is None, "it runs already"
-        with self.log.open("a") as log:
-            log_start = log.tell()
-            process = subprocess.Popen(
-                [
-                    *(launcher(self.patches) if self.patches else program("logserver.main")),
-                    "--data-dir",
-                    str(self.directory),
-                    "--listen",
-                    self.address or "127.0.0.1:0",
-                    *self._options,
-                ],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=ENVIRONMENT,
-            )
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        ready = READY.search(line)
-        if ready is None:
-            if line:
-                process.kill()  # without a line it ends by itself, and its status says something
-            status = process.wait(timeout=30)
-            process.stdout.close()
-            raise NotStarted(status, self.log.read_bytes()[log_start:].decode())
-        self.address = ready[1]
-        self._process = process
+        assert self._run is None, "it runs already"
+        command = launcher(self.patches) if self.patches else program("logserver.main")
+        where = ["--data-dir", str(self.directory), "--listen", self.address or "127.0.0.1:0"]
+        run = Program([*command, *where, *self._options], log=self.log)
+        self.address = run.ready()
+        self._run = run
 
     def kill(self) -> None:
         """SIGKILL: what a crash of the process is."""
-        self._end(signal.SIGKILL)
+        self._taken().end(signal.SIGKILL)
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
-        return self._end(signal.SIGTERM)
+        return self._taken().end(signal.SIGTERM).status
 
     def wait(self) -> int:
         """The exit code of a server that ends by itself."""
-        return self._end(None)
+        return self._taken().wait().status
 
-    def _end(self, signal_number: int | None) -> int:
-        assert self._process is not None, "it does not run"
-        process, self._process = self._process, None
-        if signal_number is not None:
-            process.send_signal(signal_number)
-        assert process.stdout is not None
-        try:
-            return process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"the server (pid {process.pid}) does not end, see {self.log}") from None
-        finally:
-            process.stdout.close()
+    def _taken(self) -> Program:
+        assert self._run is not None, "it does not run"
+        run, self._run = self._run, None
+        return run
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._run is not None and self._run.is_running
 
     @property
     def pid(self) -> int:
-        assert self._process is not None, "it does not run"
-        return self._process.pid
+        assert self._run is not None, "it does not run"
+        return self._run.pid
 
     def __enter__(self) -> Self:
         self.start()
@@ -123,5 +163,5 @@ class ServerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._process is not None:
+        if self._run is not None:
             self.kill()

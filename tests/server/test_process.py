@@ -8,78 +8,51 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from itertools import count
 from pathlib import Path
 
 import grpc.aio
 import pytest
 
-from logserver.config import Address, parse_address, settings
+from logserver.config import parse_address, settings
 from logwire.v1 import records_pb2 as pb
 from logwire.v1 import topics_pb2
-from tests.processes import ENVIRONMENT
+from tests.processes import ENVIRONMENT, Program
 from tests.server.wire import Client, batch, code
 
 RUN = "import sys; sys.argv[0] = 'logserver'; from logserver.main import main; main()"
 
 
-class Program:
-    """One run of the program, on a directory, with its own port unless told otherwise."""
-
-    def __init__(self, *arguments: str, directory: Path, environment: dict[str, str], first: str) -> None:
-        """first is Python that runs before the program does."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", first + RUN, *arguments],
-            cwd=directory,
-            env=ENVIRONMENT | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def ready(self) -> Address:
-        """Wait for the ready line; return where it says that gRPC listens."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        match = re.fullmatch(r"logserver ready: grpc=(\S+) data=(\./\S+)\n", line)
-        if match is None:
-            self.process.kill()
-            raise AssertionError(f"no ready line but {line!r}: {self.process.communicate()[1]}")
-        return parse_address(match[1])
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-        """Send the signal; return the exit status and what was logged."""
-        self.process.send_signal(number)
-        return self.wait()
-
-    def wait(self) -> tuple[int, str]:
-        _, errors = self.process.communicate(timeout=20)
-        return self.process.returncode, errors
-
-
 class Programs:
+    """Runs of the program in one directory, each on its own port unless told otherwise."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.started: list[Program] = []
+        self._started = ExitStack()
+        self._number = count()
 
     def start(self, *arguments: str, environment: dict[str, str] | None = None, first: str = "") -> Program:
+        """first is Python that runs before the program does."""
         if not any(argument.startswith("--listen") for argument in arguments):
             arguments = ("--listen", "127.0.0.1:0", *arguments)
-        program = Program(*arguments, directory=self.directory, environment=environment or {}, first=first)
-        self.started.append(program)
-        return program
+        return self._started.enter_context(
+            Program(
+                [sys.executable, "-c", first + RUN, *arguments],
+                log=self.directory / f"run-{next(self._number)}.log",
+                directory=self.directory,
+                environment=ENVIRONMENT | (environment or {}),
+            )
+        )
+
+    def close(self) -> None:
+        self._started.close()
 
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Iterator[Programs]:
-    programs = Programs(tmp_path)
-    yield programs
-    for program in programs.started:
-        if program.process.poll() is None:
-            program.process.kill()
-            program.wait()
-        for pipe in (program.process.stdout, program.process.stderr):
-            assert pipe is not None
-            pipe.close()
+    with closing(Programs(tmp_path)) as programs:
+        yield programs
 
 
 async def test_it_starts_serves_and_stops_at_sigterm_with_nothing_lost(programs: Programs) -> None:
@@ -87,21 +60,21 @@ async def test_it_starts_serves_and_stops_at_sigterm_with_nothing_lost(programs:
     client = Client(program.ready())
     await client.produce("t", batch(b"a"), acks=pb.ACKS_ONE)
     await client.channel.close()
-    status, _ = program.end()
-    assert status == 0
+    assert program.end().status == 0
     again = programs.start("--data-dir", "./some-data")
     client = Client(again.ready())
     assert (await client.fetch("t")).next_offset == 1
     await client.channel.close()
-    assert again.end(signal.SIGINT)[0] == 0
+    assert again.end(signal.SIGINT).status == 0
     assert (programs.directory / "some-data").stat().st_mode & 0o077 == 0
 
 
 def test_plain_logserver_just_works_and_says_where(programs: Programs) -> None:
     program = programs.start()
-    assert program.ready().host == "127.0.0.1"
+    assert program.ready().startswith("127.0.0.1:")
+    assert re.fullmatch(r"logserver ready: grpc=\S+ data=\./tailrace-data\n", program.ready_line)
     assert (programs.directory / "tailrace-data").is_dir()
-    assert program.end()[0] == 0
+    assert program.end().status == 0
 
 
 async def test_sigterm_under_load_loses_nothing_that_was_acknowledged(programs: Programs) -> None:
@@ -115,14 +88,14 @@ async def test_sigterm_under_load_loses_nothing_that_was_acknowledged(programs: 
             [ack] = await client.produce("t", batch(b"x" * 10_000))
             assert code(ack.error) == ""
             acknowledged = max(acknowledged, ack.base_offset)
-            if acknowledged > 50 and program.process.poll() is None:
-                program.process.send_signal(signal.SIGTERM)
+            if acknowledged > 50 and program.is_running:
+                program.send_signal(signal.SIGTERM)
 
     ended = await asyncio.gather(*[send() for _ in range(8)], return_exceptions=True)
     for error in ended:
         assert isinstance(error, grpc.aio.AioRpcError), error
         assert error.code() is grpc.StatusCode.UNAVAILABLE
-    assert program.wait()[0] == 0
+    assert program.wait().status == 0
     await client.channel.close()
     client = Client(programs.start().ready())
     assert (await client.fetch("t", acknowledged)).high_watermark > acknowledged >= 50
@@ -148,7 +121,7 @@ async def test_what_was_acknowledged_survives_kill_9(programs: Programs) -> None
         read = await client.fetch("t", decode=True)
         assert [record.value for record in read.records] == [b"%d" % number for number in range(10 * (round_ + 1))]
         await client.channel.close()
-        assert program.end(signal.SIGKILL)[0] == -signal.SIGKILL
+        assert program.end(signal.SIGKILL).status == -signal.SIGKILL
 
 
 async def test_ids_of_producers_are_never_handed_out_twice(programs: Programs) -> None:
@@ -180,10 +153,10 @@ async def test_the_leader_epoch_rises_when_a_stop_was_not_clean(programs: Progra
 async def test_a_second_server_on_the_directory_is_refused_and_harms_nobody(programs: Programs) -> None:
     first = programs.start()
     address = first.ready()
-    status, errors = programs.start().wait()
-    assert status == 1
-    assert re.fullmatch(r"logserver: .*tailrace-data.*\. .+\n", errors)
-    assert "Traceback" not in errors
+    ended = programs.start().wait()
+    assert ended.status == 1
+    assert re.fullmatch(r"logserver: .*tailrace-data.*\. .+\n", ended.log)
+    assert "Traceback" not in ended.log
     client = Client(address)
     assert code((await client.produce("t", batch(b"x")))[0].error) == ""
     await client.channel.close()
@@ -191,12 +164,12 @@ async def test_a_second_server_on_the_directory_is_refused_and_harms_nobody(prog
 
 def test_a_taken_port_is_refused_with_the_reason(programs: Programs) -> None:
     taken = programs.start().ready()
-    status, errors = programs.start("--listen", str(taken), "--data-dir", "other").wait()
-    assert status == 1
-    assert errors.splitlines()[-1].startswith(f"logserver: {taken} cannot be listened on: address already in use.")
-    assert "--listen" in errors
-    assert "Traceback" not in errors
-    assert not re.search(r"^E\d", errors, re.MULTILINE)  # gRPC's own line of it.
+    ended = programs.start("--listen", taken, "--data-dir", "other").wait()
+    assert ended.status == 1
+    assert ended.log.splitlines()[-1].startswith(f"logserver: {taken} cannot be listened on: address already in use.")
+    assert "--listen" in ended.log
+    assert "Traceback" not in ended.log
+    assert not re.search(r"^E\d", ended.log, re.MULTILINE)  # gRPC's own line of it.
     assert not (programs.directory / "other").exists()
 
 
@@ -206,7 +179,7 @@ def test_a_taken_port_is_noticed_before_anything_of_the_directory_changes(progra
     killed.end(signal.SIGKILL)  # So that a start would recover it and raise its leader epoch.
     before = contents(programs.directory / "other")
     taken = programs.start().ready()
-    assert programs.start("--listen", str(taken), "--data-dir", "other").wait()[0] == 1
+    assert programs.start("--listen", taken, "--data-dir", "other").wait().status == 1
     assert contents(programs.directory / "other") == before
 
 
@@ -215,9 +188,9 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def test_an_address_of_another_machine_is_refused(programs: Programs) -> None:
-    status, errors = programs.start("--listen", "192.0.2.1:7070", "--allow-insecure-listen").wait()
-    assert status == 1
-    assert "192.0.2.1:7070 cannot be listened on: cannot assign requested address" in errors
+    ended = programs.start("--listen", "192.0.2.1:7070", "--allow-insecure-listen").wait()
+    assert ended.status == 1
+    assert "192.0.2.1:7070 cannot be listened on: cannot assign requested address" in ended.log
 
 
 @pytest.mark.parametrize(
@@ -236,10 +209,10 @@ def test_an_address_of_another_machine_is_refused(programs: Programs) -> None:
 def test_bad_usage_is_a_sentence_and_status_2(
     programs: Programs, arguments: list[str], environment: dict[str, str], said: str
 ) -> None:
-    status, errors = programs.start(*arguments, environment=environment).wait()
-    assert status == 2
-    assert said in errors
-    assert "Traceback" not in errors
+    ended = programs.start(*arguments, environment=environment).wait()
+    assert ended.status == 2
+    assert said in ended.log
+    assert "Traceback" not in ended.log
 
 
 def test_the_file_of_settings_is_read(programs: Programs) -> None:
@@ -253,27 +226,26 @@ def test_a_directory_that_is_not_ours_is_refused_and_left_alone(programs: Progra
     data = programs.directory / "tailrace-data"
     data.mkdir()
     (data / name).write_bytes(content)
-    status, errors = programs.start().wait()
-    assert status == 1
-    assert "Traceback" not in errors
+    ended = programs.start().wait()
+    assert ended.status == 1
+    assert "Traceback" not in ended.log
     assert (data / name).read_bytes() == content
 
 
 def test_help_names_every_setting_with_its_default(programs: Programs) -> None:
-    program = programs.start("--help")
-    out, _ = program.process.communicate(timeout=20)
-    assert program.process.returncode == 0
+    ended = programs.start("--help").wait()
+    assert ended.status == 0
     for setting in settings():
-        assert "--" + setting.name.replace("_", "-") in out
-    assert "127.0.0.1:7070" in out
+        assert "--" + setting.name.replace("_", "-") in ended.output
+    assert "127.0.0.1:7070" in ended.output
 
 
 @pytest.mark.parametrize("named", ["notes.txt", "notes.txt/data"])
 def test_a_directory_that_is_a_file_is_refused_as_such_and_the_file_left_alone(programs: Programs, named: str) -> None:
     (programs.directory / "notes.txt").write_text("mine")
-    status, errors = programs.start("--data-dir", named).wait()
-    assert status == 1
-    assert errors == (
+    ended = programs.start("--data-dir", named).wait()
+    assert ended.status == 1
+    assert ended.log == (
         "logserver: notes.txt is a file, and a directory is wanted there. "
         "Name a directory, which is made if it does not exist, or move away what stands there.\n"
     )
@@ -305,9 +277,9 @@ async def test_a_failed_sync_ends_the_process_without_an_ack(programs: Programs)
     with pytest.raises(grpc.aio.AioRpcError) as cut:
         await client.produce("t", batch(b"x"))
     assert cut.value.code() is grpc.StatusCode.UNAVAILABLE
-    status, errors = program.wait()
-    assert status == 1
-    assert "the disk failed" in errors
+    ended = program.wait()
+    assert ended.status == 1
+    assert "the disk failed" in ended.log
     await client.channel.close()
 
 
@@ -317,7 +289,7 @@ def test_it_is_ready_soon_and_small(programs: Programs) -> None:
     program = programs.start("--data-dir", "other")
     program.ready()
     assert time.monotonic() - started < 30  # 1 s on a quiet machine.
-    status = Path(f"/proc/{program.process.pid}/status").read_text()
+    status = Path(f"/proc/{program.pid}/status").read_text()
     match = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert match is not None
     assert int(match[1]) < 100_000
@@ -325,9 +297,9 @@ def test_it_is_ready_soon_and_small(programs: Programs) -> None:
 
 def test_the_port_is_free_for_others_after_a_stop(programs: Programs) -> None:
     program = programs.start()
-    address = program.ready()
-    assert program.end()[0] == 0
-    with socket.create_server((address.host, address.port)):
+    address = parse_address(program.ready())
+    assert program.end().status == 0
+    with socket.create_server(address):
         pass
 
 
@@ -347,5 +319,4 @@ def test_without_the_dependencies_of_the_server_it_says_how_to_install_them(tmp_
 
 
 def test_help_shows_the_default_of_a_switch(programs: Programs) -> None:
-    process = programs.start("--help").process
-    assert "[default: on]" in process.communicate(timeout=30)[0]
+    assert "[default: on]" in programs.start("--help").wait().output

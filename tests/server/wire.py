@@ -17,7 +17,7 @@ NOW_MS = 1_700_000_000_000
 class Client:
     """The stubs of all services over one connection, and the few calls that every test makes."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address | str) -> None:
         # Each client has a connection of its own; gRPC would share one between channels that are alike.
         self.channel = grpc.aio.insecure_channel(str(address), [("grpc.use_local_subchannel_pool", 1)])
         self.producing = records_pb2_grpc.ProduceServiceStub(self.channel)

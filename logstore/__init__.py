@@ -11,14 +11,14 @@ index beside it. A *log* is one partition: a chain of segments, of which the las
             batch         61 bytes of header, then records                             header.py, batch.py
 
 Reading order: errors, clock, config; compression, header, batch, partitioner; files, syscalls, disk, documents; index,
-handles, seal, segment, reader; checkpoint, sync; epochs, producers, log; scan, derived, recovery; identity, catalog,
-topics. disk.py is the only place that touches files, clock.py the only one that tells time, errors.py lists everything
-that can go wrong.
+handles, seal, segment, reader; checkpoint, sync; epochs, producers, snapshot, log; scan, recovery; identity, catalog,
+retention, topics. disk.py is the only place that touches files, clock.py the only one that tells time, errors.py lists
+everything that can go wrong.
 
 What holds everywhere:
 
 - An *offset* numbers a record in its partition; a *position* is a byte in a file. They are never mixed.
-- The log is the truth. Index, producer states and checkpoint are hints or lower bounds, rebuilt from it when lost.
+- The log is the truth. Index, snapshot and checkpoint are hints or lower bounds, rebuilt from it when lost.
 - What is acknowledged as durable was synced. What may be read was synced, unless the topic asked for less.
 - Bytes below the recovery point that turn out bad are kept, quarantined and reported, never cut. Above it they are a
   torn tail: cut, and the cut bytes kept aside.

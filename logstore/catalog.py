@@ -14,11 +14,13 @@ Any other contradiction is refused: records whose document is lost are records, 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from logstore import files
 from logstore.config import PARTITIONS_MAX, TopicConfig
 from logstore.disk import Disk
 from logstore.documents import corrupt, read_document, write_document
@@ -156,11 +158,19 @@ class TopicCatalog:
         del self._topics[topic.name], self._by_id[topic.topic_id], self._names_taken[_one_of_many(topic.name)]
         return directory
 
-    def remove(self, directory: Path) -> None:
-        """Remove the files of a condemned topic. Cut short, it is done again after the next start. Any thread."""
+    def remove(self, directory: Path) -> Iterator[None]:
+        """Remove the files of a condemned topic, in steps. Cut short, it is done again after the next start.
+
+        Any thread. The big files go one a step, the rest of a partition in one more.
+        """
         for name in self._disk.list_dir(directory):
             if _PARTITION_DIRECTORY.fullmatch(name):
+                for file in self._disk.list_dir(directory / name):
+                    if file.endswith(files.LOG_SUFFIX):
+                        self._disk.remove(directory / name / file)
+                        yield
                 self._disk.remove_tree(directory / name)
+                yield
         # The document goes after the records it condemns: without it, they would be records that have lost theirs.
         self._disk.sync_dir(directory)
         self._disk.remove_tree(directory)

@@ -1,25 +1,15 @@
 """Leader epochs of a partition and the offsets where they began.
 
 The epoch rises at every unclean start. Whoever read up to some offset under an old epoch can ask where that epoch
-ended, and so learns that what it read beyond was cut off. The file is derived, and says up to which offset it holds:
-every batch carries its epoch.
+ended, and so learns that what it read beyond was cut off. They are derived: every batch carries its epoch.
 
-    magic "TREPOC" | version u16 | next_offset i64 | count u32 | (epoch i32 | start_offset i64) ... | crc u32 of these
+    count u32 | (epoch i32 | start_offset i64) ...          in the partition's snapshot
 """
 
 from struct import Struct
 
-from crc32c import crc32c
-
-from logstore.errors import MetadataCorrupt
-
-_MAGIC = b"TREPOC"
-_VERSION = 1
-_HEAD = Struct(">6sHqI")
+_COUNT = Struct(">I")
 _ENTRY = Struct(">iq")
-_CRC = Struct(">I")
-
-FILE_BYTES_MAX = 16 * 1024 * 1024
 
 
 class LeaderEpochs:
@@ -48,20 +38,13 @@ class LeaderEpochs:
                 return known, following[0][1] if following else log_end_offset
         return -1, -1
 
-    def encode(self, next_offset: int) -> bytes:
-        """As a file, which holds for the batches below next_offset. An epoch that began later is not in it."""
-        entries = [_ENTRY.pack(*entry) for entry in self.entries if entry[1] < next_offset]
-        body = _HEAD.pack(_MAGIC, _VERSION, next_offset, len(entries)) + b"".join(entries)
-        return body + _CRC.pack(crc32c(body))
+    def pack(self) -> bytes:
+        return _COUNT.pack(len(self.entries)) + b"".join(_ENTRY.pack(*entry) for entry in self.entries)
 
-
-def decode_epochs(data: bytes) -> tuple[LeaderEpochs, int]:
-    """The epochs and the next_offset of a file. MetadataCorrupt if it is not what `encode` made."""
-    body = data[: -_CRC.size]
-    if len(data) >= _HEAD.size + _CRC.size and crc32c(body) == _CRC.unpack(data[-_CRC.size :])[0]:
-        magic, version, next_offset, count = _HEAD.unpack_from(body)
-        if (magic, version) == (_MAGIC, _VERSION) and len(body) == _HEAD.size + count * _ENTRY.size:
-            return LeaderEpochs(tuple(_ENTRY.iter_unpack(body[_HEAD.size :]))), next_offset
-    raise MetadataCorrupt(
-        "the file of leader epochs is damaged", remedy="None is needed: it is made anew from the log's batches."
-    )
+    @classmethod
+    def unpack(cls, data: bytes, position: int) -> tuple["LeaderEpochs", int]:
+        """What `pack` made, and where it ends. `struct.error` if it is cut."""
+        (count,) = _COUNT.unpack_from(data, position)
+        start = position + _COUNT.size
+        end = start + count * _ENTRY.size
+        return cls(tuple(_ENTRY.iter_unpack(data[start:end]))), end

@@ -6,17 +6,15 @@
 00000000000000004711.9f0c33d1.index the same once sealed; the CRC in the name is the one that the seal states
 00000000000000004711.seal           no more is written, and this is its end
 *.discarded-1                       bytes that recovery cut off or set aside; never read, never removed
-producers                           snapshot of the idempotent producers' state
-epochs                              leader epochs and the offsets where they began
+snapshot                            what is derived from the log: leader epochs, states of idempotent producers
 """
 
 from pathlib import Path
 
-PRODUCERS = "producers"
-EPOCHS = "epochs"
+SNAPSHOT = "snapshot"
 INDEX_SUFFIX = ".index"
 
-_LOG = ".log"
+LOG_SUFFIX = ".log"
 _SEAL = ".seal"
 _DISCARDED = ".discarded-"
 _DIGITS = 20
@@ -24,7 +22,7 @@ _DIGITS = 20
 
 def log_path(directory: Path, base_offset: int, generation: int = 0) -> Path:
     written_anew = f".{generation}" if generation else ""
-    return directory / f"{base_offset:0{_DIGITS}d}{written_anew}{_LOG}"
+    return directory / f"{base_offset:0{_DIGITS}d}{written_anew}{LOG_SUFFIX}"
 
 
 def seal_path(directory: Path, base_offset: int) -> Path:
@@ -41,7 +39,7 @@ def sealed_index_path(directory: Path, base_offset: int, crc: int) -> Path:
 
 def log_base_offset(name: str) -> int | None:
     """The base offset of a log file's name, or None for a name of any other kind."""
-    return _base_offset(name, _LOG)
+    return _base_offset(name, LOG_SUFFIX)
 
 
 def seal_base_offset(name: str) -> int | None:

@@ -11,7 +11,7 @@ All methods are for the owner thread, one for all logs, unless they say otherwis
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -22,7 +22,6 @@ from logstore import files
 from logstore.batch import BatchHeader, Buffer, check_batch, decode_batch, stamped_prefix
 from logstore.checkpoint import PartitionCheckpoint
 from logstore.config import TopicConfig
-from logstore.epochs import LeaderEpochs
 from logstore.errors import (
     BatchTooLarge,
     CorruptBatch,
@@ -35,9 +34,9 @@ from logstore.errors import (
 )
 from logstore.handles import Handles
 from logstore.header import CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL
-from logstore.producers import ProducerStates
 from logstore.reader import LogReader, Places
 from logstore.segment import Segment
+from logstore.snapshot import Snapshot, encode_snapshot
 from logstore.sync import LogEnd, Synchronizer, Unsynced
 
 PREFIX_SIZE = 16  # base_offset, batch_length, leader_epoch: what the log stamps, and the CRC leaves out
@@ -57,6 +56,13 @@ class Appended(NamedTuple):
 class TimestampedOffset(NamedTuple):
     offset: int
     timestamp_ms: int
+
+
+class PendingSnapshot(NamedTuple):
+    """One that goes to the disk once the log is synced up to its offset."""
+
+    next_offset: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +87,14 @@ class Log:
         leader_epoch: int,
         segments: tuple[Segment, ...],
         log_start_offset: int,
-        epochs: LeaderEpochs,
-        producers: ProducerStates,
+        derived: Snapshot,
+        snapshot_offset: int,
         hole: Hole | None = None,
         retired: Sequence[Segment] = (),
         checkpoint: PartitionCheckpoint | None = None,
     ) -> None:
-        """Only `recovery` makes logs: every byte of these segments is synced."""
+        """Only `recovery` makes logs: every byte of these segments is synced, and `derived` covers them all. The
+        snapshot on the disk is of `snapshot_offset`."""
         assert segments
         self.topic = topic
         self.topic_id = topic_id
@@ -101,8 +108,7 @@ class Log:
         self.is_closed = False
         self._handles = handles
         self._sync = sync
-        self._epochs = epochs
-        self._producers = producers
+        self._epochs, self._producers = derived
         self._places = Places()
         # Replaced, never changed: any thread may look at it.
         self._segments = segments
@@ -118,11 +124,13 @@ class Log:
         self.high_watermark = self._end.offset
         self._published_bytes = 0
         self._published_offset = self._end.offset  # below it, a round has synced it and `publish` has said so
-        self._snapshot: tuple[int, bytes] | None = None  # (next_offset, bytes), not on disk yet
+        self._snapshot: PendingSnapshot | None = None
         self._snapshot_at_bytes = SNAPSHOT_BYTES
         # Of the sync thread:
         self._synced_end = self._end
         self._stored_at_bytes = 0
+        # What is below has left its mark in the snapshot on the disk, or was deleted without: that cannot be helped.
+        self._snapshot_offset = max(snapshot_offset, log_start_offset)
 
     @property
     def log_end_offset(self) -> int:
@@ -237,7 +245,7 @@ class Log:
             segment, segment.end_position, segment.next_offset, segment.max_timestamp_ms, now_ms, appended_bytes
         )
         if appended_bytes >= self._snapshot_at_bytes:
-            self._snapshot = (segment.next_offset, self._producers.snapshot())
+            self._take_snapshot()
             self._snapshot_at_bytes = appended_bytes + SNAPSHOT_BYTES
         self._sync.note_append(self, size)
         if not self.config.is_durable:
@@ -319,22 +327,31 @@ class Log:
             size -= segment.end_position
         return start
 
-    def advance_log_start(self, offset: int) -> None:
-        """Start the log later. Nothing is removed yet: the new start must be on the disk before (`checkpoint`)."""
+    def advance_log_start(self, offset: int) -> int:
+        """Start the log later; return how many segments are out of it then. Their files are still there.
+
+        The new start is on the disk when a snapshot is that covers what is before it, and then the `checkpoint`.
+        """
         assert self.log_start_offset <= offset <= self._published_offset
         self.log_start_offset = offset
+        if offset > self._snapshot_offset:
+            self._take_snapshot()
         gone = list(takewhile(lambda segment: segment.seal and segment.next_offset <= offset, self._segments[:-1]))
         self._retired += gone
         self._segments = self._segments[len(gone) :]
+        return len(gone)
 
-    def remove_retired(self) -> int:
-        """Remove the files of the segments that a synced log start has left behind; return how many. Sync thread."""
-        count = 0
-        while self._retired:
+    @property
+    def has_retired(self) -> bool:
+        """Whether segments that the log start has left behind still have their files."""
+        return bool(self._retired)
+
+    def remove_retired(self, synced_start_offset: int) -> Iterator[None]:
+        """Remove what lies below the log start that the disk has, one segment a step. Sync thread."""
+        while self._retired and self._retired[0].next_offset <= synced_start_offset:
             self._retired[0].remove_files()
             del self._retired[0]
-            count += 1
-        return count
+            yield
 
     def expire_producers(self, before_ms: int) -> int:
         return self._producers.expire(before_ms)
@@ -347,7 +364,6 @@ class Log:
 
     def release_files(self) -> None:
         """Let go of the files of a discarded log. Sync thread, between rounds: one under way may still sync them."""
-        self._sync.drop(self)
         for segment in self._segments:
             segment.unpin()
             self._handles.forget(segment.path)
@@ -385,21 +401,35 @@ class Log:
     def maintain(self, end: LogEnd, *, final: bool) -> None:
         if self.is_closed:
             return
-        disk = self._handles.disk
         for segment in self._unsealed_before(end):
             segment.write_seal()
+        self._synced_end = end
         if final or end.appended_bytes - self._stored_at_bytes >= SNAPSHOT_BYTES:
             index = end.segment.index
             stored_count = index.store()
             self._sync.post(lambda: index.mark_stored(stored_count))
-            disk.replace_file(self.directory / files.EPOCHS, self._epochs.encode(end.offset))
             self._stored_at_bytes = end.appended_bytes
-        snapshot = (end.offset, self._producers.snapshot()) if final else self._snapshot
-        if snapshot is not None and snapshot[0] <= end.offset:
-            disk.replace_file(self.directory / files.PRODUCERS, snapshot[1])
-            if self._snapshot is snapshot:
-                self._snapshot = None
-        self._synced_end = end
+        if final:
+            self._take_snapshot()
+        self.store_snapshot(end.offset)
+
+    def _take_snapshot(self) -> None:
+        """Owner thread."""
+        data = encode_snapshot(Snapshot(self._epochs, self._producers), self.topic_id, self.partition)
+        self._snapshot = PendingSnapshot(self._producers.next_offset, data)
+
+    def store_snapshot(self, synced_offset: int) -> None:
+        """Put the snapshot that waits for it on the disk, unless the log goes on behind what is synced. Sync thread."""
+        snapshot = self._snapshot
+        if snapshot is None or not self._snapshot_offset < snapshot.next_offset <= synced_offset:
+            return
+        self._handles.disk.replace_file(self.directory / files.SNAPSHOT, snapshot.data)
+        self._snapshot_offset = snapshot.next_offset
+        self._sync.post(lambda: self._forget_snapshot(snapshot))
+
+    def _forget_snapshot(self, stored: PendingSnapshot) -> None:
+        if self._snapshot is stored:
+            self._snapshot = None
 
     def _unsealed_before(self, end: LogEnd) -> list[Segment]:
         """Rolled segments that are synced and not sealed, in order: the seals of a log are a prefix of its segments."""
@@ -416,7 +446,8 @@ class Log:
         return PartitionCheckpoint(
             topic_id=self.topic_id,
             partition=self.partition,
-            log_start_offset=self.log_start_offset,
+            # Not before the snapshot on the disk covers what is left behind: a recovery reads the rest only.
+            log_start_offset=min(self.log_start_offset, self._snapshot_offset, end.offset),
             recovery_offset=end.offset,
             segment_base_offset=end.segment.base_offset,
             position=end.position,

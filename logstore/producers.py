@@ -16,21 +16,17 @@ The last line differs from today's Kafka, which takes any sequence from a produc
 that overtakes a lost first one is written, and the first can never be. So Kafka's earlier answer is given.
 
 State is forgotten only by `expire`, and beyond a number of producers; never by retention, and never by a restart. The
-log is the truth: a snapshot says up to which offset it holds, and the batches from there on are recorded again.
+log is the truth: a snapshot holds up to its next_offset, and the batches from there on are recorded again.
 """
 
 from dataclasses import dataclass, field
 from struct import Struct
-from struct import error as StructError
 from typing import NamedTuple
-
-from crc32c import crc32c
 
 from logstore.errors import (
     DuplicateSequence,
     InvalidProducerEpoch,
     InvalidRecord,
-    MetadataCorrupt,
     OutOfOrderSequence,
     UnknownProducerId,
 )
@@ -157,42 +153,33 @@ class ProducerStates:
             del self._states[producer_id]
         return len(expired)
 
-    def snapshot(self) -> bytes:
-        """All of it as bytes with a checksum, for `from_snapshot`.
+    def pack(self) -> bytes:
+        """All of it but next_offset, for `unpack`.
 
-        magic: 4 | version: u8 | crc32c of what follows: u32 | next_offset: i64 | producers: u32 |
-            (producer_id: i64 | epoch: i16 | last_append_ms: i64 | records: i64 | batches: u8 |
-                (base_sequence: i32 | base_offset: i64 | last_offset_delta: i32) ... ) ...
+        count u32 | (producer_id i64 | epoch i16 | last_append_ms i64 | records i64 | batches u8 |
+                        (base_sequence i32 | base_offset i64 | last_offset_delta i32) ...) ...
         """
-        parts = [_COUNTS.pack(self.next_offset, len(self._states))]
+        parts = [_COUNT.pack(len(self._states))]
         for producer_id, state in self._states.items():
             parts.append(
                 _PRODUCER.pack(producer_id, state.epoch, state.last_append_ms, state.records_count, len(state.batches))
             )
             parts.extend(_BATCH.pack(*batch) for batch in state.batches)
-        body = b"".join(parts)
-        return _ENVELOPE.pack(_MAGIC, _VERSION, crc32c(body)) + body
+        return b"".join(parts)
 
     @classmethod
-    def from_snapshot(cls, data: bytes, *, producers_max: int) -> "ProducerStates":
-        """Raises `MetadataCorrupt` if `data` is not a whole snapshot: then the log has to be recorded again."""
-        try:
-            magic, version, crc = _ENVELOPE.unpack_from(data)
-            body = memoryview(data)[_ENVELOPE.size :]
-            if magic != _MAGIC or version != _VERSION or crc != crc32c(body):
-                raise _damaged("its magic, version or checksum is wrong")
-            next_offset, producers_count = _COUNTS.unpack_from(body)
-            states = cls(producers_max=producers_max, next_offset=next_offset)
-            position = _COUNTS.size
-            for _ in range(producers_count):
-                producer_id, epoch, last_append_ms, records_count, batches_count = _PRODUCER.unpack_from(body, position)
-                position += _PRODUCER.size
-                end = position + batches_count * _BATCH.size
-                batches = [SequencedBatch._make(row) for row in _BATCH.iter_unpack(body[position:end])]
-                states._states[producer_id] = ProducerState(epoch, last_append_ms, records_count, batches)
-                position = end
-        except StructError:
-            raise _damaged("it is cut") from None
+    def unpack(cls, data: bytes, position: int, *, next_offset: int, producers_max: int) -> "ProducerStates":
+        """What `pack` made, in the order of the last appends. `struct.error` if it is cut."""
+        states = cls(producers_max=producers_max, next_offset=next_offset)
+        (count,) = _COUNT.unpack_from(data, position)
+        position += _COUNT.size
+        for _ in range(count):
+            producer_id, epoch, last_append_ms, records_count, batches_count = _PRODUCER.unpack_from(data, position)
+            position += _PRODUCER.size
+            end = position + batches_count * _BATCH.size
+            batches = [SequencedBatch._make(row) for row in _BATCH.iter_unpack(data[position:end])]
+            states._states[producer_id] = ProducerState(epoch, last_append_ms, records_count, batches)
+            position = end
         return states
 
     def _check_unknown(self, header: BatchHeader) -> None:
@@ -218,16 +205,6 @@ class ProducerStates:
             )
 
 
-_MAGIC = b"TRps"
-_VERSION = 1
-_ENVELOPE = Struct(">4sBI")
-_COUNTS = Struct(">qI")
+_COUNT = Struct(">I")
 _PRODUCER = Struct(">qhqqB")
 _BATCH = Struct(">iqi")
-
-
-def _damaged(detail: str) -> MetadataCorrupt:
-    return MetadataCorrupt(
-        f"the snapshot of producer states is damaged: {detail}",
-        remedy="Nothing to do: it is made again from the log.",
-    )

@@ -22,7 +22,6 @@ from logstore import files
 from logstore.checkpoint import PartitionCheckpoint
 from logstore.clock import Clock
 from logstore.config import TopicConfig
-from logstore.derived import load_derived
 from logstore.disk import Disk, DiskFile
 from logstore.errors import DataLoss, MetadataCorrupt, StorageFull
 from logstore.handles import Handles
@@ -31,6 +30,7 @@ from logstore.log import Hole, Log
 from logstore.scan import SCAN_BYTES, UNKNOWN_MS, Scan, count_sound, scan_file
 from logstore.seal import Seal, read_seal
 from logstore.segment import Segment
+from logstore.snapshot import bring_up_to_date, read_snapshot
 from logstore.sync import Synchronizer
 
 
@@ -83,15 +83,20 @@ def open_log(
     """
     findings = RecoveryFindings(topic, partition)
     disk.make_dir(directory)
-    chain = _Chain(directory, config, disk, clock, handles, checkpoint, findings, clean=clean)
+    snapshot = read_snapshot(directory, disk, topic_id, partition, producers_max=producers_max, notes=findings.notes)
+    snapshot_offset = snapshot.next_offset
+    chain = _Chain(directory, config, disk, clock, handles, checkpoint, snapshot_offset, findings, clean=clean)
     segments, retired = chain.follow()
     log_start_offset = chain.log_start_offset
-    epochs, producers, damage = load_derived(
-        directory, disk, segments, log_start_offset, clock.wall_ms(), producers_max, findings.notes
-    )
+    if snapshot_offset < log_start_offset:
+        findings.notes.append(
+            f"what idempotent producers wrote before offset {log_start_offset} is not known any more: "
+            "a batch from there that one sends again is taken for a new one"
+        )
+    damage = bring_up_to_date(snapshot, segments, clock.wall_ms())
     if damage is not None and findings.hole is None:
         # Without these producers' sequences no append could be told from one that was sent before.
-        findings.hole = Hole(max(producers.next_offset, log_start_offset), str(damage))
+        findings.hole = Hole(max(snapshot.next_offset, log_start_offset), str(damage))
     log = Log(
         directory,
         topic=topic,
@@ -103,8 +108,8 @@ def open_log(
         leader_epoch=leader_epoch,
         segments=segments,
         log_start_offset=log_start_offset,
-        epochs=epochs,
-        producers=producers,
+        derived=snapshot,
+        snapshot_offset=snapshot_offset,
         hole=findings.hole,
         retired=retired,
         checkpoint=checkpoint,
@@ -123,6 +128,7 @@ class _Chain:
         clock: Clock,
         handles: Handles,
         checkpoint: PartitionCheckpoint | None,
+        snapshot_offset: int,
         findings: RecoveryFindings,
         *,
         clean: bool,
@@ -141,6 +147,8 @@ class _Chain:
         self.log_start_offset = checkpoint.log_start_offset if checkpoint else 0
         # (base offset, position) below which everything is known to have been synced.
         self._recovery_point = (checkpoint.segment_base_offset, checkpoint.position) if checkpoint else (0, 0)
+        # The offset of that, or of the snapshot, which is not written before its batches are synced.
+        self._synced_offset = max(snapshot_offset, checkpoint.recovery_offset if checkpoint else 0)
         self._last_append_ms = -1
 
     def follow(self) -> tuple[tuple[Segment, ...], list[Segment]]:
@@ -236,7 +244,7 @@ class _Chain:
         size = self._size(base)
         scan = self._scan(base, use_index=True)
         path = files.log_path(self._directory, base)
-        below = (base, scan.end_position) < self._recovery_point
+        below = (base, scan.end_position) < self._recovery_point or scan.next_offset < self._synced_offset
         if scan.torn is None and below and base == self._recovery_point[0]:
             self._make_hole(scan.next_offset, f"{path} ends at position {scan.end_position}, and was synced further")
         elif scan.torn is not None and (below or scan.is_unreadable or not self._is_tail(number + 1)):
@@ -333,20 +341,14 @@ class _Chain:
     def _on_gap(self, number: int, expected: int) -> None:
         base = self._bases[number]
         why = f"the log goes on at {base}, and offsets from {expected} on are missing"
-        if self._is_tail(number) and self._is_synced_up_to(expected):
+        if self._is_tail(number) and expected >= self._synced_offset:
             self._set_aside(number, expected, why)
         else:
             self._make_hole(expected, why)
 
     def _check_end(self, expected: int) -> None:
-        if self._findings.hole is None and not self._is_synced_up_to(expected):
-            checkpoint = self._checkpoint
-            assert checkpoint is not None
-            self._make_hole(expected, f"the log was synced up to offset {checkpoint.recovery_offset}, and ends here")
-
-    def _is_synced_up_to(self, offset: int) -> bool:
-        """Whether a log that ends at offset lacks nothing that the checkpoint knows to be synced."""
-        return self._checkpoint is None or self._checkpoint.recovery_offset <= offset
+        if self._findings.hole is None and expected < self._synced_offset:
+            self._make_hole(expected, f"the log was synced up to offset {self._synced_offset}, and ends here")
 
     def _cut(self, number: int, scan: Scan, size: int) -> None:
         """Keep the bytes from the tear on aside, set later segments aside, and only then cut."""

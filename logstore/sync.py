@@ -2,12 +2,13 @@
 
     owner thread   append ... note_append, request            publish -> high watermarks, waiters, room
                         |                                         ^
-    sync thread         +--> collect -> perform (fdatasync, syncfs) -> post(publish) -> maintain, checkpoint
+    sync thread         +--> collect -> perform (fdatasync, syncfs) -> post(publish) -> maintain, checkpoint, steps
 
 One round covers every append that waits when it begins (group commit). It works on what `Log.unsynced` says at that
 moment, segments rather than descriptor numbers, predecessors first; nothing of it is published before all is synced,
 directory entries of new files included. After the acks went out, the same thread does what may be late: it seals rolled
-segments, stores index rows and producer snapshots, and writes the checkpoint, at most once a second.
+segments, stores index rows and snapshots, writes the checkpoint, at most once a second, and takes the steps of longer
+jobs, such as removing files, of which no more than a few are taken while a round is due.
 
 A failed write or sync is final. Nothing is published after it, nothing is tried again, and `on_failure` hears of it.
 A full disk is not a failure where late work meets it: it is done when there is room.
@@ -16,7 +17,8 @@ A full disk is not a failure where late work meets it: it is done when there is 
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -121,8 +123,10 @@ class Synchronizer:
         self._dirty: dict[SyncedLog, int] = {}  # log: when its sync is due at the latest, monotonic
         self._is_due = False
         self._next_due_ms: int | None = None
-        self._tasks: list[Callable[[], object]] = []
+        self._forgotten: list[SyncedLog] = []
+        self._new_jobs: list[Iterator[object]] = []
         # Of the sync thread:
+        self._jobs: deque[Iterator[object]] = deque()  # all that was appended before them is synced
         self._late: dict[SyncedLog, LogEnd] = {}  # synced up to there, and the late work is still to do
         self._unfinished: dict[SyncedLog, LogEnd] = {}  # done, but for what only a clean stop needs
         self._uncheckpointed: dict[SyncedLog, None] = {}
@@ -178,15 +182,20 @@ class Synchronizer:
         self.request()
 
     def forget(self, log: SyncedLog, dirty_bytes: int) -> None:
-        """The log is deleted: nobody waits for its bytes any more."""
+        """The log is deleted: nobody waits for its bytes any more, and no round that begins later touches it."""
         with self.changed:
             self._dirty.pop(log, None)
+            self._forgotten.append(log)
         self._release(dirty_bytes)
 
-    def run_between_rounds(self, task: Callable[[], object]) -> None:
-        """Run the task on the sync thread when no round is under way: to remove files that a round might touch."""
+    def run_in_steps(self, job: Iterator[object]) -> None:
+        """Advance the iterator to its end, on the sync thread, one job after the other.
+
+        Between two steps a round may come, so that nobody waits for more than one of them. It begins when everything
+        appended until now is synced, and when no round can be under way that began before now.
+        """
         with self.changed:
-            self._tasks.append(task)
+            self._new_jobs.append(job)
             self._make_due()
 
     def publish(self, work: SyncWork) -> None:
@@ -213,7 +222,7 @@ class Synchronizer:
         """How long there is nothing to do, None for ever. Called with `changed` held."""
         if self.failure is not None:
             return None
-        if self._is_due or self._tasks:
+        if self._is_due or self._jobs:
             return 0
         times = [self._next_due_ms] if self._next_due_ms is not None else []
         if self._uncheckpointed:
@@ -223,16 +232,16 @@ class Synchronizer:
         return max(0, min(times) - self._clock.monotonic_ms()) if times else None
 
     def run_round(self) -> None:
-        """One round: collect, perform, publish, and the late work that is due."""
+        """One round: collect, perform, publish, and then the late work and the steps there is time for."""
         if self.failure is not None:
             return
         try:
-            self._run_tasks()
             work = self.collect()
             if work is not None:
                 self.perform(work)
                 self.post(partial(self.publish, work))
             self._do_late_work()
+            self._take_steps()
         except Exception as error:
             self.fail(error)
 
@@ -242,11 +251,12 @@ class Synchronizer:
         Raises StorageFailed, or StorageFull, and then the stop is not clean.
         """
         if self.failure is None:
-            self._run_tasks()
             work = self.collect(everything=True)
             if work is not None:
                 self.perform(work)
                 self.publish(work)
+            self._do_late_work()
+            self._take_steps()
             for log, end in {**self._unfinished, **self._late}.items():
                 log.maintain(end, final=True)
                 self._uncheckpointed[log] = None
@@ -271,6 +281,13 @@ class Synchronizer:
                 del self._dirty[log]
             self._is_due = False
             self._next_due_ms = min(self._dirty.values(), default=None)
+            forgotten, self._forgotten = self._forgotten, []
+            self._jobs.extend(self._new_jobs)
+            self._new_jobs.clear()
+        for log in forgotten:
+            self._late.pop(log, None)
+            self._unfinished.pop(log, None)
+            self._uncheckpointed.pop(log, None)
         items = [log.unsynced() for log in logs]
         return SyncWork(items, self._is_better_whole(items, now_ms)) if items else None
 
@@ -309,18 +326,6 @@ class Synchronizer:
         for item in work.items:
             self._late[item.log] = item.end
 
-    def drop(self, log: SyncedLog) -> None:
-        """There is no late work for a log whose files are removed."""
-        self._late.pop(log, None)
-        self._unfinished.pop(log, None)
-        self._uncheckpointed.pop(log, None)
-
-    def _run_tasks(self) -> None:
-        with self.changed:
-            tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task()
-
     def _do_late_work(self) -> None:
         started_ms = self._clock.monotonic_ms()
         for log, end in list(self._late.items()):
@@ -332,10 +337,23 @@ class Synchronizer:
             del self._late[log]
             self._unfinished[log] = end
             self._uncheckpointed[log] = None
-            if self._is_due and self._clock.monotonic_ms() - started_ms >= LATE_WORK_MS:
+            if self._must_make_room(started_ms):
                 break
         if self._uncheckpointed and self._clock.monotonic_ms() >= self._checkpoint_due_ms:
             self._checkpoint()
+
+    def _take_steps(self) -> None:
+        started_ms = self._clock.monotonic_ms()
+        while self._jobs:
+            try:
+                next(self._jobs[0])
+            except StopIteration:
+                self._jobs.popleft()
+            if self._must_make_room(started_ms):
+                break
+
+    def _must_make_room(self, started_ms: int) -> bool:
+        return self._is_due and self._clock.monotonic_ms() - started_ms >= LATE_WORK_MS
 
     def _checkpoint(self) -> None:
         self._write_checkpoint([log.checkpoint() for log in self._uncheckpointed])

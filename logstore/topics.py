@@ -14,7 +14,6 @@ What is not understood is refused and not touched. Nothing is removed to make a 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from uuid import UUID
@@ -29,6 +28,7 @@ from logstore.handles import Handles
 from logstore.identity import META, Identity
 from logstore.log import Log
 from logstore.recovery import RecoveryFindings, open_log
+from logstore.retention import Retention
 from logstore.sync import Synchronizer, SyncThread
 
 __all__ = ["Topic", "TopicStore"]
@@ -73,7 +73,6 @@ class TopicStore:
         self._catalog = catalog
         self._logs: dict[tuple[str, int], Log] = {}
         self._handles = Handles(disk, open_max=config.open_files_max, maps_max=config.map_count_max)
-        self._is_retaining = False
         self._thread: SyncThread | None = None
         self.synchronizer = Synchronizer(
             directory,
@@ -84,6 +83,7 @@ class TopicStore:
             on_failure=on_failure,
             write_checkpoint=self._write_checkpoint,
         )
+        self._retention = Retention(checkpoint, self.synchronizer)
         #: What the start found and did, one for each log that was not as a clean stop leaves it.
         self.recovery_report: list[RecoveryFindings] = []
 
@@ -219,7 +219,7 @@ class TopicStore:
         logs = [log for log in opened if log is not None]
         for log in logs:
             log.discard()
-        self.synchronizer.run_between_rounds(partial(self._remove_topic, topic.topic_id, directory, logs))
+        self.synchronizer.run_in_steps(self._remove_topic(topic.topic_id, directory, logs))
 
     def add_partitions(self, name: str, count: int) -> Topic:
         """Give a topic `count` more partitions. Raises as `create_topic`."""
@@ -252,23 +252,10 @@ class TopicStore:
         """
         for log in self._logs.values():
             log.expire_producers(now_ms - self._config.producer_expiry_ms)
-        if self._is_retaining:
-            return 0  # the files of the last time are not removed yet
-        for topic, partition in islice(self._unopened_with_sealed_segments(), _RETENTION_OPENS_MAX):
-            self._open_log(topic, partition)
-        shortened: list[Log] = []
-        deleted = 0
-        for log in self._logs.values():
-            start = log.retention_start(now_ms)
-            if start > log.log_start_offset:
-                before = log.segments_count
-                log.advance_log_start(start)
-                deleted += before - log.segments_count
-                shortened.append(log)
-        if shortened:
-            self._is_retaining = True
-            self.synchronizer.run_between_rounds(partial(self._remove_retired, shortened))
-        return deleted
+        if not self._retention.is_removing:
+            for topic, partition in islice(self._unopened_with_sealed_segments(), _RETENTION_OPENS_MAX):
+                self._open_log(topic, partition)
+        return self._retention.apply(self._logs.values(), now_ms)
 
     # The bytes that wait to be synced, in all logs.
 
@@ -302,10 +289,9 @@ class TopicStore:
         self._reserve(0)
         self._checkpoint.update(log.checkpoint() for log in self._logs.values())
         self._checkpoint.write(both=True)
-        for log in self._logs.values():  # what a crash left of segments below the log start, which is synced
-            self.synchronizer.run_between_rounds(log.remove_retired)
+        self._retention.remove(self._logs.values())
         for directory in self._catalog.condemned:
-            self.synchronizer.run_between_rounds(partial(self._catalog.remove, directory))
+            self.synchronizer.run_in_steps(self._catalog.remove(directory))
         if in_thread:
             self._thread = SyncThread(self.synchronizer)
             self._thread.start()
@@ -365,22 +351,12 @@ class TopicStore:
         self._checkpoint.update(rows)
         self._checkpoint.write()
 
-    def _remove_retired(self, logs: list[Log]) -> None:
-        self._checkpoint.update(log.checkpoint() for log in logs)
-        # In both slots: an older log start would make the removed segments look lost.
-        self._checkpoint.write(both=True)
-        for log in logs:
-            log.remove_retired()
-        self.synchronizer.post(self._end_retaining)
-
-    def _end_retaining(self) -> None:
-        self._is_retaining = False
-
-    def _remove_topic(self, topic_id: UUID, directory: Path, logs: list[Log]) -> None:
+    def _remove_topic(self, topic_id: UUID, directory: Path, logs: list[Log]) -> Iterator[None]:
+        self._checkpoint.forget(topic_id)
         for log in logs:
             log.release_files()
-        self._checkpoint.forget(topic_id)
-        self._catalog.remove(directory)
+            yield
+        yield from self._catalog.remove(directory)
 
 
 def _refuse_foreign(directory: Path, disk: Disk) -> bool:

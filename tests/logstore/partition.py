@@ -12,6 +12,7 @@ from logstore.disk import Disk
 from logstore.handles import Handles
 from logstore.log import Appended, Log
 from logstore.recovery import RecoveryFindings
+from logstore.retention import Retention
 from logstore.sync import Synchronizer
 
 TOPIC_ID = UUID(int=7)
@@ -72,6 +73,7 @@ class Partition:
             on_failure=self.failures.append,
             write_checkpoint=self._write_checkpoint,
         )
+        self.retention = Retention(self.checkpoint, self.sync)
         self.log, self.findings = self._open()
         self.checkpoint.update([self.log.checkpoint()])
         self.checkpoint.write(both=True)  # no longer clean, and not lower than what recovery has synced
@@ -110,6 +112,10 @@ class Partition:
         self.run_posted()
         self.sync.run_round()
         self.run_posted()
+
+    def retain(self) -> int:
+        """Apply retention. Its files are removed with the next round."""
+        return self.retention.apply([self.log], self.clock.wall_ms())
 
     def close(self) -> None:
         self.run_posted()

@@ -3,15 +3,18 @@
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from logstore import log
 from logstore.batch import stamp_producer
 from logstore.config import TopicConfig
 from logstore.errors import InvalidRecord, StorageFailed
+from logstore.producers import BATCHES_REMEMBERED
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import NOW_MS, ManualClock, Partition, batch_of
 
@@ -22,15 +25,28 @@ SEED = st.integers(0, 2**32)
 BATCHES = st.lists(st.lists(st.sampled_from([0, 1, 40, 300, 5_000]), min_size=1, max_size=4), min_size=1, max_size=6)
 
 
+class Sent(NamedTuple):
+    """A batch of an idempotent producer, and where it went."""
+
+    batch: bytes
+    base_offset: int
+    records_count: int
+
+
 class LogAgainstList(RuleBasedStateMachine):
-    """`values[n]` is the record at offset n. Those below `acked` may never be lost or changed; the rest may be cut."""
+    """`values[n]` is the record at offset n. Those below `acked` may never be lost or changed; the rest may be cut.
+
+    Of what each producer has sent, all that is not cut is known for ever: retention and restarts do not change it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.values: list[tuple[bytes, int]] = []  # value, timestamp_ms
         self.append_times: list[int] = []
         self.acked = 0
-        self.starts = {0}  # where the log may start: two while it is not known whether a cut came before or after
+        self.start_min = 0  # the start that the disk surely has, and below which nothing is needed any more
+        self.start_max = 0
+        self.sent: dict[int, list[Sent]] = {producer_id: [] for producer_id in range(3)}
         self.serial = 0
 
     @initialize(
@@ -38,8 +54,11 @@ class LogAgainstList(RuleBasedStateMachine):
         interval_bytes=st.sampled_from([0, 150, 4096]),
         durable=st.booleans(),
         syncfs=st.booleans(),
+        snapshot_bytes=st.sampled_from([600, 20_000, log.SNAPSHOT_BYTES]),
     )
-    def begin(self, segment_bytes: int, interval_bytes: int, durable: bool, syncfs: bool) -> None:
+    def begin(self, segment_bytes: int, interval_bytes: int, durable: bool, syncfs: bool, snapshot_bytes: int) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(log, "SNAPSHOT_BYTES", snapshot_bytes)
         self.clock = ManualClock()
         self.durable = durable
         self.config = TopicConfig(
@@ -51,6 +70,9 @@ class LogAgainstList(RuleBasedStateMachine):
         )
         self.syncfs = syncfs
         self.open(SimulatedDisk())
+
+    def teardown(self) -> None:
+        self.patch.undo()
 
     def open(self, disk: SimulatedDisk) -> None:
         self.disk = disk
@@ -75,8 +97,10 @@ class LogAgainstList(RuleBasedStateMachine):
         self.partition.run_posted()
         self.with_power_cut(self.partition.sync.run_round, cut_after, seed)
 
-    @rule(batches=BATCHES, step=st.integers(0, 25))
-    def append_while_a_round_runs(self, batches: list[list[int]], step: int) -> None:
+    @rule(batches=BATCHES, step=st.integers(0, 25), retain=st.booleans(), stop=st.booleans(), seed=SEED)
+    def go_on_while_a_round_runs(
+        self, batches: list[list[int]], step: int, retain: bool, stop: bool, seed: int
+    ) -> None:
         """What two threads do, in an order that the seed decides: the owner goes on between two steps of the other."""
         self.log.request_sync()
         self.partition.run_posted()
@@ -86,6 +110,8 @@ class LogAgainstList(RuleBasedStateMachine):
             nonlocal left
             left -= 1
             if left == -1:
+                if retain:
+                    self.retain_now()
                 self.append_batches(batches, 0)
                 self.partition.run_posted()
 
@@ -93,6 +119,8 @@ class LogAgainstList(RuleBasedStateMachine):
         self.partition.sync.run_round()
         self.disk.before_step = None
         assert self.partition.failures == []
+        if stop:
+            self.power_cut(seed, [])
 
     @rule(where=st.floats(0, 1))
     def find_append_time(self, where: float) -> None:
@@ -112,17 +140,13 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @rule(cut_after=CUT, seed=SEED)
     def retain(self, cut_after: int | None, seed: int) -> None:
-        start = self.log.retention_start(self.clock.wall_ms())
-        self.starts.add(start)
+        self.retain_now()
+        self.with_power_cut(self.partition.sync.run_round, cut_after, seed)
 
-        def retain() -> None:
-            self.log.advance_log_start(start)
-            self.partition.checkpoint.update([self.log.checkpoint()])
-            self.partition.checkpoint.write(both=True)
-            self.log.remove_retired()
-            self.starts = {start}
-
-        self.with_power_cut(retain, cut_after, seed)
+    @rule(producer_id=st.integers(0, 2), age=st.integers(1, 5))
+    def send_again(self, producer_id: int, age: int) -> None:
+        if len(self.sent[producer_id]) >= age:
+            self.check_known(self.sent[producer_id][-age])
 
     @rule(how=st.sampled_from(["power cut", "kill", "failed sync", "clean stop"]), seed=SEED, cut_again_after=CUTS)
     def stop(self, how: str, seed: int, cut_again_after: list[int]) -> None:
@@ -232,9 +256,31 @@ class LogAgainstList(RuleBasedStateMachine):
                 values.append(b"%d " % self.serial + random.Random(self.serial).randbytes(size))
             self.values += [(value, timestamp_ms) for value in values]
             self.append_times += [self.clock.wall_ms()] * len(values)
-            appended = self.log.append(batch_of(*values, timestamp_ms=timestamp_ms), self.clock.wall_ms())
+            batch = self.batch_of_somebody(self.serial % 7, values, timestamp_ms)
+            appended = self.log.append(batch, self.clock.wall_ms())
             assert (appended.base_offset, appended.duplicate) == (base_offset, False)
             assert appended.last_offset == base_offset + len(values) - 1
+
+    def batch_of_somebody(self, producer_id: int, values: list[bytes], timestamp_ms: int) -> bytes:
+        """The next batch of that producer, or of none if there is no such one."""
+        if producer_id not in self.sent:
+            return batch_of(*values, timestamp_ms=timestamp_ms)
+        sent = self.sent[producer_id]
+        sequence = sum(before.records_count for before in sent)
+        batch = batch_of(*values, timestamp_ms=timestamp_ms, producer_id=producer_id, sequence=sequence)
+        sent.append(Sent(batch, len(self.values) - len(values), len(values)))
+        return batch
+
+    def retain_now(self) -> None:
+        """What a removal under way had to delete is deleted before the next one is chosen."""
+        if not self.partition.retention.is_removing:
+            self.start_min = self.log.log_start_offset
+        self.partition.retain()
+        self.start_max = self.log.log_start_offset
+
+    def check_known(self, sent: Sent) -> None:
+        again = self.log.append(sent.batch, self.clock.wall_ms())
+        assert again == (sent.base_offset, sent.base_offset + sent.records_count - 1, True)
 
     def with_power_cut(self, operation: Callable[[], object], cut_after: int | None, seed: int) -> None:
         if cut_after is None:
@@ -250,15 +296,22 @@ class LogAgainstList(RuleBasedStateMachine):
             self.partition.run_posted()
             if self.durable:
                 self.acked = self.log.high_watermark
-            self.power_cut(seed, [])
+            if seed % 4 == 0:
+                self.kill()
+            else:
+                self.power_cut(seed, [])
 
     def check_recovered(self) -> None:
         assert self.partition.findings.hole is None
         end = self.log.log_end_offset
         assert end >= self.acked, "acked and lost"
         assert end == self.log.high_watermark
-        assert self.log.log_start_offset in self.starts
-        self.starts = {self.log.log_start_offset}
+        assert self.start_min <= self.log.log_start_offset <= self.start_max
+        self.start_min = self.start_max = self.log.log_start_offset
+        for sent in self.sent.values():
+            sent[:] = [each for each in sent if each.base_offset + each.records_count <= end]
+            for each in sent[-BATCHES_REMEMBERED:]:
+                self.check_known(each)
         del self.values[end:]
         del self.append_times[end:]
         records = self.partition.read_all()

@@ -4,6 +4,7 @@ import random
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from logstore.config import TopicConfig
 from logstore.disk import LinuxDisk
 from logstore.epochs import LeaderEpochs
 from logstore.errors import DataLoss, StorageFailed
+from logstore.producers import ProducerStates
+from logstore.snapshot import Snapshot, encode_snapshot
 from tests.logstore.disk import PowerCut, SimulatedDisk
-from tests.logstore.partition import Partition, batch_of
+from tests.logstore.partition import TOPIC_ID, Partition, batch_of
 
 SMALL = TopicConfig(segment_bytes=400, index_interval_bytes=150)
 WIDE = TopicConfig(index_interval_bytes=150)
@@ -455,15 +458,29 @@ def test_a_recovery_that_is_cut_short_anywhere_is_simply_done_again(torn_segment
 
 def test_a_removal_that_a_crash_interrupts_is_finished_later() -> None:
     partition = sealed_chain()
-    start = partition.log._segments[2].base_offset
-    expected = values_of(partition)[start:]
-    partition.log.advance_log_start(start)
-    partition.checkpoint.update([partition.log.checkpoint()])
-    partition.checkpoint.write(both=True)
-    partition.disk.remove(files.log_path(partition.directory, 0))
+    partition.config = replace(SMALL, retention_bytes=600)
+    partition.log.config = partition.config
+    deleted = partition.retain()
+    assert deleted >= 2
+    start = partition.log.log_start_offset
+    expected = values_of(partition)
+    disk = simulated(partition)
+
+    def cut_at_the_second_file(operation: str, path: Path) -> None:
+        if operation == "remove" and path != files.log_path(partition.directory, 0):
+            raise PowerCut
+
+    disk.before_step = cut_at_the_second_file
+    with suppress(PowerCut):
+        partition.sync.run_round()
+    disk.before_step = None
+    assert not disk.exists(files.log_path(partition.directory, 0))
+    assert disk.exists(files.seal_path(partition.directory, 0))
+
     after = reopened(partition)
     assert (after.findings.hole, after.log.log_start_offset) == (None, start)
-    assert after.log.remove_retired() == 2
+    after.retention.remove([after.log])
+    after.sync.run_round()
     assert values_of(after) == expected
     names = after.disk.list_dir(after.directory)
     assert not [name for name in names if (files.log_base_offset(name) or start) < start]
@@ -481,7 +498,7 @@ def test_a_batch_sent_again_after_a_restart_is_known(snapshot: str, clean: bool)
     partition.sync_now()
     if clean:
         partition.close()
-    path = partition.directory / files.PRODUCERS
+    path = partition.directory / files.SNAPSHOT
     disk = simulated(partition).kill()
     if snapshot == "missing":
         disk.remove(path)
@@ -516,7 +533,7 @@ def test_leader_epochs_are_kept_and_end_where_the_next_began() -> None:
     after.sync_now()
     second = after.log.leader_epoch
     disk = simulated(after).kill()
-    disk.remove(after.directory / files.EPOCHS)  # it is derived
+    disk.remove(after.directory / files.SNAPSHOT)  # it is derived
     again = Partition(disk, config=WIDE)
     assert again.log.epoch_end_offset(first) == (first, 4)
     assert again.log.epoch_end_offset(second) == (second, 5)
@@ -534,33 +551,51 @@ def test_leader_epochs_survive_a_clean_stop_with_their_file_or_without(stored: s
     second.close()
     disk = simulated(second).kill()
     if stored == "missing":
-        disk.remove(second.directory / files.EPOCHS)
+        disk.remove(second.directory / files.SNAPSHOT)
     elif stored == "damaged":
-        disk.flip_bit(second.directory / files.EPOCHS, 30)
+        disk.flip_bit(second.directory / files.SNAPSHOT, 30)
     again = Partition(disk, config=WIDE)
     assert again.log.epoch_end_offset(first) == (first, 4)
     assert again.log.epoch_end_offset(second.log.leader_epoch) == (second.log.leader_epoch, 5)
 
 
-def test_an_epoch_whose_batches_were_cut_is_forgotten() -> None:
-    """The file is written with what the log knows at that moment, which may be more than what is synced."""
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_log_that_ends_before_its_snapshot_has_lost_something(clean: bool) -> None:
+    """It was written when all that it covers was synced, so this is no torn tail, though no checkpoint says so yet."""
     partition = with_batches(2)
-    first = partition.log.leader_epoch
     disk = simulated(partition).kill()
-    known = LeaderEpochs(((first, 0), (first + 1, 4)))
-    disk.replace_file(partition.directory / files.EPOCHS, known.encode(next_offset=4))
-    after = Partition(disk, config=WIDE)
-    assert after.log.epoch_end_offset(first + 1) == (first, 4)
+    partition.append(b"never here", producer_id=5, sequence=0)
+    disk.replace_file(partition.directory / files.SNAPSHOT, snapshot_of(partition))
+    disk.overwrite(active_path(partition), disk.files()[active_path(partition)][:-1])
+    if clean:
+        partition.checkpoint.write(clean=True)
+    before = disk.files()[active_path(partition)]
+    for _ in range(2):
+        after = Partition(disk.kill(), config=WIDE)
+        assert after.findings.hole is not None
+        assert (after.findings.hole.offset, after.findings.cuts) == (4, [])
+        assert len(values_of(after)) == 4
+        assert disk.files()[active_path(partition)] == before, "nothing is cut"
+        with pytest.raises(DataLoss, match="from offset 4 on"):
+            after.append(b"refused")
 
 
-def test_epochs_of_a_longer_log_are_not_believed() -> None:
+def test_a_snapshot_of_another_partition_is_not_believed() -> None:
     partition = with_batches(2)
-    first = partition.log.leader_epoch
+    sent = batch_of(b"once", producer_id=5, sequence=0)
+    first = partition.log.append(sent, partition.clock.wall_ms())
+    partition.sync_now()
+    foreign = encode_snapshot(Snapshot(LeaderEpochs(), ProducerStates(producers_max=9, next_offset=5)), TOPIC_ID, 1)
     disk = simulated(partition).kill()
-    disk.replace_file(partition.directory / files.EPOCHS, LeaderEpochs(((1, 0), (first, 3))).encode(next_offset=6))
+    disk.replace_file(partition.directory / files.SNAPSHOT, foreign)
     after = Partition(disk, config=WIDE)
-    assert after.log.epoch_end_offset(first) == (first, 4)
-    assert after.log.epoch_end_offset(first - 1) == (-1, -1)
+    assert after.findings.hole is None
+    assert any("it belongs to partition 1 of the topic" in note for note in after.findings.notes)
+    assert after.log.append(sent, after.clock.wall_ms()) == first._replace(duplicate=True)
+
+
+def snapshot_of(partition: Partition) -> bytes:
+    return encode_snapshot(Snapshot(partition.log._epochs, partition.log._producers), TOPIC_ID, 0)
 
 
 def test_a_torn_tail_is_recovered_on_a_real_disk(tmp_path: Path) -> None:

@@ -194,14 +194,20 @@ def test_a_segment_rolls_when_its_offsets_or_positions_would_no_longer_fit() -> 
 # Reading.
 
 
+def delete_up_to(partition: Partition, segment: Segment) -> None:
+    """Start the log behind the segment, and have its files removed."""
+    partition.log.advance_log_start(segment.next_offset)
+    partition.retention.remove([partition.log])
+    partition.sync.run_round()
+
+
 def test_a_reader_reads_on_when_its_segment_is_removed() -> None:
     partition = sealed()
     first = partition.log._segments[0]
     reader = partition.log.open_read(0, 10_000)
     before = reader.read()
     late = partition.log.open_read(0, 10_000)
-    partition.log.advance_log_start(first.next_offset)
-    partition.log.remove_retired()
+    delete_up_to(partition, first)
     assert not partition.disk.exists(first.path)
     assert reader.read() == before
     assert reader.read_nowait() == before
@@ -345,8 +351,7 @@ def test_a_slice_outlives_the_removal_of_its_segment_and_the_eviction_of_its_map
         partition.append(b"value %d" % partition.log.log_end_offset)
     partition.sync_now()
     segment, piece, data = verified_slice(partition)
-    partition.log.advance_log_start(segment.next_offset)
-    partition.log.remove_retired()
+    delete_up_to(partition, segment)
     assert len(partition.handles.maps) == 0
     assert not segment.path.exists()
     del segment
@@ -358,8 +363,7 @@ def test_a_slice_outlives_the_removal_of_its_segment_and_the_eviction_of_its_map
 def test_a_removed_segment_gives_no_new_slice() -> None:
     partition = sealed()
     segment, _, _ = verified_slice(partition)
-    partition.log.advance_log_start(segment.next_offset)
-    partition.log.remove_retired()
+    delete_up_to(partition, segment)
     assert segment.slice(0, 10) is None
 
 

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -339,7 +339,12 @@ def test_a_discarded_log_is_neither_published_nor_synced_and_its_bytes_are_room_
     partition.sync.perform(work)  # the round was under way
     partition.sync.publish(work)
     assert (partition.log.high_watermark, partition.sync.dirty_bytes) == (0, 0)
-    partition.sync.run_between_rounds(partition.log.release_files)
+
+    def release() -> Iterator[None]:
+        partition.log.release_files()
+        yield
+
+    partition.sync.run_in_steps(release())
     partition.sync.run_round()
     assert partition.failures == []
     partition.handles.close_idle()

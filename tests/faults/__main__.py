@@ -3,6 +3,7 @@
 The history of runs is kept, and a run that was stopped goes on where it was.
 """
 
+import logging
 import random
 import sys
 from collections import Counter
@@ -54,6 +55,8 @@ def main(
         if name not in BUGS:
             raise click.UsageError(f"there is no bug {name!r} to plant; there are {', '.join(BUGS)}")
         history /= f"with-{name}"  # a ledger of its own: what is seen with a bug says nothing of the code without
+    history.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=history / "clients.log")  # which has much to say of what is done to their server
     ledger = Ledger(history / "ledger.jsonl")
     if table:
         console.print(_table(ledger.entries, faults))

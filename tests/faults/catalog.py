@@ -1,6 +1,6 @@
 """All faults, in the order in which they are worth running: each with how often CI and a full run inject it."""
 
-from tests.faults import double_starts, full_disks, kills, loop_filesystem, power_cuts, sync_failures
+from tests.faults import double_starts, full_disks, kills, loop_filesystem, pauses, power_cuts, sync_failures
 from tests.faults.runs import Fault
 
 FAULTS = {
@@ -56,6 +56,14 @@ FAULTS = {
             cycles_ci=2,
             cycles_full=100,
             session_cycles=10,
+        ),
+        Fault(
+            "pause",
+            "a member of a group, or the server, stands still for longer than a session",
+            pauses.run,
+            cycles_ci=4,
+            cycles_full=300,
+            session_cycles=20,
         ),
     )
 }

@@ -34,13 +34,13 @@ from logstore.errors import (
 )
 from logstore.topic_name import check_topic_name
 
-_DOCUMENT = "topic"
-_DELETED = "topic.deleted"
+TOPIC_DOCUMENT = "topic"
+TOPIC_DELETED = "topic.deleted"
 _KIND = "topic"
 _VERSION = 1
 
-_TOPIC_DIRECTORY = re.compile("[0-9a-f]{32}")
-_PARTITION_DIRECTORY = re.compile("0|[1-9][0-9]{0,5}")
+TOPIC_DIRECTORY = re.compile("[0-9a-f]{32}")
+PARTITION_DIRECTORY = re.compile("0|[1-9][0-9]{0,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class TopicCatalog:
         if not disk.exists(directory):
             raise corrupt(directory, "it is not there")
         for name in disk.list_dir(directory):
-            if _TOPIC_DIRECTORY.fullmatch(name):
+            if TOPIC_DIRECTORY.fullmatch(name):
                 if sync_first:
                     disk.sync_dir(directory / name)
                 self._read(UUID(hex=name))
@@ -153,7 +153,7 @@ class TopicCatalog:
     def condemn(self, topic: Topic) -> Path:
         """The topic is gone once this returns. Give the directory, out of use, to `remove`."""
         directory = self._topic_directory(topic.topic_id)
-        self._disk.rename(directory / _DOCUMENT, directory / _DELETED)
+        self._disk.rename(directory / TOPIC_DOCUMENT, directory / TOPIC_DELETED)
         self._disk.sync_dir(directory)
         del self._topics[topic.name], self._by_id[topic.topic_id], self._names_taken[_one_of_many(topic.name)]
         return directory
@@ -164,7 +164,7 @@ class TopicCatalog:
         Any thread. The big files go one a step, the rest of a partition in one more.
         """
         for name in self._disk.list_dir(directory):
-            if _PARTITION_DIRECTORY.fullmatch(name):
+            if PARTITION_DIRECTORY.fullmatch(name):
                 for file in self._disk.list_dir(directory / name):
                     if file.endswith(files.LOG_SUFFIX):
                         self._disk.remove(directory / name / file)
@@ -181,14 +181,14 @@ class TopicCatalog:
     def _read(self, topic_id: UUID) -> None:
         directory = self._topic_directory(topic_id)
         names = set(self._disk.list_dir(directory))
-        if _DELETED in names:
+        if TOPIC_DELETED in names:
             self.condemned.append(directory)
             return
-        partitions = {name for name in names if _PARTITION_DIRECTORY.fullmatch(name)}
-        if _DOCUMENT not in names:
+        partitions = {name for name in names if PARTITION_DIRECTORY.fullmatch(name)}
+        if TOPIC_DOCUMENT not in names:
             self._refuse_records(directory, partitions, "the document of their topic is missing")
             return
-        topic = self._read_document(directory / _DOCUMENT, topic_id)
+        topic = read_topic(self._disk, directory, topic_id)
         expected = {str(partition) for partition in range(topic.partitions)}
         if missing := expected - partitions:
             raise corrupt(
@@ -196,28 +196,9 @@ class TopicCatalog:
             )
         self._refuse_records(directory, partitions - expected, f"topic {topic.name!r} has {len(expected)} partitions")
         if other := self._names_taken.get(_one_of_many(topic.name)):
-            raise corrupt(directory / _DOCUMENT, f"it is named {topic.name!r}, and another topic is named {other!r}")
+            path = directory / TOPIC_DOCUMENT
+            raise corrupt(path, f"it is named {topic.name!r}, and another topic is named {other!r}")
         self._enter(topic)
-
-    def _read_document(self, path: Path, topic_id: UUID) -> Topic:
-        content = read_document(self._disk, path, kind=_KIND, version=_VERSION)
-        try:
-            topic = Topic(
-                name=content["name"],
-                topic_id=UUID(content["topic_id"]),
-                partitions=content["partitions"],
-                config=TopicConfig.from_strings(content["config"]),
-                internal=content["internal"],
-            )
-            check_topic_name(topic.name)
-            _check_partitions(topic.partitions)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise corrupt(path, f"a field is missing or wrong: {error!r}") from error
-        except (InvalidConfig, InvalidTopicName, InvalidPartitions) as error:
-            raise corrupt(path, str(error)) from error
-        if topic.topic_id != topic_id:
-            raise corrupt(path, f"it belongs to the topic with the id {topic.topic_id}")
-        return topic
 
     def _make_partitions(self, topic: Topic, partitions: range) -> None:
         self._disk.make_dirs(self._topic_directory(topic.topic_id), [str(partition) for partition in partitions])
@@ -235,7 +216,7 @@ class TopicCatalog:
             "config": topic.config.to_strings(),
             "internal": topic.internal,
         }
-        path = self._topic_directory(topic.topic_id) / _DOCUMENT
+        path = self._topic_directory(topic.topic_id) / TOPIC_DOCUMENT
         write_document(self._disk, path, kind=_KIND, version=_VERSION, content=content)
         self._enter(topic)
 
@@ -246,6 +227,29 @@ class TopicCatalog:
 
     def _topic_directory(self, topic_id: UUID) -> Path:
         return self._directory / topic_id.hex
+
+
+def read_topic(disk: Disk, directory: Path, topic_id: UUID) -> Topic:
+    """The topic whose directory that is. Raises FileNotFoundError, `MetadataCorrupt` and `FormatTooNew`."""
+    path = directory / TOPIC_DOCUMENT
+    content = read_document(disk, path, kind=_KIND, version=_VERSION)
+    try:
+        topic = Topic(
+            name=content["name"],
+            topic_id=UUID(content["topic_id"]),
+            partitions=content["partitions"],
+            config=TopicConfig.from_strings(content["config"]),
+            internal=content["internal"],
+        )
+        check_topic_name(topic.name)
+        _check_partitions(topic.partitions)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise corrupt(path, f"a field is missing or wrong: {error!r}") from error
+    except (InvalidConfig, InvalidTopicName, InvalidPartitions) as error:
+        raise corrupt(path, str(error)) from error
+    if topic.topic_id != topic_id:
+        raise corrupt(path, f"it belongs to the topic with the id {topic.topic_id}")
+    return topic
 
 
 def _one_of_many(name: str) -> str:

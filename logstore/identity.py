@@ -30,7 +30,7 @@ class Identity:
         self._path = path
         self._disk = disk
         self._next_producer_id = next_producer_id
-        self._producer_ids_end = next_producer_id  # as it stands in the file: the first that is not set aside
+        self.producer_ids_end = next_producer_id  # in the file: the first that is not set aside
 
     @classmethod
     def create(cls, directory: Path, disk: Disk, *, random: Callable[[int], bytes]) -> "Identity":
@@ -59,12 +59,12 @@ class Identity:
 
     def raise_leader_epoch(self) -> None:
         """Begin a new leader epoch; it is on disk when this returns."""
-        self._write(self.leader_epoch + 1, self._producer_ids_end)
+        self._write(self.leader_epoch + 1, self.producer_ids_end)
 
     def next_producer_id(self, *, block: int) -> int:
         """An id that no producer had and none will have. Waits for the disk once in `block` calls."""
-        if self._next_producer_id == self._producer_ids_end:
-            self._write(self.leader_epoch, self._producer_ids_end + block)
+        if self._next_producer_id == self.producer_ids_end:
+            self._write(self.leader_epoch, self.producer_ids_end + block)
         self._next_producer_id += 1
         return self._next_producer_id - 1
 
@@ -83,4 +83,4 @@ class Identity:
         )
         # Only now: what a full disk refused to note must not be used either.
         self.leader_epoch = leader_epoch
-        self._producer_ids_end = producer_ids_end
+        self.producer_ids_end = producer_ids_end

@@ -27,7 +27,6 @@ from logstore.header import MAGIC
 WINDOW_BYTES = 2 * 1024 * 1024
 
 PREFIX_SIZE = 17  # base_offset, batch_length, leader_epoch, magic
-_PREFIX = Struct(">qiib")
 _PLACE = Struct(">qi")  # base_offset, batch_length
 _COVERED_FROM = 21  # by the CRC: attributes, and all that follows
 _LENGTH_FIELD_END = 12
@@ -54,7 +53,7 @@ class Damage(NamedTuple):
     next_offset: int | None  # follows behind it; None if nobody can tell, up to the end of the file
     why: str
     header: BatchHeader | None = None  # where a batch can be made out that is not what it has to be
-    prefix: bytes | None = None  # with these as its first bytes the batch is sound, and nothing is lost
+    mended: BatchHeader | None = None  # with its prefix the batch is sound, and nothing is lost
     is_unreadable: bool = False  # the disk says so
 
 
@@ -210,13 +209,12 @@ class Walk:
             return damage
         if not self._crc_is_right(position, size, header.crc):
             return damage
-        prefix = _PREFIX.pack(header.base_offset, header.batch_length, header.leader_epoch, header.magic)
-        return damage._replace(next_offset=header.next_offset, header=found, prefix=prefix)
+        return damage._replace(next_offset=header.next_offset, header=found, mended=header)
 
     def _with_reason(self, damage: Damage) -> Damage:
         unreadable = self._window.why_unreadable(damage.position, damage.end_position)
         if unreadable is not None:
-            return damage._replace(why=unreadable, is_unreadable=True, header=None, prefix=None)
+            return damage._replace(why=unreadable, is_unreadable=True, header=None, mended=None)
         if not any(
             self._window.read(damage.position, min(HEADER_SIZE, damage.end_position - damage.position)),
         ):
@@ -304,6 +302,11 @@ class Window:
                 self._unreadable.add(position // PAGE_BYTES)
                 yield bytes(size)
             position += size
+
+
+def prefix_of(header: BatchHeader) -> bytes:
+    """What of a batch its CRC leaves out."""
+    return header.pack()[:PREFIX_SIZE]
 
 
 def _detail(error: CorruptBatch) -> str:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logstore import walk
-from logstore.batch import Record, encode_batch, read_header
+from logstore.batch import Record, crc_matches, encode_batch, read_header
 from logstore.disk import PAGE_BYTES, DiskFile
-from logstore.walk import PREFIX_SIZE, Damage, Searching, SoundBatch, Walk
+from logstore.walk import PREFIX_SIZE, Damage, Searching, SoundBatch, Walk, prefix_of
 from tests.logstore.disk import SimulatedDisk
 
 PATH = Path("/00000000000000000000.log")
@@ -140,9 +140,10 @@ def test_one_flipped_bit_costs_one_batch_at_most(number: int, position: int, bit
     damage = only(items)
     assert (damage.position, damage.end_position, damage.offset) == (batch.position, batch.end_position, batch.offset)
     if at < PREFIX_SIZE:
-        assert damage.prefix == file.written[batch.position : batch.position + PREFIX_SIZE]
+        assert damage.mended is not None
+        assert prefix_of(damage.mended) == file.written[batch.position : batch.position + PREFIX_SIZE]
     else:
-        assert damage.prefix is None
+        assert damage.mended is None
     if at < PREFIX_SIZE or number < 4:
         assert damage.next_offset == batch.next_offset
 
@@ -174,9 +175,9 @@ def test_whatever_is_damaged_nothing_is_taken_for_a_batch_that_is_none(data: st.
     whole = {batch for batch in file.batches if touched.isdisjoint(range(batch.position, batch.end_position))}
     assert found >= whole
     for damage in damages(items):
-        if damage.prefix is not None:
+        if damage.mended is not None:
             start, end = damage.position, damage.end_position
-            assert damage.prefix + file.data[start + PREFIX_SIZE : end] == file.written[start:end]
+            assert prefix_of(damage.mended) + file.data[start + PREFIX_SIZE : end] == file.written[start:end]
 
 
 def starts(file: LogFile) -> set[tuple[int, int]]:
@@ -305,4 +306,6 @@ def opened(data: bytes | bytearray) -> DiskFile:
 def test_the_prefix_is_what_the_crc_leaves_out() -> None:
     file = LogFile()
     header = read_header(file.data, 0)
-    assert file.written[:PREFIX_SIZE] == header.pack()[:PREFIX_SIZE]
+    assert prefix_of(header) == file.written[:PREFIX_SIZE]
+    file.data[:PREFIX_SIZE] = bytes(PREFIX_SIZE)
+    assert crc_matches(file.data, 0, header.size)

@@ -1,0 +1,143 @@
+"""What the batches of a segment are checked against as they pass: the rows of its index, and the leader epochs."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from logstore.config import INT64_MAX
+from logstore.disk import Disk
+from logstore.header import BatchHeader
+from logstore.index import COLUMNS, Cells, IndexRow, RowTable, as_rows, read_rows, rows_crc
+from logstore.seal import Seal
+
+
+def read_sealed_index(disk: Disk, path: Path, seal: Seal) -> tuple[Cells, str | None]:
+    """The rows of a sealed segment's array as far as they can be rows, and what is wrong with them."""
+    cells, is_whole = read_rows(disk, path)
+    shape = (seal.index_rows_count, COLUMNS)
+    if not disk.exists(path):
+        return cells, "it is missing"
+    if not is_whole or len(cells) != seal.index_rows_count * COLUMNS:
+        count = len(cells) // COLUMNS
+        return cells, f"{count} rows can be read, and its seal says {seal.index_rows_count}"
+    if rows_crc(as_rows(cells)) != seal.index_crc:
+        return cells, f"the CRC of its rows is not {seal.index_crc:08x}, as its seal says"
+    if seal.index_rows_count and disk.open_array(path, shape) is None:
+        return cells, "the files that say its type and shape do not fit its rows"
+    return cells, None
+
+
+def read_active_index(disk: Disk, path: Path) -> tuple[Cells, str | None]:
+    """The same of an array that is still extended, which may be missing as long as it has no rows."""
+    cells, is_whole = read_rows(disk, path)
+    count = len(cells) // COLUMNS
+    if not is_whole:
+        return cells, f"only its first {count} rows are rows"
+    if disk.exists(path) and (count == 0 or disk.open_array(path, (count, COLUMNS)) is None):
+        return cells, "the files that say its type and shape do not fit its rows"
+    return cells, None
+
+
+class IndexCheck:
+    """Compares rows with the batches they name, which pass in order. `why` is the first thing that does not fit."""
+
+    def __init__(self, cells: Cells, base_offset: int, why: str | None) -> None:
+        self.why = why
+        self._table = RowTable(cells)
+        self._positions = as_rows(cells)[:, 1] if cells else np.empty(0, dtype=np.int64)
+        self._base_offset = base_offset
+        self._number = 0
+        self._position = self._position_of(0)
+        self._newest_ms = -1
+        self._is_newest_known = True  # not behind damage, where a batch with a larger time may have been
+
+    def is_batch(self, position: int, next_offset: int) -> bool:
+        """Whether a row says that a batch begins at position and ends before next_offset."""
+        number = int(np.searchsorted(self._positions, position))
+        if number == self._table.count:
+            return False
+        row = self._table[number]
+        return row.position == position and row.relative_next_offset == next_offset - self._base_offset
+
+    def check(self, position: int, header: BatchHeader) -> None:
+        if header.max_timestamp_ms > self._newest_ms:
+            self._newest_ms = header.max_timestamp_ms
+        if position > self._position:
+            self._note(f"row {self._number} names position {self._position}, where no batch begins")
+            self._skip(position)
+        if position == self._position:
+            self._compare(self._table[self._number], header)
+            self._skip(position + 1)
+
+    def pass_damage(self, end_position: int) -> None:
+        """There may have been batches before that position, and nobody can tell where."""
+        self._is_newest_known = False
+        self._skip(end_position)
+
+    def finish(self, end_position: int) -> None:
+        """No batch follows, so no row may name one."""
+        if self._position < INT64_MAX:
+            self._note(f"row {self._number} names position {self._position}, and the batches end at {end_position}")
+
+    def _compare(self, row: IndexRow, header: BatchHeader) -> None:
+        next_offset = self._base_offset + row.relative_next_offset
+        if next_offset != header.next_offset:
+            self._note(f"row {self._number} says that offset {next_offset} follows, and {header.next_offset} does")
+        if not self._is_newest_known:
+            self._newest_ms = max(self._newest_ms, row.max_timestamp_ms)
+        if row.max_timestamp_ms != self._newest_ms:
+            self._note(
+                f"row {self._number} says that the largest time is {row.max_timestamp_ms}, and it is {self._newest_ms}"
+            )
+
+    def _skip(self, position: int) -> None:
+        while self._position < position:
+            self._number += 1
+            self._position = self._position_of(self._number)
+
+    def _note(self, why: str) -> None:
+        self.why = self.why or why
+
+    def _position_of(self, number: int) -> int:
+        return self._table[number].position if number < self._table.count else INT64_MAX
+
+
+class EpochCheck:
+    """Leader epochs only rise, and those that the snapshot covers are known."""
+
+    def __init__(self, known: Sequence[tuple[int, int]], known_end: int, epoch_max: int) -> None:
+        """`known` are (epoch, start offset) pairs that hold for the offsets below `known_end`."""
+        self._known = known
+        self._known_end = known_end
+        self._epoch_max = epoch_max
+        self._last = -1
+        self._current = (0, 0, -1)  # (start offset, end offset, epoch) of the last one asked for
+
+    def expected(self, offset: int) -> int | None:
+        """The epoch that a batch at offset must have, None if nobody knows."""
+        start, end, epoch = self._current
+        if not start <= offset < end:
+            number = bisect_right(self._known, offset, key=itemgetter(1)) - 1
+            if offset >= self._known_end or number < 0:
+                return None
+            epoch, start = self._known[number]
+            end = self._known[number + 1][1] if number + 1 < len(self._known) else self._known_end
+            self._current = (start, end, epoch)
+        return epoch
+
+    def check(self, header: BatchHeader) -> str | None:
+        """What is wrong with the epoch of the batch, if anything."""
+        epoch = header.leader_epoch
+        expected = self.expected(header.base_offset)
+        if expected is not None:
+            self._last = expected
+            return None if epoch == expected else f"its leader epoch is {epoch}, and was {expected} at that offset"
+        if self._last <= epoch <= self._epoch_max:
+            self._last = epoch
+            return None
+        if epoch < self._last:
+            return f"its leader epoch is {epoch}, and {self._last} before it"
+        return f"its leader epoch is {epoch}, and the server's last was {self._epoch_max}"

@@ -1,0 +1,306 @@
+"""What stands in a partition's directory: its segments as a chain, the places where one is missing, and the rest.
+
+It is read as recovery reads it, and nothing is changed. The log files themselves are not opened: that is what
+`verification` does, one by one, with what is known of each from here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from uuid import UUID
+
+from logstore import files
+from logstore.checkpoint import PartitionCheckpoint
+from logstore.config import INT64_MAX
+from logstore.disk import Disk
+from logstore.errors import MetadataCorrupt
+from logstore.files import SegmentFile
+from logstore.findings import Finding, Kind
+from logstore.losses import Loss, read_loss
+from logstore.seal import Seal, read_seal
+from logstore.snapshot import read_snapshot
+from logstore.verification import CheckpointedEnd, SegmentToVerify
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which partition, and what the data directory knows of it."""
+
+    directory: Path
+    topic: str
+    topic_id: UUID
+    partition: int
+    row: PartitionCheckpoint | None
+    checkpoint_is_lost: bool
+    leader_epoch_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class MissingSegments:
+    """No file has the offsets [offset, next_offset)."""
+
+    offset: int
+    next_offset: int
+    #: What a repair that was cut short has put there for them.
+    ready: Path | None = None
+
+
+@dataclass(slots=True)
+class PartitionFiles:
+    place: Place
+    names: list[str]
+    snapshot_offset: int
+    leader_epochs: tuple[tuple[int, int], ...]  # below the snapshot's offset
+    log_start_offset: int
+    synced_offset: int
+    chain: list[SegmentToVerify | MissingSegments] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(
+        self, kind: Kind, what: str, name: str = "", offset: int | None = None, next_offset: int | None = None
+    ) -> None:
+        place = self.place
+        path = place.directory / name
+        self.findings.append(Finding(kind, what, path, place.topic, place.partition, offset, next_offset))
+
+    @property
+    def segments(self) -> list[SegmentToVerify]:
+        return [link for link in self.chain if isinstance(link, SegmentToVerify)]
+
+
+def read_partition(disk: Disk, place: Place) -> PartitionFiles:
+    """Raises `FormatTooNew` for files of a later version, and FileNotFoundError without the directory."""
+    notes: list[str] = []
+    snapshot = read_snapshot(
+        place.directory,
+        disk,
+        place.topic_id,
+        place.partition,
+        producers_max=INT64_MAX,
+        notes=notes,
+    )
+    row = place.row
+    found = PartitionFiles(
+        place,
+        disk.list_dir(place.directory),
+        snapshot.next_offset,
+        snapshot.epochs.entries,
+        log_start_offset=row.log_start_offset if row else 0,
+        synced_offset=max(snapshot.next_offset, row.recovery_offset if row else 0),
+    )
+    for note in notes:
+        found.add(Kind.SNAPSHOT_WRONG, note, files.SNAPSHOT)
+    _Chain(disk, found).follow()
+    return found
+
+
+class _Chain:
+    def __init__(self, disk: Disk, found: PartitionFiles) -> None:
+        self._disk = disk
+        self._found = found
+        self._place = found.place
+        self._parsed = [parsed for name in found.names if (parsed := files.parse_segment_file(name)) is not None]
+        self._seals = self._read_seals()
+        self._losses = self._read_losses()
+        self._generations = self._read_generations()
+        row = found.place.row
+        # (base offset, position) below which everything is known to have been synced.
+        self._recovery_point = (row.segment_base_offset, row.position) if row else (0, 0)
+
+    def follow(self) -> None:
+        found = self._found
+        bases = self._live_bases()
+        if self._place.checkpoint_is_lost:
+            found.log_start_offset = bases[0] if bases else found.snapshot_offset
+        expected: int | None = found.log_start_offset
+        if bases and bases[0] < found.log_start_offset:
+            expected = bases[0]  # the log may start in the middle of a segment
+        for number, base in enumerate(bases):
+            if expected is not None and base < expected:
+                what = f"the segment begins at offset {base}, and the one before it goes on to {expected}"
+                found.add(Kind.MISPLACED, what, self._log_name(base), base, expected)
+                continue
+            if expected is not None and base > expected:
+                if expected >= found.synced_offset and self._is_tail(bases[number:]):
+                    self._note_never_joined(bases[number:], expected)
+                    break
+                self._miss(expected, base, "no file holds them")
+            expected = self._take(base, bases[number + 1 :])
+        if expected is not None and expected < found.synced_offset:
+            self._miss(expected, found.synced_offset, "the log was synced further, and no file holds them")
+        self._note_others()
+
+    def _take(self, base: int, later: list[int]) -> int | None:
+        """Put the segment into the chain; return what has to follow, None if only its file can tell."""
+        seal = self._seals.get(base)
+        if base not in self._generations:
+            assert seal is not None
+            self._miss(base, seal.next_offset, "the log file is missing, and its seal is there")
+        else:
+            self._found.chain.append(self._segment(base, later))
+        if seal is not None:
+            return seal.next_offset
+        return later[0] if later else None
+
+    # Reading.
+
+    def _read_seals(self) -> dict[int, Seal]:
+        seals = {}
+        for _, base in self._of(files.SEAL_SUFFIX):
+            path = files.seal_path(self._place.directory, base)
+            try:
+                seal = read_seal(self._disk, path)
+            except MetadataCorrupt as error:
+                self._found.add(Kind.SEAL_WRONG, str(error), path.name)
+                continue
+            if seal.base_offset == base:
+                seals[base] = seal
+            else:
+                self._found.add(
+                    Kind.SEAL_WRONG, f"it is the seal of the segment at offset {seal.base_offset}", path.name
+                )
+        return seals
+
+    def _read_losses(self) -> dict[int, Loss]:
+        losses = {}
+        for _, base in self._of(files.LOST_SUFFIX):
+            try:
+                losses[base] = read_loss(self._disk, self._place.directory, base)
+            except MetadataCorrupt as error:
+                self._found.add(Kind.LOSS_WRONG, str(error), files.loss_path(self._place.directory, base).name)
+        return losses
+
+    def _read_generations(self) -> dict[int, int]:
+        """Base offset: generation of the log file that counts. Without a seal, that is the last."""
+        there: dict[int, list[int]] = {}
+        for parsed, base in self._of(files.LOG_SUFFIX):
+            there.setdefault(base, []).append(parsed.generation)
+        generations = {}
+        for base, found in there.items():
+            seal = self._seals.get(base)
+            if seal is None:
+                generations[base] = max(found)
+            elif seal.generation in found:
+                generations[base] = seal.generation
+        return generations
+
+    def _of(self, suffix: str) -> Iterator[tuple[SegmentFile, int]]:
+        return ((parsed, parsed.base_offset) for parsed in self._parsed if parsed.suffix == suffix)
+
+    # The chain.
+
+    def _live_bases(self) -> list[int]:
+        """The base offsets of the log's segments: neither below its start nor written anew into another one."""
+        bases = sorted(self._generations.keys() | self._seals.keys())
+        ends = dict(pairwise(bases))
+        ends.update({base: seal.next_offset for base, seal in self._seals.items()})
+        live: list[int] = []
+        for base in bases:
+            if ends.get(base, INT64_MAX) <= self._found.log_start_offset:
+                self._note_leftover(base, "it lies below the start of the log")
+            elif live and self._has_taken_in(live[-1], base):
+                self._note_leftover(base, f"the segment at offset {live[-1]} has taken its place")
+            else:
+                live.append(base)
+        return live
+
+    def _has_taken_in(self, before: int, base: int) -> bool:
+        """Whether a segment in front has what this one had: by compaction, or because a repair was cut short."""
+        seal = self._seals.get(before)
+        is_within = seal is not None and base < seal.next_offset
+        if base not in self._generations:
+            return is_within or seal is None
+        return seal is not None and is_within and seal.generation > self._generations[base]
+
+    def _is_tail(self, bases: list[int]) -> bool:
+        """Whether none of these segments was ever known to be synced."""
+        if self._place.checkpoint_is_lost or any(base in self._seals for base in bases):
+            return False
+        return all(base > self._recovery_point[0] for base in bases)
+
+    def _segment(self, base: int, later: list[int]) -> SegmentToVerify:
+        found, place = self._found, self._place
+        seal = self._seals.get(base)
+        at_recovery_point = place.row is not None and seal is None and base == self._recovery_point[0]
+        synced_position: int | None = 0
+        if seal is not None or base < self._recovery_point[0] or (later and not self._is_tail(later)):
+            synced_position = INT64_MAX
+        elif place.checkpoint_is_lost:
+            synced_position = None
+        elif at_recovery_point:
+            synced_position = self._recovery_point[1]
+        checkpointed = None
+        if place.row is not None and at_recovery_point and place.row.position > 0:
+            checkpointed = CheckpointedEnd(place.row.position, place.row.recovery_offset, place.row.max_timestamp_ms)
+        return SegmentToVerify(
+            place.directory,
+            base,
+            place.topic,
+            place.partition,
+            seal=seal,
+            generation=self._generations[base],
+            loss=self._losses.get(base),
+            next_base_offset=later[0] if later else None,
+            synced_position=synced_position,
+            synced_offset=found.synced_offset,
+            checkpointed=checkpointed,
+            leader_epochs=found.leader_epochs,
+            leader_epochs_end=found.snapshot_offset,
+            leader_epoch_max=place.leader_epoch_max,
+        )
+
+    def _miss(self, offset: int, next_offset: int, why: str) -> None:
+        found = self._found
+        ready = self._prepared(offset)
+        if ready is None:
+            found.chain.append(MissingSegments(offset, next_offset))
+            name = files.log_path(self._place.directory, offset).name
+            found.add(Kind.RECORDS_LOST, why, name, offset, next_offset)
+        else:
+            found.chain.append(MissingSegments(offset, next_offset, self._place.directory / ready))
+            found.add(Kind.REPAIR_UNFINISHED, "a repair was cut short", ready, offset, next_offset)
+
+    def _prepared(self, offset: int) -> str | None:
+        """The log file that a repair has written for that place, without having come to give it its name."""
+        for name in self._found.names:
+            parsed = files.parse_segment_file(files.prepared_name(name) or "")
+            if parsed is not None and (parsed.base_offset, parsed.suffix) == (offset, files.LOG_SUFFIX):
+                return name
+        return None
+
+    # Findings.
+
+    def _log_name(self, base: int) -> str:
+        return files.log_path(self._place.directory, base, self._generations.get(base, 0)).name
+
+    def _note_never_joined(self, bases: list[int], expected: int) -> None:
+        for base in bases:
+            what = f"the segment begins at offset {base}, and {expected} is next; it was not acknowledged as durable"
+            self._found.add(Kind.TORN_TAIL, what, self._log_name(base), expected)
+
+    def _note_leftover(self, base: int, why: str) -> None:
+        self._found.add(Kind.LEFTOVER, why, self._log_name(base))
+
+    def _note_others(self) -> None:
+        """Whatever is no part of the chain and was not told yet."""
+        found = self._found
+        indexes = {
+            (segment.base_offset, None if segment.seal is None else segment.seal.index_crc)
+            for segment in found.segments
+        }
+        for name in found.names:
+            parsed = files.parse_segment_file(name)
+            if parsed is not None:
+                if parsed.suffix == files.INDEX_SUFFIX and (parsed.base_offset, parsed.crc) not in indexes:
+                    found.add(Kind.LEFTOVER, "it is an index of no segment", name)
+                elif parsed.suffix == files.LOG_SUFFIX and parsed.generation != self._generations.get(
+                    parsed.base_offset, parsed.generation
+                ):
+                    found.add(Kind.LEFTOVER, "compaction has written the segment anew", name)
+            elif files.is_discarded(name):
+                found.add(Kind.SET_ASIDE, "bytes that a recovery or a repair took out of the log", name)
+            elif files.prepared_name(name) is not None:
+                found.add(Kind.LEFTOVER, "it was being written when the power or the process went", name)
+            elif name != files.SNAPSHOT:
+                found.add(Kind.STRANGER, "it is no file of ours", name)

@@ -127,6 +127,31 @@ def test_a_segment_is_sealed_after_its_bytes_are_synced_and_never_before() -> No
     assert [segment.seal is not None for segment in partition.log._segments] == [True, True, True, False]
 
 
+@pytest.mark.parametrize("rolls", [False, True])
+def test_what_is_appended_while_a_round_runs_is_synced_by_the_next(rolls: bool) -> None:
+    """Also when nothing more is appended after the first round was published."""
+    disk = SimulatedDisk()
+    partition, syncs = partition_on(disk)
+    partition.append(b"of the first round")
+    work = partition.sync.collect(everything=True)
+    assert work is not None
+    partition.append(b"of the second")
+    while rolls and partition.log.segments_count < 3:
+        partition.append(b"x" * 100)
+    partition.sync.perform(work)
+    partition.sync.publish(work)
+    assert partition.log.high_watermark == 1
+    syncs.clear()
+
+    partition.sync_now()
+
+    end = partition.log.log_end_offset
+    assert partition.log.high_watermark == end
+    assert {f"sync {segment.path.name}" for segment in partition.log._segments} <= set(syncs)
+    for seed in range(4):
+        assert Partition(disk.crash(random.Random(seed)), config=SMALL).log.log_end_offset == end
+
+
 def test_many_files_with_few_bytes_are_synced_by_one_call() -> None:
     disk = SimulatedDisk()
     partition, syncs = partition_on(disk)
@@ -227,6 +252,24 @@ def test_dirty_bytes_are_capped_whatever_the_ack_level_and_room_is_announced_onc
     partition.append(b"x")
     partition.sync_now()
     assert called == ["room"]
+
+
+def test_whoever_waits_for_room_has_a_sync_begun_and_does_not_wait_for_flush_ms() -> None:
+    """Also where little is dirty: what does not fit may be one large batch, or one more open file."""
+    partition = Partition(SimulatedDisk(), config=TopicConfig(flush_ms=60_000), dirty_bytes_max=10_000)
+    called: list[str] = []
+    partition.append(b"x")
+    assert not partition.sync.has_room(10_000)
+    with partition.sync.changed:
+        assert partition.sync.wait_ms() == 60_000
+    partition.sync.on_room(lambda: called.append("room"))
+    partition.run_posted()
+    with partition.sync.changed:
+        assert partition.sync.wait_ms() == 0
+    partition.sync.run_round()
+    partition.run_posted()
+    assert called == ["room"]
+    assert partition.sync.has_room(10_000)
 
 
 def test_a_relaxed_topic_is_visible_when_written_and_durable_after_a_round() -> None:

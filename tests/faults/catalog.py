@@ -1,11 +1,28 @@
 """All faults, in the order in which they are worth running: each with how often CI and a full run inject it."""
 
-from tests.faults import double_starts, full_disks, kills, loop_filesystem, pauses, power_cuts, sync_failures
+from tests.faults import (
+    crash_images,
+    double_starts,
+    full_disks,
+    kills,
+    loop_filesystem,
+    pauses,
+    power_cuts,
+    sync_failures,
+)
 from tests.faults.runs import Fault
 
 FAULTS = {
     fault.name: fault
     for fault in (
+        Fault(
+            "crash-image",
+            "what a power cut at any step of random work can leave",
+            crash_images.run,
+            cycles_ci=2000,
+            cycles_full=100_000,
+            session_cycles=200,
+        ),
         Fault(
             "kill",
             "kill -9 of the server under load",

@@ -7,16 +7,12 @@ process and takes it back; `launch` makes it in a server before that starts. Eve
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from logserver.appends import PendingAcks
-from logstore.disk import DiskFile, LinuxDisk, LinuxFile
-from logstore.errors import StorageFailed
 from logstore.producers import ProducerState, ProducerStates
-
-#: Puts the replacement in the place of what the owner, a class or a module, defines by that name.
-Patch = Callable[[Any, str, Any], None]
+from tests.faults import storage_bugs as bugs
+from tests.faults.storage_bugs import Patch
 
 
 @dataclass(frozen=True)
@@ -53,61 +49,19 @@ def planted(*names: str) -> Iterator[None]:
         yield
 
 
-def _do_nothing(*arguments: object, **named: object) -> None:
-    pass
-
-
-# Of acknowledging and syncing.
+# Of acknowledgements and producers.
 
 
 def _ack_before_sync(patch: Patch) -> None:
-    patch(PendingAcks, "wait", _do_nothing)
-
-
-def _skip_sync(patch: Patch) -> None:
-    patch(LinuxFile, "sync", _do_nothing)
-    patch(LinuxDisk, "sync_filesystem", _do_nothing)
-
-
-def _skip_directory_sync(patch: Patch) -> None:
-    patch(LinuxDisk, "sync_dir", _do_nothing)
-
-
-def _retry_failed_sync(patch: Patch) -> None:
-    sync_file, sync_filesystem = LinuxFile.sync, LinuxDisk.sync_filesystem
-
-    def sync_file_twice(file: LinuxFile) -> None:
-        try:
-            sync_file(file)
-        except StorageFailed:
-            sync_file(file)
-
-    def sync_filesystem_twice(disk: LinuxDisk, path: Path) -> None:
-        try:
-            sync_filesystem(disk, path)
-        except StorageFailed:
-            sync_filesystem(disk, path)
-
-    patch(LinuxFile, "sync", sync_file_twice)
-    patch(LinuxDisk, "sync_filesystem", sync_filesystem_twice)
-
-
-def _trust_cache(patch: Patch) -> None:
-    def open_cached(disk: LinuxDisk, path: Path) -> tuple[DiskFile, bool]:
-        return disk.open(path), True
-
-    patch(LinuxDisk, "open_uncached", open_cached)
-
-
-# Of producers.
+    patch(PendingAcks, "wait", bugs.do_nothing)
 
 
 def _forget_batches(patch: Patch) -> None:
-    patch(ProducerState, "find", _do_nothing)
+    patch(ProducerState, "find", bugs.do_nothing)
 
 
 def _append_duplicates(patch: Patch) -> None:
-    patch(ProducerStates, "check", _do_nothing)
+    patch(ProducerStates, "check", bugs.do_nothing)
 
 
 BUGS = {
@@ -119,36 +73,67 @@ BUGS = {
             _ack_before_sync,
             ("power-cut",),
         ),
-        PlantedBug("sync-skipped", "files are written and never synced", _skip_sync, ("power-cut",)),
+        PlantedBug(
+            "publish-before-sync",
+            "readers and acknowledgements do not wait for the sync",
+            bugs.publish_before_sync,
+            ("crash-image",),
+        ),
+        PlantedBug("sync-skipped", "files are written and never synced", bugs.skip_sync, ("power-cut", "crash-image")),
+        PlantedBug(
+            "predecessor-not-synced",
+            "of the segments that were written to, only the last is synced",
+            bugs.sync_last_segment_only,
+            ("crash-image",),
+        ),
         PlantedBug(
             "directory-not-synced",
             "directories are not synced when files are made or renamed in them",
-            _skip_directory_sync,
-            ("relaxed-power-cut",),
+            bugs.skip_directory_sync,
+            ("relaxed-power-cut", "crash-image"),
         ),
         PlantedBug(
             "failed-sync-retried",
             "a sync that failed is tried once more",
-            _retry_failed_sync,
-            ("sync-error", "sync-failure"),
+            bugs.retry_failed_sync,
+            ("sync-error", "sync-failure", "crash-image"),
         ),
         PlantedBug(
             "cache-trusted",
             "recovery reads the page cache, which after a failed sync has what the disk does not",
-            _trust_cache,
-            ("sync-failure",),
+            bugs.trust_cache,
+            ("sync-failure", "crash-image"),
         ),
+        PlantedBug(
+            "checkpoint-ahead",
+            "the checkpoint says of what was appended that it is synced",
+            bugs.checkpoint_ahead,
+            ("crash-image",),
+        ),
+        PlantedBug(
+            "leader-epoch-kept",
+            "the leader epoch does not rise at an unclean start",
+            bugs.keep_leader_epoch,
+            ("crash-image",),
+        ),
+        PlantedBug(
+            "producer-ids-repeated",
+            "producer ids are handed out before the disk knows",
+            bugs.repeat_producer_ids,
+            ("crash-image",),
+        ),
+        PlantedBug("crc-skipped", "the CRC of a batch is not looked at", bugs.skip_crc, ("crash-image",)),
         PlantedBug(
             "batches-forgotten",
             "no batch of a producer is remembered with its offset: a retry is refused as a duplicate without one",
             _forget_batches,
-            ("retry-table", "network-cut"),
+            ("retry-table", "network-cut", "crash-image"),
         ),
         PlantedBug(
             "duplicates-appended",
             "sequences are not looked at: a retry is written again",
             _append_duplicates,
-            ("retry-table", "network-cut"),
+            ("retry-table", "network-cut", "crash-image"),
         ),
     )
 }

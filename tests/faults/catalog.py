@@ -1,6 +1,7 @@
 """All faults, in the order in which they are worth running: each with how often CI and a full run inject it."""
 
 from tests.faults import (
+    clock_jumps,
     crash_images,
     double_starts,
     full_disks,
@@ -81,6 +82,14 @@ FAULTS = {
             cycles_ci=4,
             cycles_full=300,
             session_cycles=20,
+        ),
+        Fault(
+            "clock-jump",
+            "the wall clock jumps an hour or a year, either way",
+            clock_jumps.run,
+            cycles_ci=15,
+            cycles_full=500,
+            session_cycles=50,
         ),
     )
 }

@@ -4,7 +4,7 @@ No bugs: the server must bear them. They are set up by `launch`, by name and wit
 
     sync-error=N              the N-th sync of the process fails and does nothing
     sync-shutdown=N:MOUNT     the same, and the filesystem mounted there is cut off from its disk at that moment
-    wall-clock=FILE           milliseconds in FILE, an int64, are added to the wall clock; FILE may change at any time
+    wall-clock=FILE           what `set_wall_clock` wrote to FILE is added to the wall clock; it may change at any time
 
 Syncs are counted from the start of the process, fdatasync and syncfs together. Of a sync that was asked for after one
 had failed there is a line on stderr, `sync after a failed one`.
@@ -26,6 +26,14 @@ from tests.faults.planted import patch
 OFFSET = Struct("<q")
 SYNC_FAILED = "a sync fails: number"
 SYNC_AFTER = "sync after a failed one"
+
+
+def set_wall_clock(path: Path, milliseconds: int) -> None:
+    """Say how far the wall clock of a server is to be off. The file stays the same one: servers have it mapped."""
+    if not path.exists():
+        path.write_bytes(bytes(OFFSET.size))
+    with path.open("r+b") as file:
+        file.write(OFFSET.pack(milliseconds))
 
 
 class _FailingSync:

@@ -7,6 +7,7 @@ from tests.faults import (
     full_disks,
     kills,
     loop_filesystem,
+    network_cuts,
     pauses,
     power_cuts,
     sync_failures,
@@ -89,6 +90,14 @@ FAULTS = {
             clock_jumps.run,
             cycles_ci=15,
             cycles_full=500,
+            session_cycles=50,
+        ),
+        Fault(
+            "network-cut",
+            "connections are held, slowed, cut in the middle and reset",
+            network_cuts.run,
+            cycles_ci=50,
+            cycles_full=2000,
             session_cycles=50,
         ),
     )

@@ -144,7 +144,7 @@ def open_batch(
     Raises `CorruptBatch`. Damage inside a batch whose CRC is right is met on the way, as one of `codec_errors`, which
     `damaged_inside` makes a `CorruptBatch` of.
     """
-    header = check_batch(batch, bytes_max=None, gaps_allowed=True)
+    header = check_batch(batch, gaps_allowed=True)
     records = inflate(memoryview(batch)[HEADER_SIZE:], header.compression, bytes_max=inflated_bytes_max)
     if header.records_count * RECORD_BYTES_MIN > len(records):
         raise corrupt_batch(

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from logstore.compression import Buffer, Compression
-from logstore.errors import BatchTooLarge, CorruptBatch
+from logstore.errors import CorruptBatch
 
 HEADER_SIZE = 61
 MAGIC = 2
@@ -187,17 +187,12 @@ def check_header(
         raise corrupt_batch(f"base_offset is {header.base_offset} where {expected_base_offset} must follow")
 
 
-def check_batch(buffer: Buffer, *, bytes_max: int | None, gaps_allowed: bool = False) -> BatchHeader:
+def check_batch(buffer: Buffer, *, gaps_allowed: bool = False) -> BatchHeader:
     """Check that `buffer` is exactly one whole batch: header, length and CRC. The records are not opened.
 
-    Raises `BatchTooLarge` over `bytes_max`, else `CorruptBatch`. `gaps_allowed`: see `check_header`.
+    Raises `CorruptBatch`. `gaps_allowed`: see `check_header`.
     """
     size = len(buffer)
-    if bytes_max is not None and size > bytes_max:
-        raise BatchTooLarge(
-            f"the batch has {size} bytes, over max.message.bytes = {bytes_max}",
-            remedy="Send smaller batches, or raise max.message.bytes of the topic.",
-        )
     header = read_header(buffer)
     check_header(header, available=size, expected_base_offset=None, gaps_allowed=gaps_allowed)
     if header.size != size:

@@ -162,19 +162,22 @@ class Log:
         StorageFull (nothing was written), StorageFailed (nothing more will be), DataLoss (the log has a hole).
         """
         self._check_writable()
+        header = check_batch(batch)
+        # First of all: a batch that was written is never refused because it would not be taken today.
+        duplicate = self._producers.check(header)
+        if duplicate is not None:
+            return Appended(duplicate.base_offset, duplicate.last_offset, True)
         config = self.config
-        header = check_batch(batch, bytes_max=config.max_message_bytes)
+        size = len(batch)
+        if size > config.max_message_bytes:
+            raise _too_large(size, config.max_message_bytes)
         if header.max_timestamp_ms > now_ms + config.timestamp_after_max_ms:
             raise _too_far_ahead(header.max_timestamp_ms, now_ms, config.timestamp_after_max_ms)
         if header.attributes & NOT_FOR_PRODUCERS:
             raise _reserved(header)
-        duplicate = self._producers.check(header)
-        if duplicate is not None:
-            return Appended(duplicate.base_offset, duplicate.last_offset, True)
 
         base_offset = self._end.offset
         last_offset = base_offset + header.last_offset_delta
-        size = len(batch)
         now_ms = max(now_ms, self._last_append_ms)  # append times never decrease, whatever the wall clock does
         segment = self._segment_for(size, last_offset, now_ms)
         prefix = stamped_prefix(header, base_offset, self.leader_epoch)
@@ -454,6 +457,13 @@ class Log:
             last_append_ms=end.last_append_ms,
             max_timestamp_ms=end.max_timestamp_ms,
         )
+
+
+def _too_large(size: int, bytes_max: int) -> BatchTooLarge:
+    return BatchTooLarge(
+        f"the batch has {size} bytes, over max.message.bytes = {bytes_max}",
+        remedy="Send smaller batches, or raise max.message.bytes of the topic.",
+    )
 
 
 def _reserved(header: BatchHeader) -> InvalidRecord:

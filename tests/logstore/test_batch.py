@@ -37,7 +37,7 @@ from logstore.batch import (
     stamped_prefix,
 )
 from logstore.compression import deflate, inflate
-from logstore.errors import BatchTooLarge, CorruptBatch, InvalidRecord
+from logstore.errors import CorruptBatch, InvalidRecord
 
 GOLDEN = Path(__file__).parent / "golden"
 CODECS = list(Compression)
@@ -113,7 +113,7 @@ def test_the_header_tells_what_was_encoded(
         leader_epoch=leader_epoch,
     )
 
-    header = check_batch(batch, bytes_max=None)
+    header = check_batch(batch)
 
     assert (header.base_offset, header.last_offset, header.next_offset) == (70, 69 + len(records), 70 + len(records))
     assert (header.producer_id, header.producer_epoch, header.base_sequence) == (
@@ -133,7 +133,7 @@ def test_the_header_tells_what_was_encoded(
 
 
 def test_a_batch_without_a_producer_has_no_sequences() -> None:
-    assert check_batch(encode_batch(some_records(3)), bytes_max=None).last_sequence == -1
+    assert check_batch(encode_batch(some_records(3))).last_sequence == -1
 
 
 def test_no_records_make_no_batch() -> None:
@@ -207,7 +207,7 @@ def golden_records() -> list[Record]:
 def test_a_batch_of_another_library_is_read(library: str, codec: str) -> None:
     batch = (GOLDEN / f"{library}-{codec}.batch").read_bytes()
 
-    header = check_batch(batch, bytes_max=len(batch))
+    header = check_batch(batch)
 
     assert header.compression.name.lower() == codec
     assert (header.producer_id, header.producer_epoch, header.base_sequence) == (4711, 3, 17)
@@ -251,7 +251,7 @@ def test_stamping_moves_the_offsets_and_keeps_the_crc() -> None:
 
     stamp(batch, 2**40, 9)
 
-    header = check_batch(batch, bytes_max=None)
+    header = check_batch(batch)
     assert (header.base_offset, header.leader_epoch) == (2**40, 9)
     assert [record.offset for record in decode_batch(batch)] == [2**40, 2**40 + 1, 2**40 + 2]
 
@@ -291,18 +291,18 @@ def test_a_flip_of_any_bit_but_the_leader_epochs_is_noticed() -> None:
 
 def check_in_its_place(batch: bytearray) -> None:
     """The base offset is not covered by the CRC either, but the log knows which one must follow."""
-    check_header(check_batch(batch, bytes_max=None), available=len(batch), expected_base_offset=0)
+    check_header(check_batch(batch), available=len(batch), expected_base_offset=0)
 
 
 @pytest.mark.parametrize("compression", CODECS)
 def test_a_batch_cut_at_any_byte_is_refused(compression: Compression) -> None:
     batch = encode_batch(some_records(5), compression=compression)
     for size in range(len(batch)):
-        for call in (check_batch, lambda cut, bytes_max: decode_batch(cut)):
+        for call in (check_batch, decode_batch):
             with pytest.raises(CorruptBatch):
-                call(batch[:size], bytes_max=None)
+                call(batch[:size])
     with pytest.raises(CorruptBatch, match="batch_length says"):
-        check_batch(batch + b"\0", bytes_max=None)
+        check_batch(batch + b"\0")
 
 
 def opens_or_is_corrupt(batch: bytes) -> None:
@@ -348,7 +348,7 @@ def test_arbitrary_records_are_corruption_and_never_another_error(
 @given(body=st.binary(max_size=100))
 def test_arbitrary_bytes_are_corruption_and_never_another_error(body: bytes) -> None:
     for call in (
-        lambda: check_batch(body, bytes_max=None),
+        lambda: check_batch(body),
         lambda: list(iter_headers(body)),
         lambda: read_header(body),
     ):
@@ -394,15 +394,7 @@ def test_a_header_that_cannot_be_is_refused_with_the_fact(
     Struct(">I").pack_into(batch, 17, crc32c(bytes(batch[21:])))
 
     with pytest.raises(CorruptBatch, match=complaint):
-        check_batch(batch, bytes_max=None)
-
-
-def test_a_batch_over_the_limit_is_refused_with_both_sizes() -> None:
-    batch = encode_batch(some_records(3))
-
-    check_batch(batch, bytes_max=len(batch))
-    with pytest.raises(BatchTooLarge, match=rf"has {len(batch)} bytes, over max.message.bytes = {len(batch) - 1}"):
-        check_batch(batch, bytes_max=len(batch) - 1)
+        check_batch(batch)
 
 
 # In a row.
@@ -553,4 +545,4 @@ def test_a_count_that_the_bytes_cannot_hold_is_refused(compression: Compression)
     batch[57:61] = (2**31 - 1).to_bytes(4, "big")
     stamp_producer(batch, -1, -1, -1)  # a CRC that fits
     with pytest.raises(CorruptBatch, match="cannot hold"):
-        check_batch(batch, bytes_max=None)
+        check_batch(batch)

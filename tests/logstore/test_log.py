@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from logstore import log
 from logstore.batch import stamp_producer
 from logstore.config import TopicConfig
-from logstore.errors import InvalidRecord, StorageFailed
+from logstore.errors import BatchTooLarge, CorruptBatch, InvalidRecord, InvalidTimestamp, StorageFailed
 from logstore.producers import BATCHES_REMEMBERED
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import NOW_MS, ManualClock, Partition, batch_of
@@ -331,6 +331,42 @@ def test_a_producer_cannot_write_what_only_the_server_may(attribute: int, kind: 
     with pytest.raises(InvalidRecord, match=kind):
         partition.log.append(batch, NOW_MS)
     assert partition.log.log_end_offset == 0
+
+
+def test_a_batch_over_the_limit_is_refused_with_both_sizes() -> None:
+    batch = batch_of(b"x" * 200)
+    partition = Partition(SimulatedDisk(), config=TopicConfig(max_message_bytes=len(batch)))
+    partition.log.append(batch, NOW_MS)
+    partition.log.config = TopicConfig(max_message_bytes=len(batch) - 1)
+    with pytest.raises(BatchTooLarge, match=rf"has {len(batch)} bytes, over max.message.bytes = {len(batch) - 1}"):
+        partition.log.append(batch, NOW_MS)
+    assert partition.log.log_end_offset == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [TopicConfig(max_message_bytes=100), TopicConfig(timestamp_after_max_ms=0)],
+    ids=["max.message.bytes", "message.timestamp.after.max.ms"],
+)
+def test_a_batch_that_was_written_is_known_whatever_would_be_refused_by_now(config: TopicConfig) -> None:
+    partition = Partition(SimulatedDisk())
+    sent = batch_of(b"x" * 200, timestamp_ms=NOW_MS + 60_000, producer_id=7, sequence=0)
+    first = partition.log.append(sent, NOW_MS)
+    partition.log.config = config
+
+    assert partition.log.append(sent, NOW_MS) == first._replace(duplicate=True)
+    with pytest.raises((BatchTooLarge, InvalidTimestamp)):
+        partition.append(b"x" * 200, timestamp_ms=NOW_MS + 60_000, producer_id=7, sequence=1)
+    assert partition.log.log_end_offset == 1
+
+
+def test_a_batch_that_was_written_and_came_damaged_is_damaged() -> None:
+    partition = Partition(SimulatedDisk())
+    sent = bytearray(batch_of(b"x" * 200, producer_id=7, sequence=0))
+    partition.log.append(sent, NOW_MS)
+    sent[-1] ^= 1
+    with pytest.raises(CorruptBatch):
+        partition.log.append(sent, NOW_MS)
 
 
 TestLogAgainstList = LogAgainstList.TestCase

@@ -60,7 +60,7 @@ class FakePartition:
         self.grown = asyncio.Event()
 
     def append(self, batch: bytes) -> tuple[int, bool]:
-        header = check_batch(batch, bytes_max=None)
+        header = check_batch(batch)
         if header.producer_id >= 0 and (duplicate := self.producers.check(header)) is not None:
             return duplicate.base_offset, True
         base_offset = self.next_offset

@@ -92,7 +92,7 @@ def test_a_partition_alone(logctl: Logctl, topic: str, file: File) -> None:
         ("consume missing --exit-at-end", "UNKNOWN_TOPIC_OR_PARTITION"),
         ("consume missing", "UNKNOWN_TOPIC_OR_PARTITION"),
         ("consume missing --group g", "UNKNOWN_TOPIC_OR_PARTITION"),
-        ("consume no/such --exit-at-end", "UNKNOWN_TOPIC_OR_PARTITION"),
+        ("consume no/such --exit-at-end", "INVALID_TOPIC"),
     ],
 )
 def test_a_topic_that_is_not_there_is_refused(logctl: Logctl, line: str, code: str) -> None:

@@ -7,6 +7,6 @@ client library alone, so whatever it does, a program of yours can do.
 People get tables, colours and progress bars; a pipe gets plain aligned text; `--json` gives one JSON object a line,
 errors too. Every failure is a sentence on what happened, a remedy, and an exit code (`errors.ExitCode`).
 
-Reading order: errors, output, options, completions; times, record_json, lines, sender, record_output; topics, records,
-groups, demo; main.
+Reading order: streams, errors, output, options, completions; times, record_json, lines, sender, record_output; topics,
+records, groups, demo; main.
 """

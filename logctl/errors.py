@@ -9,6 +9,8 @@ from typing import TextIO
 
 import click
 
+from logctl.streams import is_coloured, tell
+
 
 class ExitCode(IntEnum):
     DONE = 0
@@ -62,13 +64,10 @@ class Failure:
                 "remedy": self.remedy,
                 "retriable": self.retriable,
             }
-            stream.write(json.dumps({"error": body}, ensure_ascii=False) + "\n")
+            tell(stream, json.dumps({"error": body}, ensure_ascii=False) + "\n")
         else:
-            label = click.style("error:", fg="red", bold=True) if stream.isatty() else "error:"
-            stream.write(f"{label} {self.message}\n")
-            if self.remedy:
-                stream.write(f"       {self.remedy}\n")
-        stream.flush()
+            label = click.style("error:", fg="red", bold=True) if is_coloured(stream) else "error:"
+            tell(stream, f"{label} {self.message}\n" + (f"       {self.remedy}\n" if self.remedy else ""))
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -101,6 +100,11 @@ def failure_of(error: Exception) -> Failure | None:
         ):
             exit_code = ExitCode.TIMED_OUT
         return Failure(str(error), error.remedy, error.code, error.retriable, exit_code)
+    if isinstance(error, OSError):
+        # Of a file that has no name, which is stdout: what is wrong with stdin was told where it is read.
+        what = "write to standard output" if error.filename is None else f"use {error.filename}"
+        remedy = "See to that, and look before you repeat the command: what it was to do may be done."
+        return Failure(f"cannot {what}: {error.strerror}", remedy, "SYSTEM_ERROR", False, ExitCode.REFUSED)
     return None
 
 

@@ -52,7 +52,14 @@ class Lines:
                 yield line_number, line.removesuffix(b"\n").removesuffix(b"\r")
 
     def _read(self) -> bytes:
-        line = self._stream.readline(self._line_bytes_max + 1)
+        try:
+            line = self._stream.readline(self._line_bytes_max + 1)
+        except OSError as error:
+            raise CommandError(
+                f"the input cannot be read any further: {error.strerror}",
+                remedy="What was read before was sent. See to the input, and send the rest.",
+                code="INPUT_FAILED",
+            ) from error
         self.bytes_count += len(line)
         return line
 

@@ -13,6 +13,7 @@ from logctl.errors import ExitCode, failure_of
 from logctl.groups import groups, seek
 from logctl.options import Command, Group, Settings
 from logctl.records import consume, produce
+from logctl.streams import discard, open_closed, tell
 from logctl.topics import topics
 
 PROGRAM = "logctl"
@@ -68,6 +69,7 @@ for command in (topics, produce, consume, groups, seek, demo):
 
 
 def main() -> None:
+    open_closed()
     if instruction := os.environ.get(COMPLETION_VARIABLE):
         sys.exit(shell_complete(logctl, {}, PROGRAM, COMPLETION_VARIABLE, instruction))
     sys.exit(run(sys.argv[1:]))
@@ -76,30 +78,36 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line and return its exit code. Errors have been told."""
     settings = Settings()
+    status: int = ExitCode.DONE
     try:
-        with logctl.make_context(PROGRAM, list(arguments), obj=settings) as context:
-            logctl.invoke(context)
+        status = _invoke(arguments, settings)
         sys.stdout.flush()
-    except click.exceptions.Exit as done:
-        return done.exit_code
     except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("\n")
+        tell(sys.stdout, "")
+        tell(sys.stderr, "\n")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has what it wanted. What is buffered has nowhere to go; the interpreter must not try at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
+        discard(sys.stdout)  # whoever read us has what it wanted
     except Exception as error:
         failure = failure_of(error)
         if failure is None:
             raise
-        sys.stdout.flush()
+        tell(sys.stdout, "")  # what was said before
         as_json = settings.output.as_json or "--json" in arguments  # bad usage may stop the parser before it gets there
         if isinstance(error, click.exceptions.NoArgsIsHelpError) and not as_json:
             error.show()  # the help, on stderr
         else:
             failure.write(sys.stderr, as_json=as_json)
         return failure.exit_code
+    return status
+
+
+def _invoke(arguments: Sequence[str], settings: Settings) -> int:
+    try:
+        with logctl.make_context(PROGRAM, list(arguments), obj=settings) as context:
+            logctl.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
     return ExitCode.DONE
 
 

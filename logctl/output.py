@@ -15,6 +15,7 @@ from unicodedata import category
 import click
 
 from logctl.errors import BadUsage, CommandError
+from logctl.streams import tell
 
 Row = Mapping[str, Any]  # what --json prints; a table shows the columns asked for
 
@@ -74,7 +75,7 @@ class Output:
     def note(self, sentence: str) -> None:
         """Tell people something beside the answer, on stderr."""
         if sentence and not self.as_json:
-            sys.stderr.write(sentence + "\n")
+            tell(sys.stderr, sentence + "\n")
 
     def needs_terminal(self, what: str) -> None:
         """Destructive verbs without --yes call this first. Raises BadUsage where there is nobody to ask."""

@@ -1,6 +1,5 @@
 """Writes consumed records to stdout: a line each, as JSON or for people to read."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -8,6 +7,7 @@ import click
 
 from logctl.output import printable
 from logctl.record_json import ReadRecord, record_to_json
+from logctl.streams import is_coloured
 from logctl.times import format_time
 
 KEY_WIDTH_MAX = 32
@@ -34,7 +34,7 @@ class _TextLine:
     def __init__(self) -> None:
         self._place_width = 0
         self._key_width = 0
-        self._coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._coloured = is_coloured(sys.stdout)
 
     def format(self, record: ReadRecord) -> str:
         place = f"{record.partition}:{record.offset}"

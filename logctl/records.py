@@ -17,7 +17,7 @@ import click
 
 from logctl.completions import complete_groups, complete_topics
 from logctl.errors import BadUsage, ExitCode
-from logctl.lines import Input, Lines, NumberedRecord, read_csv, read_jsonl, read_text
+from logctl.lines import Input, Lines, read_csv, read_jsonl, read_text
 from logctl.options import INT64_MAX, PARTITION_MAX, Command, Settings, parsed, whole_number
 from logctl.output import Progress
 from logctl.times import EPOCH, AtOffset, AtTime, Beginning, End, Position, now_ms, parse_position
@@ -82,7 +82,7 @@ def produce(
     A malformed line is reported with its number and the others are sent; the exit code is then 1. Times without a zone
     are UTC. Ctrl-C stops reading, and what was read is still sent.
     """
-    from logctl.sender import Sender, far_future_ms
+    from logctl.sender import Sender, far_future_ms, send_all
     from tailrace import Producer
 
     settings = context.ensure_object(Settings)
@@ -90,32 +90,15 @@ def produce(
     _check_format(format_, key_separator, key_field, time_field)
     lines = Lines(file)
     limit_ms = far_future_ms(topic, settings.server, now_ms())
-    interrupted = False
     with (
         Producer(server=settings.server, acks=acks if acks == "all" else int(acks)) as producer,
         Progress(topic, total=_size(file)) as progress,
     ):
         sender = Sender(producer, topic, settings.output, far_future_ms=limit_ms)
-        try:
-            try:
-                for line in _read(lines, format_, key_separator, key_field, time_field):
-                    if isinstance(line, NumberedRecord):
-                        sender.send(line)
-                    else:
-                        sender.refuse(line)
-                    progress.update(lines.bytes_count, sender.acknowledged_count)
-            except KeyboardInterrupt:
-                interrupted = True
-            sender.settle()
-        except BaseException:
-            progress.close()
-            if sender.has_begun:  # what was acknowledged is on disk, and whoever repeats the rest must know how much
-                sender.sum_up()
-            raise
-        progress.close()
-        sender.sum_up()
-    if interrupted:
-        raise KeyboardInterrupt
+        read = _read(lines, format_, key_separator, key_field, time_field)
+        stopped = send_all(read, lines, sender, progress)
+    if stopped is not None:
+        raise stopped
     if sender.malformed_count:
         context.exit(ExitCode.REFUSED)
 

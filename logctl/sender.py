@@ -3,11 +3,12 @@
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 
-from logctl.errors import MalformedLine, failure_of
-from logctl.lines import NumberedRecord
-from logctl.output import Output, count
+from logctl.errors import CommandError, MalformedLine, failure_of
+from logctl.lines import Input, Lines, NumberedRecord
+from logctl.output import Output, Progress, count
 from logctl.times import format_time
 from tailrace import Admin, Producer, SendFuture
 from tailrace.errors import (
@@ -115,7 +116,8 @@ class Sender:
             sentence += (
                 f"; {count(len(self._pending), 'line')} not acknowledged, the first is line {self._pending[0][0]}"
             )
-        self._output.done(row, sentence + ".")
+        with suppress(BrokenPipeError):  # when nobody reads it, the exit code still counts
+            self._output.done(row, sentence + ".")
 
     def _settle_first(self) -> None:
         number, future = self._pending[0]
@@ -130,6 +132,33 @@ class Sender:
         if not isinstance(error, OF_ONE_RECORD):
             raise error
         self.refuse(MalformedLine(number, str(error), remedy=error.remedy))
+
+
+def send_all(read: Input, lines: Lines, sender: Sender, progress: Progress) -> KeyboardInterrupt | CommandError | None:
+    """Send all that is read, and sum up. Returns what put an end to the reading, and raises what did to the sending."""
+    stopped: KeyboardInterrupt | CommandError | None = None
+    try:
+        try:
+            for line in read:
+                if isinstance(line, NumberedRecord):
+                    sender.send(line)
+                else:
+                    sender.refuse(line)
+                progress.update(lines.bytes_count, sender.acknowledged_count)
+        except (KeyboardInterrupt, CommandError) as error:
+            stopped = error  # what was read before is still sent
+        sender.settle()
+    except BaseException:
+        # Whatever it is, a second Ctrl-C too: what was acknowledged is on disk, and whoever repeats the rest must know
+        # how much.
+        progress.close()
+        if sender.has_begun:
+            sender.sum_up()
+        raise
+    progress.close()
+    if sender.has_begun or not isinstance(stopped, CommandError):
+        sender.sum_up()
+    return stopped
 
 
 def far_future_ms(topic: str, server: str | None, now_ms: int) -> int:

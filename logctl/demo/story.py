@@ -18,6 +18,7 @@ from logctl.demo.checks import Check, StoredRecord, check_group, check_log, chec
 from logctl.demo.flights import read_sample, records_of
 from logctl.demo.processes import GROUP, SESSION_TIMEOUT_MS, TOPIC, Member, Producing, Server, run_logctl
 from logctl.errors import CommandError
+from logctl.streams import is_coloured
 from logctl.times import parse_time
 
 PARTITIONS_COUNT = 4
@@ -253,4 +254,4 @@ def _named(member: Member) -> str:
 
 
 def _styled(text: str, **style: Any) -> str:
-    return click.style(text, **style) if sys.stdout.isatty() else text
+    return click.style(text, **style) if is_coloured(sys.stdout) else text

@@ -14,7 +14,7 @@ from tests.logctl.test_output import Terminal
 from tests.processes import ENVIRONMENT, ServerProcess, program
 
 
-def at_terminal(server: ServerProcess, *words: str, typed: str = "") -> tuple[int, str]:
+def at_terminal(server: ServerProcess, *words: str, typed: str = "", **variables: str) -> tuple[int, str]:
     """Run a command on a terminal of its own, and return its exit code and all that was shown."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
@@ -22,7 +22,7 @@ def at_terminal(server: ServerProcess, *words: str, typed: str = "") -> tuple[in
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=ENVIRONMENT | {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "120"},
+        env=ENVIRONMENT | {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "120"} | variables,
         start_new_session=True,
     ) as process:
         os.close(theirs)
@@ -86,6 +86,13 @@ def test_an_error_is_red(server: ServerProcess) -> None:
     status, shown = at_terminal(server, "topics", "describe", "missing")
     assert status == 1
     assert shown.startswith("\x1b[31m\x1b[1merror:\x1b[0m ")
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_nothing_is_coloured_for_who_does_not_want_or_cannot_see_it(
+    server: ServerProcess, variables: dict[str, str]
+) -> None:
+    assert at_terminal(server, "topics", "describe", "missing", **variables)[1].startswith("error: ")
 
 
 def test_a_bar_is_for_terminals_and_for_long_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,14 @@ fails the n-th call. Three rules are kept here, for all:
 
 import errno
 import fcntl
+import math
 import mmap
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from struct import error as StructError
 from typing import NoReturn, Protocol
 
 import numpy as np
@@ -165,8 +167,11 @@ class Disk(Protocol):
         """Write a mmap-ninja array anew (a directory of that name), synced when this returns."""
         ...
 
-    def extend_array(self, path: Path, rows: Rows) -> None:
-        """Append rows to a mmap-ninja array, not synced."""
+    def extend_array(self, path: Path, rows: Rows, *, count: int) -> None:
+        """Put rows behind the first `count` of a mmap-ninja array, made for the first; not synced.
+
+        What else it has is cut off first: a full disk may have taken half of what was to follow.
+        """
         ...
 
     def read_array(self, path: Path) -> bytes:
@@ -348,8 +353,15 @@ class LinuxDisk:
         self.sync_dir(path)
         self.sync_dir(path.parent)
 
-    def extend_array(self, path: Path, rows: Rows) -> None:
+    def extend_array(self, path: Path, rows: Rows, *, count: int) -> None:
+        shape = (count, *rows.shape[1:])
         try:
+            if count == 0:
+                path.mkdir(mode=0o700, exist_ok=True)
+                (path / ARRAY_DATA).touch(0o600)
+            if not _is_array(path, shape):
+                os.truncate(path / ARRAY_DATA, rows[:1].nbytes * count)
+                ninja._save_mmap_kwargs(path, rows.dtype, shape, "C")
             ninja.extend_dir(path, rows)
         except FileNotFoundError:
             raise
@@ -365,17 +377,22 @@ class LinuxDisk:
 
     def open_array(self, path: Path, shape: tuple[int, int]) -> Rows | None:
         try:
-            size = os.stat(path / ARRAY_DATA).st_size
-            if size != shape[0] * shape[1] * 8 or ninja._read_mmap_kwargs(path) != {
-                "dtype": "int64",
-                "shape": shape,
-                "order": "C",
-            }:
+            if not _is_array(path, shape):
                 return None
             rows: Rows = ninja.open_existing(path)
         except (OSError, ValueError):
             return None
         return rows
+
+
+def _is_array(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether the files of the array say that shape, all of them."""
+    try:
+        size = os.stat(path / ARRAY_DATA).st_size
+        kwargs = ninja._read_mmap_kwargs(path)
+    except (FileNotFoundError, ValueError, StructError):
+        return False
+    return size == math.prod(shape) * 8 and kwargs == {"dtype": "int64", "shape": shape, "order": "C"}
 
 
 class LinuxFile:

@@ -143,10 +143,8 @@ class ActiveIndex:
         skipped = self._stored_count - stored_count
         count = len(cells) // COLUMNS  # the owner may be appending
         rows = as_rows(cells[skipped * COLUMNS : count * COLUMNS])
-        if len(rows) > 0 and self._stored_count == 0:
-            self._disk.write_array(self._path, rows)
-        elif len(rows) > 0:
-            self._disk.extend_array(self._path, rows)
+        if len(rows) > 0:
+            self._disk.extend_array(self._path, rows, count=self._stored_count)
         self._stored_count += len(rows)
         return self._stored_count
 

@@ -307,9 +307,21 @@ class SimulatedDisk:
         self.sync_dir(path)
         self.sync_dir(path.parent)
 
-    def extend_array(self, path: Path, rows: Rows) -> None:
+    def extend_array(self, path: Path, rows: Rows, *, count: int) -> None:
+        data = rows.tobytes()
+        position = count * rows.shape[1] * 8
+        if count == 0 and not self.exists(path):
+            self.step("make_dir", path)
+            self._directory(path.parent).change(None, path.name, DirectoryNode())
+        if count == 0 and not self.exists(path / ARRAY_DATA):
+            self.step("create", path / ARRAY_DATA)
+            self._directory(path).change(None, ARRAY_DATA, FileNode())
         node = self._file(path / ARRAY_DATA)
-        self._write(path / ARRAY_DATA, node, rows.tobytes(), len(node.cache))
+        node.truncate(position)
+        room = len(data) if self.capacity_bytes is None else max(0, self.capacity_bytes - self.used_bytes)
+        self._write(path / ARRAY_DATA, node, data[:room], position)
+        if room < len(data):
+            raise StorageFull(f"no room on the filesystem of {path}", remedy="Free space.")
 
     def read_array(self, path: Path) -> bytes:
         return bytes(self._file(path / ARRAY_DATA).cache)

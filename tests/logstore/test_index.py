@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logstore.disk import ARRAY_DATA
+from logstore.errors import StorageFull
 from logstore.index import (
     COLUMNS,
     ROW_BYTES,
@@ -79,6 +80,30 @@ def test_rows_are_the_same_whether_they_are_in_memory_or_stored(
     assert disk.read_array(PATH) == cells_of(rows).tobytes() if rows else not disk.exists(PATH)
     reopened = ActiveIndex(disk, PATH, stored_count=len(rows))
     assert reopened.all_rows().cells == cells_of(rows)
+
+
+@pytest.mark.parametrize("stored", [0, 2])
+@pytest.mark.parametrize("room", [0, 1, ROW_BYTES, ROW_BYTES + 5, 2 * ROW_BYTES])
+def test_rows_of_which_a_full_disk_took_a_part_are_whole_once_there_is_room(stored: int, room: int) -> None:
+    disk = SimulatedDisk()
+    index = ActiveIndex(disk, PATH)
+    rows = rows_from([(2, 100, 1, 1)] * 5)
+    for row in rows[:stored]:
+        index.append(*row)
+    index.mark_stored(index.store())
+    for row in rows[stored:]:
+        index.append(*row)
+    disk.capacity_bytes = disk.used_bytes + room
+    with pytest.raises(StorageFull):
+        index.store()
+    assert index.all_rows().cells == cells_of(rows)
+    disk.capacity_bytes = None
+
+    assert index.store() == 5
+
+    assert disk.read_array(PATH) == cells_of(rows).tobytes()
+    index.mark_stored(5)
+    assert index.all_rows().cells == cells_of(rows)
 
 
 @pytest.mark.parametrize("cut", range(0, 3 * ROW_BYTES, 5))

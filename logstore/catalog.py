@@ -173,6 +173,7 @@ class TopicCatalog:
                 yield
         # The document goes after the records it condemns: without it, they would be records that have lost theirs.
         self._disk.sync_dir(directory)
+        yield
         self._disk.remove_tree(directory)
         self._disk.sync_dir(directory.parent)
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from logstore.errors import (
     UnknownTopicId,
     UnknownTopicOrPartition,
 )
+from logstore.sync import LATE_WORK_MS
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import DATA, SMALL, Opened, values_of
 
@@ -63,6 +65,44 @@ def test_a_removal_is_on_disk_before_the_first_file_goes(disk: SimulatedDisk) ->
         ("remove_tree", topic.topic_id.hex),
     ]
     assert steps.index(("sync_dir", topic.topic_id.hex), 2) < steps.index(("remove_tree", topic.topic_id.hex))
+
+
+def test_nobody_waits_for_more_than_one_file_of_a_topic_that_is_removed(disk: SimulatedDisk) -> None:
+    opened = Opened(disk)
+    opened.store.create_topic("delays", 1, TopicConfig())
+    topic = opened.store.create_topic("flights", 4, SMALL)
+    for n in range(20):
+        opened.append("flights", n % 4, b"%d" % n * 300)
+        opened.settle()
+    delays = opened.store.log("delays", 0)
+    steps: list[str] = []
+
+    def somebody_appends_and_waits() -> None:
+        opened.append("delays", 0, b"x")
+        delays.request_sync()
+        opened.run_posted()
+
+    def slow_removals(operation: str, path: Path) -> None:
+        steps.append(operation)
+        if operation.startswith("remove"):
+            opened.clock.now_ms += LATE_WORK_MS
+            somebody_appends_and_waits()
+
+    disk.before_step = slow_removals
+    opened.store.delete_topic("flights")
+    somebody_appends_and_waits()
+    rounds_count = 0
+    while disk.exists(DATA / "topics" / topic.topic_id.hex):
+        waited_for = delays.log_end_offset
+        steps.clear()
+        opened.store.synchronizer.run_round()
+        opened.run_posted()
+        assert delays.high_watermark == waited_for
+        assert steps[0] == "sync"
+        assert sum(step.startswith("remove") for step in steps) <= 1
+        rounds_count += 1
+    assert rounds_count > 20
+    assert opened.failures == []
 
 
 def test_a_topic_may_be_deleted_while_a_round_syncs_it(disk: SimulatedDisk) -> None:

@@ -13,6 +13,7 @@ from logctl.errors import ExitCode, failure_of
 from logctl.groups import groups, seek
 from logctl.options import Command, Group, Settings
 from logctl.records import consume, produce
+from logctl.segments import segments
 from logctl.streams import discard, open_closed, tell
 from logctl.topics import topics
 
@@ -64,7 +65,7 @@ def completion(shell: str) -> None:
     click.echo(completion_class(logctl, {}, PROGRAM, COMPLETION_VARIABLE).source())
 
 
-for command in (topics, produce, consume, groups, seek, demo):
+for command in (topics, produce, consume, groups, seek, segments, demo):
     logctl.add_command(command)
 
 

@@ -63,7 +63,7 @@ class Kind(Enum):
     SNAPSHOT_WRONG = ("snapshot-wrong", Severity.REBUILDABLE, _NEXT_START)
     BYTES_BEHIND = ("bytes-behind", Severity.NOTE, _NOTHING)
     SET_ASIDE = ("set-aside", Severity.NOTE, "Nothing to do: keep them as long as you may want to look into them.")
-    LEFTOVER = ("leftover", Severity.NOTE, _NEXT_START)
+    LEFTOVER = ("leftover", Severity.NOTE, _NOTHING)
     STRANGER = ("stranger", Severity.NOTE, "Move it elsewhere: it is not ours, and not touched.")
 
     # Of the data directory.

@@ -285,15 +285,12 @@ class _Chain:
     def _note_others(self) -> None:
         """Whatever is no part of the chain and was not told yet."""
         found = self._found
-        indexes = {
-            (segment.base_offset, None if segment.seal is None else segment.seal.index_crc)
-            for segment in found.segments
-        }
+        crcs = {segment.base_offset: segment.seal.index_crc for segment in found.segments if segment.seal is not None}
         for name in found.names:
             parsed = files.parse_segment_file(name)
             if parsed is not None:
-                if parsed.suffix == files.INDEX_SUFFIX and (parsed.base_offset, parsed.crc) not in indexes:
-                    found.add(Kind.LEFTOVER, "it is an index of no segment", name)
+                if parsed.suffix == files.INDEX_SUFFIX and parsed.crc != crcs.get(parsed.base_offset, parsed.crc):
+                    found.add(Kind.LEFTOVER, "it is not the index that the seal of its segment names", name)
                 elif parsed.suffix == files.LOG_SUFFIX and parsed.generation != self._generations.get(
                     parsed.base_offset, parsed.generation
                 ):

@@ -62,6 +62,14 @@ class SegmentToVerify:
         """What has to follow behind it, if that is known."""
         return self.next_base_offset if self.seal is None else self.seal.next_offset
 
+    @property
+    def gaps_allowed(self) -> bool:
+        return self.generation > 0  # compaction has written it
+
+    def was_synced(self, position: int, offset: int) -> bool:
+        """Whether it was once known that what stands there is on the disk."""
+        return offset < self.synced_offset or (self.synced_position is not None and position < self.synced_position)
+
 
 class Stretch(NamedTuple):
     """Batches that follow each other without damage."""
@@ -110,7 +118,6 @@ class SegmentVerification:
         self.end_position = self.report.size_bytes
         if segment.seal is not None:
             self.end_position = min(self.end_position, segment.seal.end_position)
-        self._gaps_allowed = segment.generation > 0  # compaction has written it
         self._found: list[Finding] = []
         self._expected: int | None = segment.base_offset  # None behind damage of which nobody knows how much it holds
         self._epochs = EpochCheck(segment.leader_epochs, segment.leader_epochs_end, segment.leader_epoch_max)
@@ -147,7 +154,7 @@ class SegmentVerification:
             end=self.end_position,
             expected_offset=self._segment.base_offset,
             offset_end=self._segment.offset_end,
-            gaps_allowed=self._gaps_allowed,
+            gaps_allowed=self._segment.gaps_allowed,
             is_indexed=self._index.is_batch,
         )
         for item in walk:
@@ -187,7 +194,7 @@ class SegmentVerification:
         new = Stretch(position, position + header.size, header.base_offset, header.next_offset, header.max_timestamp_ms)
         if stretches and stretches[-1].end_position == position:
             last = stretches[-1]
-            if self._gaps_allowed or last.next_offset == header.base_offset:
+            if self._segment.gaps_allowed or last.next_offset == header.base_offset:
                 stretches[-1] = last._replace(
                     end_position=new.end_position,
                     next_offset=new.next_offset,
@@ -238,7 +245,7 @@ class SegmentVerification:
                 damage.offset,
                 position=damage.position,
             )
-        elif damage.is_unreadable or self._was_synced(damage.position, damage.offset):
+        elif damage.is_unreadable or self._segment.was_synced(damage.position, damage.offset):
             self._lose(damage.offset, damage.next_offset, damage.position, damage.end_position, damage.why)
         else:
             self._note_tail(damage)
@@ -258,10 +265,6 @@ class SegmentVerification:
     def _is_missing_between(self, damage: Damage) -> bool:
         """Whether offsets are missing between two batches: neither is this the beginning, nor do offsets go back."""
         return damage.position > 0 and damage.next_offset is not None and damage.next_offset > damage.offset
-
-    def _was_synced(self, position: int, offset: int) -> bool:
-        synced_position = self._segment.synced_position
-        return offset < self._segment.synced_offset or (synced_position is not None and position < synced_position)
 
     def _note_tail(self, damage: Damage) -> None:
         self.report.torn_position = damage.position
@@ -305,7 +308,7 @@ class SegmentVerification:
             return
         loss = segment.loss if segment.loss is not None and segment.loss.next_offset == end else None
         stop = end if loss is None else loss.offset
-        if stop is not None and expected < stop and self._was_synced(at, expected):
+        if stop is not None and expected < stop and self._segment.was_synced(at, expected):
             why = self._why_short(end)
             if why is not None:
                 self._lose(expected, stop, at, at, why)
@@ -318,7 +321,7 @@ class SegmentVerification:
         seal, size = self._segment.seal, self.report.size_bytes
         if seal is not None and size < seal.end_position:
             return f"the file has {size} bytes, and had {seal.end_position} when it was sealed"
-        if self._gaps_allowed:
+        if self._segment.gaps_allowed:
             return None
         if seal is not None:
             return f"its batches end here, and offset {end} follows"

@@ -215,9 +215,8 @@ class Walk:
         unreadable = self._window.why_unreadable(damage.position, damage.end_position)
         if unreadable is not None:
             return damage._replace(why=unreadable, is_unreadable=True, header=None, mended=None)
-        if not any(
-            self._window.read(damage.position, min(HEADER_SIZE, damage.end_position - damage.position)),
-        ):
+        begin = self._window.read(damage.position, min(HEADER_SIZE, damage.end_position - damage.position))
+        if damage.mended is None and begin and not any(begin):
             return damage._replace(why="there are zeros instead of a batch", header=None)
         return damage
 

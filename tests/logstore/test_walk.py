@@ -256,7 +256,7 @@ def test_the_file_of_another_segment_is_seen_as_such() -> None:
     )
     first, *others = moved
     assert isinstance(first, Damage)
-    assert first[:4] == (0, 0, BASE + 500, BASE)
+    assert first[:5] == (0, 0, BASE + 500, BASE, f"offset {BASE} is here where {BASE + 500} must follow")
     assert all(isinstance(item, SoundBatch) for item in others)
 
 

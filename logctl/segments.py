@@ -1,0 +1,115 @@
+"""`logctl segments`: what stands in a server's data directory, on a machine where that server is stopped."""
+
+from pathlib import Path
+
+import click
+
+from logctl.data_directory import opened, select
+from logctl.errors import ExitCode
+from logctl.options import INT64_MAX, PARTITION_MAX, Group, Settings, parsed, whole_number
+
+directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+topic_option = click.option("--topic", metavar="T", help="This topic alone, by its name or id.")
+partition_option = click.option(
+    "--partition", metavar="P", callback=parsed(whole_number(0, PARTITION_MAX)), help="This partition alone."
+)
+
+
+@click.group(cls=Group)
+def segments() -> None:
+    """Look into, verify and repair the data directory of a server that is stopped."""
+
+
+@segments.command(
+    examples=[
+        "logctl segments dump tailrace-data --topic flights --partition 0",
+        "logctl segments dump tailrace-data --topic flights --from-offset 4800 --max 10 --records",
+        "logctl segments dump tailrace-data --json | jq -c 'select(.kind == \"damage\")'",
+        "logctl segments dump tailrace-data --topic flights --records --json | jq -c 'select(has(\"kind\") | not)' "
+        "| logctl produce salvaged --format jsonl",
+    ]
+)
+@directory_argument
+@topic_option
+@partition_option
+@click.option(
+    "--from-offset",
+    metavar="N",
+    default="0",
+    callback=parsed(whole_number(0, INT64_MAX)),
+    help="Begin with the batch that holds this offset, in every partition.",
+)
+@click.option(
+    "--max",
+    "count_max",
+    metavar="N",
+    callback=parsed(whole_number(1, INT64_MAX)),
+    help="Stop after N batches; with --records, after N records.",
+)
+@click.option("--records", "with_records", is_flag=True, help="Show the records of each batch too.")
+@click.pass_context
+def dump(
+    context: click.Context,
+    directory: Path,
+    topic: str | None,
+    partition: int | None,
+    from_offset: int,
+    count_max: int | None,
+    with_records: bool,
+) -> None:
+    """Show the segments in DIR, batch by batch: offsets, position, size, codec, producer, epoch and times.
+
+    Nothing is changed, and no index is asked. A damaged place is shown with a ! and the dump goes on behind it, at the
+    next batch that is sound. The exit code is 1 if anything is damaged that was once on the disk.
+
+    With --json a line is a segment, a batch or a damaged place, as its "kind" says. A record has no "kind": it is a
+    line as `consume --json` writes it.
+    """
+    from logctl.segment_dump import SegmentDump
+
+    output = context.ensure_object(Settings).output
+    with opened(directory, output) as found:
+        from logstore.partition_files import read_partition
+
+        dumped = SegmentDump(
+            output, found.disk, from_offset=from_offset, count_max=count_max, with_records=with_records
+        )
+        for place in select(found, topic, partition):
+            if dumped.is_full:
+                break
+            dumped.write(read_partition(found.disk, place))
+    if dumped.damages_count:
+        context.exit(ExitCode.REFUSED)
+
+
+@segments.command(
+    examples=[
+        "logctl segments verify tailrace-data",
+        "logctl segments verify tailrace-data --topic flights --partition 0",
+        "logctl segments verify tailrace-data --json | jq -c 'select(.severity == \"damage\")'",
+    ]
+)
+@directory_argument
+@topic_option
+@partition_option
+@click.pass_context
+def verify(context: click.Context, directory: Path, topic: str | None, partition: int | None) -> None:
+    """Verify everything in DIR: every batch, the chain of segments, seals, indexes, the checkpoint and the metadata.
+
+    Nothing is changed. The files are read past the page cache, from the disk itself. Every finding says where it is,
+    how bad it is and what to do:
+
+    \b
+    damage       what only these bytes said is lost or wrong
+    rebuildable  it is damaged, and can be made again from the rest
+    note         as a crash may leave it, or of no consequence
+
+    The exit code is 0 if there is nothing worse than notes, else 1.
+    """
+    from logctl.segment_verify import verify_directory
+
+    output = context.ensure_object(Settings).output
+    with opened(directory, output) as found:
+        is_sound = verify_directory(found, select(found, topic, partition), output)
+    if not is_sound:
+        context.exit(ExitCode.REFUSED)

@@ -10,8 +10,10 @@ from tests.faults import (
     network_cuts,
     pauses,
     power_cuts,
+    retry_table,
     sync_failures,
 )
+from tests.faults.retries import CASES
 from tests.faults.runs import Fault
 
 FAULTS = {
@@ -99,6 +101,14 @@ FAULTS = {
             cycles_ci=50,
             cycles_full=2000,
             session_cycles=50,
+        ),
+        Fault(
+            "retry-table",
+            "batches sent again, late, twice and out of order: a table of answers",
+            retry_table.run,
+            cycles_ci=len(CASES),
+            cycles_full=4 * len(CASES),
+            session_cycles=len(CASES),
         ),
     )
 }

@@ -5,6 +5,7 @@ No bugs: the server must bear them. They are set up by `launch`, by name and wit
     sync-error=N              the N-th sync of the process fails and does nothing
     sync-shutdown=N:MOUNT     the same, and the filesystem mounted there is cut off from its disk at that moment
     wall-clock=FILE           what `set_wall_clock` wrote to FILE is added to the wall clock; it may change at any time
+    producer-expiry=MS        an idempotent producer is forgotten after this silence
 
 Syncs are counted from the start of the process, fdatasync and syncfs together. Of a sync that was asked for after one
 had failed there is a line on stderr, `sync after a failed one`.
@@ -15,11 +16,14 @@ import mmap
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from struct import Struct
 
+from logserver import broker
 from logstore import disk, syscalls
 from logstore.clock import SystemClock
+from logstore.config import StoreConfig
 from tests.faults.loop_filesystem import shut_down
 from tests.faults.planted import patch
 
@@ -81,8 +85,13 @@ def _move_wall_clock(argument: str) -> None:
     patch(SystemClock, "wall_ms", moved)
 
 
+def _expire_producers(argument: str) -> None:
+    patch(broker, "StoreConfig", partial(StoreConfig, producer_expiry_ms=int(argument)))
+
+
 LEVERS: dict[str, Callable[[str], None]] = {
     "sync-error": _fail_sync,
     "sync-shutdown": _fail_sync,
     "wall-clock": _move_wall_clock,
+    "producer-expiry": _expire_producers,
 }

@@ -223,7 +223,11 @@ class Accumulator:
         batch = queue.open
         if batch is None:
             return None
-        appended = batch.append_at(batch.count, *record)
+        try:
+            appended = batch.append_at(batch.count, *record)
+        except BaseException:  # Ctrl-C, too: see there.
+            self.interrupted(batch)
+            raise
         if appended is None:
             self._seal(queue)
             return None
@@ -252,9 +256,18 @@ class Accumulator:
         queue.open = batch
         self._open_count += 1
         self._used_bytes += bytes_max
-        self.unresolved.add(batch)
-        self.touched(queue)
+        try:
+            self.unresolved.add(batch)
+        finally:
+            self.touched(queue)  # Whatever comes between, such as a Ctrl-C: an open batch is known to the sender.
         return batch, appended
+
+    def interrupted(self, batch: Batch) -> None:
+        """Something was raised while a record was appended, under the lock: a Ctrl-C, most likely, which comes as soon
+        as the codec returns. The record is in the batch or not. Nothing may follow it under its number, and the codec
+        has to say how many there are."""
+        batch.is_counted = False
+        self._seal(batch.queue)
 
     def seal(self, queue: PartitionQueue) -> None:
         """Let nothing more be appended to what is open."""

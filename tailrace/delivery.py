@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from logstore.batch import BatchBuilder, Compression, stamp_producer
+from logstore.batch import BatchBuilder, Compression, read_header, stamp_producer
 from tailrace.errors import ResultTimedOut, TailraceError
 from tailrace.records import RecordMetadata
 from tailrace.runtime import check_may_wait
@@ -53,6 +53,7 @@ class Batch:
         "done",
         "due",
         "error",
+        "is_counted",
         "number",
         "queue",
         "reserved_bytes",
@@ -79,6 +80,8 @@ class Batch:
         #: To be sent without waiting for more records.
         self.due = False
         self.count = 0
+        #: False when only the codec knows how many records it has.
+        self.is_counted = True
         self.reserved_bytes = bytes_max
         self.data: bytearray | None = None
         self.sequence: ProducerSequence | None = None
@@ -102,6 +105,8 @@ class Batch:
         if self.data is None:
             self.data = self._builder.build()
             del self._builder, self.append_at
+            if not self.is_counted:
+                self.count = read_header(self.data).records_count
         return self.data
 
     def stamp(self, sequence: ProducerSequence) -> None:

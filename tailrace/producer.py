@@ -99,7 +99,13 @@ class Producer:
                 with self._lock:
                     batch = queue.open
                     if batch is not None:
-                        appended = batch.append_at(batch.count, timestamp_ms, key, value, NO_HEADERS)
+                        try:
+                            appended = batch.append_at(batch.count, timestamp_ms, key, value, NO_HEADERS)
+                        except (TypeError, OverflowError):
+                            raise
+                        except BaseException:  # Ctrl-C, too: see there.
+                            self._core.accumulator.interrupted(batch)
+                            raise
                         if appended is not None:
                             batch.count += 1
                             future = SendFuture()

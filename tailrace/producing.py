@@ -151,6 +151,7 @@ class ProducerCore:
         with self.accumulator.lock:
             open_before = [(queue.open, queue.open.count) for queue in topic_queues.queues if queue.open is not None]
             try:
+                batch = None
                 for value, key in chunk:
                     batch = routes[key].open
                     if batch is None or batch.append_at(batch.count, now_ms, key, value, NO_HEADERS) is None:
@@ -158,6 +159,10 @@ class ProducerCore:
                     batch.count += 1
             except (KeyError, TypeError):
                 pass  # A key not seen before, or something that is not bytes.
+            except BaseException:  # Ctrl-C, too: see there.
+                if batch is not None:
+                    self.accumulator.interrupted(batch)
+                raise
             for batch, count in open_before:
                 if batch.count > count:
                     parts.append((batch, count, batch.count - count))

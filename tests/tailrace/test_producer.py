@@ -233,6 +233,38 @@ def test_an_interrupted_send_leaves_the_producer_usable(server: FakeServer, monk
         assert producer.send("single", b"z").result(10).offset == 2
 
 
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda producer, value: producer.send("single", value),
+        lambda producer, value: producer.send("single", value, headers={}),
+        lambda producer, value: producer.send_many("single", [value]),
+    ],
+    ids=["send", "send with headers", "send_many"],
+)
+def test_a_send_interrupted_behind_the_codec_spoils_no_batch(
+    server: FakeServer, send: Callable[[Producer, bytes], object]
+) -> None:
+    """Most of the time that a Ctrl-C can come in is the codec's, and it is raised as soon as that returns."""
+
+    def append_and_interrupt(*record: object) -> object:
+        append_at(*record)
+        raise KeyboardInterrupt
+
+    with Producer(server=server.address, linger=60, delivery_timeout=5) as producer:
+        producer.send("single", b"0")
+        batch = producer._core.accumulator.topics["single"].queues[0].open
+        assert batch is not None
+        append_at, batch.append_at = batch.append_at, append_and_interrupt
+        with pytest.raises(KeyboardInterrupt):
+            send(producer, b"1")
+        batch.append_at = append_at
+        send(producer, b"2")
+        producer.flush()
+        assert producer.send("single", b"3").result(10).offset == 3
+    assert server.topics["single"].partitions[0].values == [b"0", b"1", b"2", b"3"]
+
+
 def test_a_wake_that_was_lost_is_made_up_for(server: FakeServer) -> None:
     """Another thread relied on the wake of one that was interrupted before it gave it."""
     with Producer(server=server.address, delivery_timeout=5) as producer:

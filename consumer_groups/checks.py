@@ -31,6 +31,11 @@ def check_heartbeat(request: HeartbeatRequest, config: GroupConfig) -> None:
             f"member epoch {request.member_epoch} means nothing",
             remedy="Join with 0, leave with -1, leave for a while with -2, and else give the epoch of the last answer.",
         )
+    if request.number < 0:
+        raise InvalidRequest(
+            f"heartbeat number {request.number} is negative",
+            remedy="Count the member's heartbeats from 1, or give 0 for all of them.",
+        )
     if request.rebalance_timeout_ms < 0:
         raise InvalidRequest(
             f"the rebalance timeout is {request.rebalance_timeout_ms} ms",

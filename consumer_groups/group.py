@@ -62,6 +62,10 @@ class _Contact:
     reported: Assignment | None = None
     #: Epoch and assignment of the last answer.
     told: tuple[int, Assignment] | None = None
+    #: Of the newest heartbeat that was taken. Not durable, as what it guards against does not outlive the process: a
+    #: heartbeat that was on its way to a server that died has died with its connection, and no member sends an older
+    #: one again.
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -169,8 +173,15 @@ class Group:
     # Events.
 
     def heartbeat(self, request: HeartbeatRequest, now_ms: int) -> None:
-        """Take a heartbeat, whose form has been checked."""
+        """Take a heartbeat, whose form has been checked.
+
+        One that was taken already, or is older than one that was, is not taken: what it says of what the member holds
+        may be from before the member got a partition, and would free it while the member is at work on it.
+        """
         self.expire(now_ms)
+        contact = self._contact(request.member_id)
+        if contact is not None and 0 < request.number <= contact.number:
+            return
         if request.member_epoch == JOIN_EPOCH:
             self._join(request, now_ms)
         elif request.member_epoch == LEAVE_EPOCH:
@@ -180,6 +191,9 @@ class Group:
             self._step_away(request, now_ms)
         else:
             self._beat(request, now_ms)
+        contact = self._contact(request.member_id)
+        if contact is not None:
+            contact.number = max(contact.number, request.number)
 
     def expire(self, now_ms: int) -> None:
         """Fence the members whose time is up, and plan if that is due."""
@@ -235,7 +249,7 @@ class Group:
 
     def has_news(self, request: HeartbeatRequest) -> bool:
         """True when the answer to the request says something that the member does not know."""
-        if request.member_id not in self.members:
+        if request.member_id not in self.members or self._is_overtaken(request):
             return True
         holding = self.members[request.member_id].holding
         if request.member_epoch != holding.epoch:
@@ -247,6 +261,10 @@ class Group:
 
     def answer(self, request: HeartbeatRequest) -> tuple[int, Assignment | None]:
         """The member's epoch, and what it may hold if it has not said that it does. Raises UnknownMemberId."""
+        if self._is_overtaken(request):
+            # Nobody may be waiting for this answer any more, so it does not count as told.
+            holding = self.members[request.member_id].holding
+            return holding.epoch, holding.assigned
         if request.member_epoch in (LEAVE_EPOCH, AWAY_EPOCH):
             return request.member_epoch, None
         holding = self._known(request).holding
@@ -519,6 +537,14 @@ class Group:
             self._revocation_deadlines_ms = {
                 other: deadline_ms for other, deadline_ms in self._revocation_deadlines_ms.items() if other != member_id
             }
+
+    def _is_overtaken(self, request: HeartbeatRequest) -> bool:
+        contact = self._contact(request.member_id)
+        return contact is not None and 0 < request.number < contact.number
+
+    def _contact(self, member_id: str) -> _Contact | None:
+        """None for one that is no member: what is left of it says nothing."""
+        return self._soft.contacts[member_id] if member_id in self.members else None
 
     def _heard_of(self, member_id: str, now_ms: int) -> _Contact:
         """Note that the member was heard of, and return what else is known of it."""

@@ -55,6 +55,9 @@ class HeartbeatRequest:
     owned: tuple[TopicPartitions, ...] | None = None
     client_id: str = ""
     client_host: str = ""
+    #: Higher in each heartbeat that the member sends, also in one that repeats another, so that one which was overtaken
+    #: on its way is known when it arrives, and not taken. 0: not numbered, for members whose requests keep their order.
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ class Membership:
         #: With a number that tells this assignment of the partition from the next one.
         self._held: dict[PartitionKey, int] = {}
         self._assignments = itertools.count()
+        #: Every attempt has its own number, so the server knows one that it gets late, when this has gone on.
+        self._numbers = itertools.count(1)
         self._leaving: set[PartitionKey] = set()
         #: What the server was last told and has answered; None when it must be told everything.
         self._told: set[PartitionKey] | None = None
@@ -117,6 +119,7 @@ class Membership:
             member_id=self.member_id,
             member_epoch=epoch,
             instance_id=self._settings.instance_id,
+            number=next(self._numbers),
         )
         try:
             await self._connection.call(
@@ -194,6 +197,7 @@ class Membership:
             member_epoch=self.epoch,
             instance_id=settings.instance_id,
             client_id=settings.client_id,
+            number=next(self._numbers),
         )
         if self._told is None:
             request.rebalance_timeout_ms = settings.rebalance_timeout_ms

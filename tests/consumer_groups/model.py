@@ -40,6 +40,8 @@ class ModelMember:
     acquired: dict[Partition, int] = field(default_factory=dict)
     reported: set[Partition] | None = None
     must_send_full: bool = True
+    #: Of the last heartbeat that it sent.
+    number: int = 0
     #: When it sent the last heartbeat that was answered.
     answered_ms: int = 0
     gone: bool = False
@@ -48,6 +50,7 @@ class ModelMember:
         full = full or self.must_send_full or self.epoch == 0
         holds = self.owned | self.overdue
         changed = self.reported != holds
+        self.number += 1
         return HeartbeatRequest(
             group="g",
             member_id=self.member_id,
@@ -55,6 +58,7 @@ class ModelMember:
             instance_id=self.instance_id,
             subscription=self.topics if full else None,
             owned=as_owned(holds) if full or changed else None,
+            number=self.number,
         )
 
     def answer(self, request: HeartbeatRequest, reply: HeartbeatReply, sent_ms: int, step: int) -> None:

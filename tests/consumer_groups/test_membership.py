@@ -417,6 +417,7 @@ JOIN = {"group": "g", "member_id": "a", "member_epoch": 0, "subscription": ("t",
         ({"member_id": ""}, InvalidRequest),
         ({"member_id": "x" * 250}, InvalidRequest),
         ({"member_epoch": -3}, InvalidRequest),
+        ({"number": -1}, InvalidRequest),
         ({"subscription": None}, InvalidRequest),
         ({"subscription": ("t",) * 1_001}, InvalidRequest),
         ({"subscription": ("",)}, InvalidRequest),
@@ -450,3 +451,86 @@ async def test_a_stop_answers_the_heartbeats_that_wait() -> None:
         assert (await waiting).member_epoch == 1
         with pytest.raises(ShuttingDown):
             await a.beat()
+
+
+async def test_a_heartbeat_that_a_newer_one_overtook_gives_nothing_up() -> None:
+    async with running() as world:
+        a, b = world.member("a"), world.member("b")
+        await a.join()
+        before_it_held_anything = a.request(member_epoch=1, subscription=("t",), owned=(), number=2)
+        await a.beat(owned=a.assignment, number=3)
+        await b.join()
+        await a.beat(number=4)
+        assert a.partitions == [0, 1], "told to give up the others, and still at work on them"
+        reply = await world.coordinator.heartbeat(before_it_held_anything, 0)
+        assert reply.member_epoch == 1
+        await b.beat()
+        assert b.partitions == []
+        await a.beat(owned=a.assignment, number=5)
+        await b.beat()
+        assert b.partitions == [2, 3]
+
+
+async def test_a_join_that_arrives_once_more_gives_nothing_up() -> None:
+    async with running() as world:
+        a, b = world.member("a"), world.member("b")
+        join = a.request(subscription=("t",), owned=(), number=1)
+        await world.coordinator.heartbeat(join, 0)
+        a.epoch = 1
+        await a.beat(number=2)
+        await b.join()
+        assert (await world.coordinator.heartbeat(join, 0)).member_epoch == 1
+        await b.beat()
+        assert b.partitions == []
+
+
+async def test_a_static_member_that_is_away_is_not_brought_back_by_an_old_join() -> None:
+    async with running() as world:
+        a = world.member("a", instance_id="one")
+        join = a.request(subscription=("t",), owned=(), number=1)
+        await world.coordinator.heartbeat(join, 0)
+        await world.coordinator.heartbeat(a.request(member_epoch=-2, number=2), 0)
+        await world.coordinator.heartbeat(join, 0)
+        again = world.member("a2", instance_id="one")
+        await again.join()
+        assert again.partitions == [0, 1, 2, 3]
+
+
+async def test_an_overtaken_heartbeat_neither_keeps_a_session_alive_nor_releases_the_newer_one_that_waits() -> None:
+    async with running() as world:
+        a = world.member("a")
+        await a.join()
+        old = a.request(number=7)
+        waiting = start(a.beat(owned=a.assignment, number=8, wait_ms=5_000))
+        await turns()
+        await world.pass_time(4_000)
+        reply = await world.coordinator.heartbeat(old, 5_000)
+        assert reply.assignment == a.assignment, "answered at once, with where the member stands"
+        assert not waiting.done()
+        await world.pass_time(1_000)
+        await waiting
+        await world.coordinator.heartbeat(old, 0)
+        await world.pass_time(40_000)
+        assert not world.coordinator.describe_group("g").members
+
+
+async def test_members_whose_heartbeats_keep_their_order_need_not_number_them() -> None:
+    async with running() as world:
+        a, b = world.member("a"), world.member("b")
+        for member in (a, b):
+            await member.join()
+        await settle(a, b)
+        assert (a.partitions, b.partitions) == ([0, 1], [2, 3])
+
+
+async def test_numbers_may_begin_anywhere_after_a_restart_and_in_a_member_that_takes_a_place_over() -> None:
+    async with running() as world:
+        a = world.member("a", instance_id="one")
+        await a.beat(subscription=("t",), owned=(), number=1_000)
+        await world.restart()
+        await a.beat(number=1_001)
+        await a.beat(member_epoch=-2, number=1_002)
+        again = world.member("a2", instance_id="one")
+        await again.beat(subscription=("t",), owned=(), number=1)
+        await again.beat(owned=again.assignment, number=2)
+        assert await again.commit(0, 5) is None

@@ -91,6 +91,35 @@ async def test_a_held_heartbeat_is_answered_when_there_is_news(client: Client) -
     assert await first.until_assigned(1) != await second.until_assigned(1)
 
 
+async def test_a_heartbeat_that_comes_after_a_newer_one_frees_nothing(client: Client) -> None:
+    await client.create("t", 2)
+    member, other = Member(client, "t"), Member(client, "t")
+    join = pb.HeartbeatRequest(
+        group="g",
+        member_id=member.member_id,
+        subscription=pb.Subscription(topics=["t"]),
+        owned=pb.Assignment(),
+        number=1,
+    )
+    joined = await client.groups.Heartbeat(join)
+    await client.groups.Heartbeat(
+        pb.HeartbeatRequest(
+            group="g",
+            member_id=member.member_id,
+            member_epoch=joined.member_epoch,
+            owned=joined.assignment,
+            number=2,
+        )
+    )
+    async with asyncio.timeout(10):
+        while (await client.groups.DescribeGroup(pb.DescribeGroupRequest(group="g"))).assignment_epoch < 2:
+            await other.heartbeat(wait_ms=50)
+    again = await client.groups.Heartbeat(join)
+    assert again.member_epoch == joined.member_epoch
+    await other.heartbeat()
+    assert not other.assignment.topic_partitions
+
+
 async def test_a_member_of_an_older_epoch_cannot_commit(client: Client) -> None:
     await client.create("t")
     member = Member(client, "t")

@@ -275,6 +275,24 @@ def test_a_heartbeat_that_fails_in_passing_is_repeated_in_full(group: FakeServer
         assert again.member_epoch == 1
 
 
+def test_every_heartbeat_has_a_higher_number_also_one_that_repeats_another(group: FakeServer) -> None:
+    with join(group) as consumer:
+        consumer.poll(10)
+        group.wait_until(owned_by(group, P0, P1))
+        for code in ("OVERLOADED", "FENCED_MEMBER_EPOCH"):
+            group.refusals["Heartbeat"].append(wire_error(code, retriable=code == "OVERLOADED"))
+            group.wait_until(lambda: not group.refusals["Heartbeat"])
+        group.wait_until(lambda: len(group.joined) == 2)
+        group.stop()
+        group.start()
+        beats = len(group.heartbeats)
+        group.wait_until(lambda: len(group.heartbeats) > beats)
+    numbers = [heartbeat.number for heartbeat in group.heartbeats]
+    assert numbers == sorted(set(numbers))
+    assert numbers[0] > 0
+    assert group.heartbeats[-1].member_epoch == -1
+
+
 @pytest.mark.parametrize("code", ["INVALID_GROUP_ID", "UNSUPPORTED_ASSIGNOR", "FENCED_INSTANCE_ID"])
 def test_a_group_that_refuses_a_member_for_good_is_told_to_the_application(group: FakeServer, code: str) -> None:
     group.refusals["Heartbeat"].append(wire_error(code, "the reason"))

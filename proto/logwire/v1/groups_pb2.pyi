@@ -102,6 +102,7 @@ class HeartbeatRequest(_message.Message):
     OWNED_FIELD_NUMBER: _builtins.int
     WAIT_MS_MAX_FIELD_NUMBER: _builtins.int
     CLIENT_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     member_id: _builtins.str
     """Chosen by the client, a UUID."""
@@ -116,6 +117,13 @@ class HeartbeatRequest(_message.Message):
     wait_ms_max: _builtins.int
     """Hold the answer for up to this long while there is nothing new to say. The server caps it."""
     client_id: _builtins.str
+    number: _builtins.int
+    """Higher in each heartbeat that the member sends, also in one that repeats another. A call that was given up may still
+    arrive after a newer one, with a list of owned partitions from before. A heartbeat that is not newer than one of its
+    member that was taken is not taken: it changes nothing, extends no session, and is answered at once with where the
+    member stands. Only compared within one member id and one run of the server, so it may begin anywhere. 0: not
+    numbered, and taken in the order of arrival; for members that have one request under way at a time, and wait for it.
+    """
     @_builtins.property
     def subscription(self) -> Global___Subscription:
         """Given when joining."""
@@ -137,10 +145,11 @@ class HeartbeatRequest(_message.Message):
         owned: Global___Assignment | None = ...,
         wait_ms_max: _builtins.int = ...,
         client_id: _builtins.str = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["owned", b"owned", "subscription", b"subscription"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignor", b"assignor", "client_id", b"client_id", "group", b"group", "instance_id", b"instance_id", "member_epoch", b"member_epoch", "member_id", b"member_id", "owned", b"owned", "rebalance_timeout_ms", b"rebalance_timeout_ms", "subscription", b"subscription", "wait_ms_max", b"wait_ms_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignor", b"assignor", "client_id", b"client_id", "group", b"group", "instance_id", b"instance_id", "member_epoch", b"member_epoch", "member_id", b"member_id", "number", b"number", "owned", b"owned", "rebalance_timeout_ms", b"rebalance_timeout_ms", "subscription", b"subscription", "wait_ms_max", b"wait_ms_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,6 +35,7 @@ class GroupDoor:
                 owned=_from_wire(request.owned.topic_partitions) if request.HasField("owned") else None,
                 client_id=request.client_id or context.client_id,
                 client_host=context.peer,
+                number=request.number,
             ),
             context.remaining_ms(self._broker.clock, wait_ms),
         )

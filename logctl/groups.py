@@ -12,7 +12,7 @@ from logctl.output import Column, count, number, text
 from logctl.times import format_time, now_ms, parse_time
 
 if TYPE_CHECKING:
-    from tailrace import GroupDescription, TopicPartitions
+    from tailrace import Admin, GroupDescription, TopicPartitions
 
 LISTING = [text("group", "GROUP"), text("state", "STATE"), number("members_count", "MEMBERS")]
 MEMBERS = [
@@ -173,6 +173,7 @@ def seek(
             shift_by=shift_by,
             dry_run=dry_run,
         )
+        past_all = [] if to_time is None else _partitions_without(admin, topic, [p.partition for p in sought], to_time)
     rows = []
     for place in sorted(sought, key=lambda place: place.partition):
         old = _offset_or_none(place.old_offset)
@@ -182,6 +183,11 @@ def seek(
     if not settings.output.as_json:
         settings.output.note(_seek_note(group, topic, to_time, dry_run))
     settings.output.table(SOUGHT, rows)
+    if past_all:
+        which = "" if len(past_all) == len(rows) else f" in {_named(past_all)}"
+        settings.output.note(
+            f"No record{which} is that new: there the group {'would wait' if dry_run else 'waits'} at the end."
+        )
 
 
 def format_span(seconds: float) -> str:
@@ -200,6 +206,17 @@ def _seek_note(group: str, topic: str, to_time: int | None, dry_run: bool) -> st
     if dry_run:
         return f"Would send group {group} on {topic}{target}; nothing was changed:"
     return f"Sent group {group} on {topic}{target}:"
+
+
+def _partitions_without(admin: "Admin", topic: str, partitions: Sequence[int], timestamp_ms: int) -> list[int]:
+    """Those without a record at or after a time."""
+    listed = admin.list_offsets([(topic, partition) for partition in partitions], timestamp_ms)
+    return sorted(place.partition for place in listed if place.timestamp_ms is None)
+
+
+def _named(partitions: Sequence[int]) -> str:
+    """partition 0; partitions 0, 2, 3."""
+    return f"partition{'s' * (len(partitions) > 1)} {', '.join(map(str, partitions))}"
 
 
 def _offset_or_none(offset: int | None) -> int | None:

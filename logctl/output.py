@@ -75,6 +75,7 @@ class Output:
     def note(self, sentence: str) -> None:
         """Tell people something beside the answer, on stderr."""
         if sentence and not self.as_json:
+            sys.stdout.flush()  # where both go to one place, they stand in the order in which they were said
             tell(sys.stderr, sentence + "\n")
 
     def needs_terminal(self, what: str) -> None:

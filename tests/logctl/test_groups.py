@@ -81,6 +81,33 @@ def test_people_see_old_and_new(logctl: Logctl, group: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("time", "dry_run", "note"),
+    [
+        ("2013-01-01T09:00:00.001", "", "No record is that new: there the group waits at the end.\n"),
+        ("2013-01-01T09:00:00.001", "--dry-run", "No record is that new: there the group would wait at the end.\n"),
+        ("2013-01-01T09:00:00.001 --partition 1", "", "No record is that new: there the group waits at the end.\n"),
+        ("2013-01-01T09:00", "", ""),
+    ],
+)
+def test_a_time_past_all_records_is_told(logctl: Logctl, group: str, time: str, dry_run: str, note: str) -> None:
+    ran = logctl(f"seek --group {group} --topic {group} --to-time {time} {dry_run}")
+    assert ran.status == 0
+    head, _, rest = ran.err.partition("\n")
+    assert head.startswith(("Sent group", "Would send group"))
+    assert rest == note
+
+
+def test_a_time_past_the_records_of_some_partitions_names_them(logctl: Logctl, group: str, file: File) -> None:
+    logctl("topics alter --partitions 4", group)
+    newer = file('{"key": "a", "value": "10", "timestamp_ms": 1357100000000}')
+    assert logctl("produce --format jsonl", group, newer).status == 0
+    (partition,) = {row["partition"] for row in logctl("consume --exit-at-end --from 2013-01-02 --json", group).rows}
+    others = ", ".join(str(number) for number in range(4) if number != partition)
+    told = logctl(f"seek --group {group} --topic {group} --to-time 2013-01-02").err
+    assert told.endswith(f"No record in partitions {others} is that new: there the group waits at the end.\n")
+
+
+@pytest.mark.parametrize(
     ("line", "code", "words"),
     [
         ("--offset 11", "OFFSET_OUT_OF_RANGE", ["11", "10"]),

@@ -216,7 +216,9 @@ class Connection:
         try:
             yield
         except (asyncio.CancelledError, grpc.aio.UsageError):
-            if not self._is_closed:
+            # Whoever was cancelled, as by Ctrl-C, is not there any more to take an error.
+            task = asyncio.current_task()
+            if not self._is_closed or (task is not None and task.cancelling()):
                 raise
             raise errors.ClientClosed(
                 f"the client was closed while it asked {self.address}", remedy="Close it when all threads are done."

@@ -1,5 +1,6 @@
 """How a client meets its server, or learns that there is none."""
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
@@ -7,7 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from tailrace import Admin, errors
-from tailrace.connection import CONNECT_SECONDS_MAX, REFUSED_SECONDS_MAX, Backoff, patience_with, server_address
+from tailrace.connection import (
+    CONNECT_SECONDS_MAX,
+    REFUSED_SECONDS_MAX,
+    Backoff,
+    Connection,
+    patience_with,
+    server_address,
+)
 from tests.tailrace.fake_server import FakeServer
 
 
@@ -104,3 +112,17 @@ def test_it_is_told_when_the_environment_names_what_is_no_address(monkeypatch: p
     monkeypatch.setenv("TAILRACE_SERVER", "http://localhost:7070")
     with pytest.raises(errors.InvalidRequest, match=r"^TAILRACE_SERVER='http://localhost:7070' is not"):
         Admin()
+
+
+async def test_a_call_that_is_cancelled_while_the_client_is_closed_ends_as_cancelled() -> None:
+    """As a Ctrl-C does it, and then there is nobody left who could take an error."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        connection = Connection(f"127.0.0.1:{silent.getsockname()[1]}")
+        asking = asyncio.create_task(connection.connect())
+        accepted, _ = await asyncio.get_running_loop().sock_accept(silent)
+        accepted.close()
+        asking.cancel()
+        await connection.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asking

@@ -141,10 +141,8 @@ async def find_offsets(
         offset = await _find_offset(topics, topic, partition, target, committed(partition))
         readable = topics.offset_range(*partition)
         if not readable.log_start_offset <= offset <= readable.high_watermark:
-            raise OffsetOutOfRange(
-                f"offset {offset} is not in partition {partition.number} of topic {topic!r}, which goes from"
-                f" {readable.log_start_offset} to {readable.high_watermark}",
-                remedy="Choose an offset in that range; the end of it waits for new records.",
+            raise OffsetOutOfRange.of(
+                offset, topic, partition.number, readable.log_start_offset, readable.high_watermark
             )
         offsets[partition] = offset
     return offsets

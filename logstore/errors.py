@@ -1,6 +1,6 @@
 """Every error of the storage engine. Each says what happened, with the facts, and carries what to do about it."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ExplainedError(Exception):
@@ -69,6 +69,15 @@ class InvalidConfig(LogStoreError):
 
 class OffsetOutOfRange(LogStoreError):
     """The offset is not in the log: it was deleted, or is not written yet."""
+
+    @classmethod
+    def of(cls, offset: int, topic: str, partition: int, log_start_offset: int, high_watermark: int) -> Self:
+        """Who reads and who seeks are told the same."""
+        return cls(
+            f"offset {offset} is not in partition {partition} of topic {topic!r}, "
+            f"which goes from {log_start_offset} to {high_watermark}",
+            remedy=f"Choose one of these, or `beginning` or `end`; at {high_watermark} the next record will be.",
+        )
 
 
 class CorruptBatch(LogStoreError):

@@ -263,11 +263,7 @@ class Log:
         """
         high_watermark = self.high_watermark
         if not self.log_start_offset <= offset <= self._end.offset:
-            raise OffsetOutOfRange(
-                f"offset {offset} of {self.topic} partition {self.partition} "
-                f"is not in [{self.log_start_offset}, {high_watermark})",
-                remedy="Read from an offset in that range; `beginning` and `end` always are.",
-            )
+            raise OffsetOutOfRange.of(offset, self.topic, self.partition, self.log_start_offset, high_watermark)
         if self.hole is not None and offset >= self.hole.offset:
             raise self._hole_error(self.hole)
         end = high_watermark if end_offset is None else min(end_offset, high_watermark)

@@ -80,6 +80,14 @@ def test_people_see_old_and_new(logctl: Logctl, group: str) -> None:
     ]
 
 
+def test_an_offset_out_of_range_is_told_in_the_same_words_by_seek_and_consume(logctl: Logctl, group: str) -> None:
+    sought = logctl(f"seek --group {group} --topic {group} --partition 0 --offset 11 --json")
+    consumed = logctl(f"consume {group} --partition 0 --from 11 --exit-at-end --json")
+    assert (sought.status, sought.error) == (consumed.status, consumed.error)
+    assert sought.error["message"] == f"offset 11 is not in partition 0 of topic '{group}', which goes from 0 to 10"
+    assert "at 10 the next record will be" in sought.error["remedy"]
+
+
 @pytest.mark.parametrize(
     ("time", "dry_run", "note"),
     [

@@ -225,7 +225,7 @@ def test_an_offset_outside_the_log_is_refused_with_the_range() -> None:
     partition = sealed()
     end = partition.log.log_end_offset
     for offset in (-1, end + 1):
-        with pytest.raises(OffsetOutOfRange, match=rf"offset {offset} of t partition 0 is not in \[0, {end}\)"):
+        with pytest.raises(OffsetOutOfRange, match=rf"offset {offset} is not in .* goes from 0 to {end}"):
             partition.log.open_read(offset, 100)
     assert partition.read(end) == ([], end)
 

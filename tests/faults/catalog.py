@@ -10,6 +10,7 @@ from tests.faults import (
     network_cuts,
     pauses,
     power_cuts,
+    relaxed_power_cuts,
     retry_table,
     sync_failures,
 )
@@ -42,6 +43,15 @@ FAULTS = {
             cycles_ci=25,
             cycles_full=500,
             session_cycles=25,
+            missing=loop_filesystem.why_not,
+        ),
+        Fault(
+            "relaxed-power-cut",
+            "the power goes under a relaxed topic, which loses its end and nothing else",
+            relaxed_power_cuts.run,
+            cycles_ci=6,
+            cycles_full=200,
+            session_cycles=10,
             missing=loop_filesystem.why_not,
         ),
         Fault(

@@ -145,10 +145,10 @@ class GroupCoordinator:
         self._groups.check_open()
         return [GroupListing(live.name, live.group.state, len(live.group.members)) for live in self._groups.all()]
 
-    def describe_group(self, group: str) -> GroupDescription:
+    async def describe_group(self, group: str) -> GroupDescription:
         """The group with its members, and its lag in every partition that it reads or has read."""
         self._groups.check_open()
-        return describe(self._groups.existing(group), self._topics, self._clock.wall_ms())
+        return await describe(self._groups.existing(group), self._topics, self._clock.wall_ms())
 
     async def delete_group(self, group: str) -> None:
         """Forget a group without members, and all it has committed."""

@@ -1,19 +1,39 @@
 """How far a group is behind: in records, and in seconds by the time records were appended."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from consumer_groups.protocols import TopicDirectory
-from consumer_groups.requests import Partition
+from consumer_groups.requests import OffsetRange, Partition
 
 
-def lag(topics: TopicDirectory, partition: Partition, committed_offset: int | None, now_ms: int) -> tuple[int, float]:
-    """Return (records, seconds) from the first record not yet read to now; (0, 0.0) when there is none.
+class Lag(NamedTuple):
+    """From the first record not yet read to the end, and to now; 0 and 0.0 when there is none."""
+
+    records: int
+    seconds: float
+    #: What the partition had when it was looked at.
+    readable: OffsetRange
+
+
+async def lags(topics: TopicDirectory, committed: Mapping[Partition, int | None], now_ms: int) -> dict[Partition, Lag]:
+    """The lag in each partition, of a group that has committed these offsets, at now_ms of the wall clock.
 
     What retention has deleted is not behind: it counts from the log start, as it does when nothing is committed.
-    Neither is ever negative, also when the offset is past the end, or the wall clock (now_ms) was set back.
+    Neither is ever negative, also when the offset is past the end, or the wall clock was set back.
     """
-    readable = topics.offset_range(*partition)
-    next_offset = max(readable.log_start_offset, committed_offset or 0)
-    records = max(0, readable.high_watermark - next_offset)
-    if records == 0:
-        return 0, 0.0
-    appended_ms = topics.append_time_ms(*partition, next_offset)
-    return records, 0.0 if appended_ms is None else max(0, now_ms - appended_ms) / 1000
+    ranges = {partition: topics.offset_range(*partition) for partition in committed}
+    unread = {
+        partition: max(readable.log_start_offset, committed[partition] or 0) for partition, readable in ranges.items()
+    }
+    behind = [partition for partition, readable in ranges.items() if unread[partition] < readable.high_watermark]
+    times_ms = await topics.append_times_ms([(partition, unread[partition]) for partition in behind])
+    appended_ms = dict(zip(behind, times_ms, strict=True))
+    return {
+        partition: Lag(
+            max(0, readable.high_watermark - unread[partition]),
+            max(0, now_ms - appended_ms.get(partition, now_ms)) / 1000,
+            readable,
+        )
+        for partition, readable in ranges.items()
+    }

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from consumer_groups.requests import OffsetRange, TopicInfo
+from consumer_groups.requests import OffsetRange, Partition, TopicInfo
 
 
 class Journal(Protocol):
@@ -24,7 +24,7 @@ class Journal(Protocol):
 
 
 class TopicDirectory(Protocol):
-    """The topics there are now. Lookups are quick and do not wait."""
+    """The topics there are now. What may have to wait for the disk is awaited; the rest is quick."""
 
     def topic(self, name: str) -> TopicInfo | None: ...
 
@@ -32,8 +32,9 @@ class TopicDirectory(Protocol):
 
     def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange: ...
 
-    def append_time_ms(self, topic_id: UUID, partition: int, offset: int) -> int | None:
-        """Wall time at which the record was appended, as the index knows it; None if it is not in the log."""
+    async def append_times_ms(self, records: Sequence[tuple[Partition, int]]) -> list[int]:
+        """When records were appended, by the wall clock and as the index knows it. Each is given by its partition and
+        offset, which is in its log."""
         ...
 
     async def offset_for_timestamp(self, topic_id: UUID, partition: int, timestamp_ms: int) -> int:

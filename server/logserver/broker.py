@@ -83,7 +83,7 @@ class Broker:
         )
         self.groups = GroupCoordinator(
             TopicJournal(self.store, self.waiters, clock, GROUPS_TOPIC),
-            StoreTopicDirectory(self.store, self.fetches),
+            StoreTopicDirectory(self.store, self.fetches, self._readers),
             clock,
             GroupConfig(
                 session_timeout_ms=config.group_session_timeout_ms,

@@ -1,8 +1,11 @@
 """What the coordinator of groups needs to know of topics, told from the store."""
 
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from uuid import UUID
 
-from consumer_groups.requests import OffsetRange, TopicInfo
+from consumer_groups.requests import OffsetRange, Partition, TopicInfo
 from logserver.fetches import Fetches
 from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
 from logstore.log import Log
@@ -12,9 +15,11 @@ from logstore.topics import Topic, TopicStore
 class StoreTopicDirectory:
     """consumer_groups' TopicDirectory over the store."""
 
-    def __init__(self, store: TopicStore, fetches: Fetches) -> None:
+    def __init__(self, store: TopicStore, fetches: Fetches, readers: Executor) -> None:
+        """readers runs what may wait for the disk."""
         self._store = store
         self._fetches = fetches
+        self._readers = readers
 
     def topic(self, name: str) -> TopicInfo | None:
         try:
@@ -32,8 +37,12 @@ class StoreTopicDirectory:
         log = self._log(topic_id, partition)
         return OffsetRange(log.log_start_offset, log.high_watermark)
 
-    def append_time_ms(self, topic_id: UUID, partition: int, offset: int) -> int | None:
-        return self._log(topic_id, partition).append_time_ms(offset)
+    async def append_times_ms(self, records: Sequence[tuple[Partition, int]]) -> list[int]:
+        """In a thread: the index of a sealed segment may have to be read."""
+        places = [(self._log(*partition), offset) for partition, offset in records]
+        if not places:
+            return []
+        return await asyncio.get_running_loop().run_in_executor(self._readers, _append_times_ms, places)
 
     async def offset_for_timestamp(self, topic_id: UUID, partition: int, timestamp_ms: int) -> int:
         """The first offset at or after that time, or the high watermark."""
@@ -42,6 +51,10 @@ class StoreTopicDirectory:
 
     def _log(self, topic_id: UUID, partition: int) -> Log:
         return self._store.log(self._store.topic_by_id(topic_id).name, partition)
+
+
+def _append_times_ms(places: Sequence[tuple[Log, int]]) -> list[int]:
+    return [log.append_time_ms(offset) for log, offset in places]
 
 
 def _info(topic: Topic) -> TopicInfo:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from consumer_groups.requests import OffsetRange, TopicInfo
+from consumer_groups.requests import OffsetRange, Partition, TopicInfo
 from logstore.errors import StorageFull
 
 Record = tuple[bytes, bytes | None]
@@ -111,11 +111,11 @@ class FakeTopics:
         assert info is not None
         return self._topics[info.name].ranges[partition]
 
-    def append_time_ms(self, topic_id: UUID, partition: int, offset: int) -> int | None:
-        readable = self.offset_range(topic_id, partition)
-        if not readable.log_start_offset <= offset < readable.high_watermark:
-            return None
-        return offset * 1000
+    async def append_times_ms(self, records: Sequence[tuple[Partition, int]]) -> list[int]:
+        for partition, offset in records:
+            readable = self.offset_range(*partition)
+            assert readable.log_start_offset <= offset < readable.high_watermark
+        return [offset * 1000 for _, offset in records]
 
     async def offset_for_timestamp(self, topic_id: UUID, partition: int, timestamp_ms: int) -> int:
         readable = self.offset_range(topic_id, partition)

@@ -67,9 +67,6 @@ class World:
     def member(self, member_id: str, **fields: Any) -> "Member":
         return Member(self, member_id, **fields)
 
-    def owners(self, group: str = "g") -> dict[int, str]:
-        return {row.partition: row.member_id for row in self.coordinator.describe_group(group).partitions}
-
 
 @asynccontextmanager
 async def running(config: GroupConfig | None = None) -> AsyncIterator[World]:

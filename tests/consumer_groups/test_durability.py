@@ -23,10 +23,10 @@ async def test_members_go_on_in_their_epochs_after_a_restart() -> None:
         await a.join()
         await b.join()
         await settle(a, b)
-        before = world.coordinator.describe_group("g")
+        before = await world.coordinator.describe_group("g")
         records = list(world.journal.records)
         await world.restart()
-        assert world.coordinator.describe_group("g") == before
+        assert await world.coordinator.describe_group("g") == before
         await a.beat()
         assert await a.commit(0, 5) is None
         assert await b.commit(2, 5) is None
@@ -94,7 +94,7 @@ async def test_a_full_disk_refuses_what_it_cannot_write_and_nothing_else() -> No
         a = world.member("a")
         await a.join()
         await a.acknowledge()
-        before = world.coordinator.describe_group("g")
+        before = await world.coordinator.describe_group("g")
         world.journal.full_after = world.journal.appends
         with pytest.raises(StorageFull):
             await a.commit(0, 5)
@@ -103,7 +103,7 @@ async def test_a_full_disk_refuses_what_it_cannot_write_and_nothing_else() -> No
         with pytest.raises(StorageFull):
             await a.leave()
         await a.beat()  # nothing to write
-        assert world.coordinator.describe_group("g") == before
+        assert await world.coordinator.describe_group("g") == before
         assert await world.offsets() == {}
         world.journal.full_after = None
         assert await a.commit(0, 5) is None
@@ -116,10 +116,10 @@ async def test_members_that_a_full_disk_kept_from_being_fenced_are_fenced_later(
         await a.join()
         world.journal.full_after = world.journal.appends
         await world.pass_time(45_000)
-        assert world.coordinator.describe_group("g").members
+        assert (await world.coordinator.describe_group("g")).members
         world.journal.full_after = None
         await world.pass_time(1_000)
-        assert not world.coordinator.describe_group("g").members
+        assert not (await world.coordinator.describe_group("g")).members
 
 
 async def test_after_a_journal_failure_everything_is_refused_and_who_waits_is_told() -> None:
@@ -229,7 +229,7 @@ async def check_and_go_on(world: World, story: Story) -> None:
         assert await world.offsets() in (story.committed, story.tried)
         held = [
             number
-            for row in world.coordinator.describe_group("g").members
+            for row in (await world.coordinator.describe_group("g")).members
             for topic in row.assignment
             for number in topic.partitions
         ]
@@ -246,7 +246,7 @@ async def check_and_go_on(world: World, story: Story) -> None:
         for member in members:
             await member.beat()
     await settle(*members)
-    description = world.coordinator.describe_group("g")
+    description = await world.coordinator.describe_group("g")
     assert description.state is GroupState.STABLE
     assert sorted(number for member in members for number in member.partitions) == [0, 1, 2, 3]
     loads = [len(member.partitions) for member in members]

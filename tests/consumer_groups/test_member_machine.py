@@ -239,7 +239,7 @@ class MemberMachine(RuleBasedStateMachine):
         self.members = [member for member in self.members if not member.gone]
         if not self.members:
             return
-        description = self.coordinator.describe_group("g")
+        description = self.run(self.coordinator.describe_group("g"))
         left = {member.member_id for member in description.members} - {member.member_id for member in self.members}
         if left:  # who left without a word, is fenced in time
             for _ in range(50):
@@ -247,7 +247,7 @@ class MemberMachine(RuleBasedStateMachine):
                 self.run_timers()
                 for member in list(self.members):
                     self.beat(member, "answered")
-            description = self.coordinator.describe_group("g")
+            description = self.run(self.coordinator.describe_group("g"))
         assert description.state is GroupState.STABLE
         assert {member.member_id for member in description.members} == {m.member_id for m in self.members}
         self.everything_is_assigned_evenly()
@@ -400,7 +400,7 @@ class MemberMachine(RuleBasedStateMachine):
 
     def server_members(self) -> dict[str, tuple[int, set[Partition]]]:
         try:
-            description = self.coordinator.describe_group("g")
+            description = self.run(self.coordinator.describe_group("g"))
         except (GroupIdNotFound, GroupsUnavailable):
             return {}
         return {row.member_id: (row.member_epoch, partitions_of(row.assignment)) for row in description.members}

@@ -252,10 +252,10 @@ async def test_a_known_member_may_join_again() -> None:
         await a.join()
         await b.join()
         await settle(a, b)
-        epoch = world.coordinator.describe_group("g").group_epoch
+        epoch = (await world.coordinator.describe_group("g")).group_epoch
         await a.join()
         assert a.partitions == [0, 1]
-        assert world.coordinator.describe_group("g").group_epoch == epoch
+        assert (await world.coordinator.describe_group("g")).group_epoch == epoch
 
 
 async def test_a_static_member_comes_back_to_its_partitions() -> None:
@@ -338,7 +338,7 @@ async def test_the_assignor_most_members_ask_for_is_used() -> None:
         await a.beat(subscription=topics, owned=(), assignor="range")
         await b.beat(subscription=topics, owned=(), assignor="range")
         await settle(a, b)
-        assert world.coordinator.describe_group("g").assignor == "range"
+        assert (await world.coordinator.describe_group("g")).assignor == "range"
         assert (len(a.partitions), len(b.partitions)) == (4, 2), "range gives every first partition to the first"
 
 
@@ -347,16 +347,16 @@ async def test_a_crowd_that_joins_at_once_is_planned_for_once() -> None:
         members = [world.member(f"m{number}") for number in range(4)]
         for member in members:
             await member.join()
-        description = world.coordinator.describe_group("g")
+        description = await world.coordinator.describe_group("g")
         assert (description.state, description.group_epoch, description.assignment_epoch) == (
             GroupState.ASSIGNING,
             4,
             1,
         )
         await world.pass_time(200)
-        assert world.coordinator.describe_group("g").assignment_epoch == 4
+        assert (await world.coordinator.describe_group("g")).assignment_epoch == 4
         await settle(*members)
-        assert world.coordinator.describe_group("g").state is GroupState.STABLE
+        assert (await world.coordinator.describe_group("g")).state is GroupState.STABLE
         assert [len(member.partitions) for member in members] == [1, 1, 1, 1]
 
 
@@ -511,7 +511,7 @@ async def test_an_overtaken_heartbeat_neither_keeps_a_session_alive_nor_releases
         await waiting
         await world.coordinator.heartbeat(old, 0)
         await world.pass_time(40_000)
-        assert not world.coordinator.describe_group("g").members
+        assert not (await world.coordinator.describe_group("g")).members
 
 
 async def test_members_whose_heartbeats_keep_their_order_need_not_number_them() -> None:

@@ -18,7 +18,7 @@ from consumer_groups.errors import (
     StaleMemberEpoch,
     UnknownMemberId,
 )
-from consumer_groups.lag import lag
+from consumer_groups.lag import lags
 from consumer_groups.requests import CommittedOffset, OffsetCommit, Partition, TopicPartitions
 from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
 from tests.consumer_groups.fakes import FakeTopics, MemoryJournal, Record
@@ -187,7 +187,7 @@ async def test_an_empty_group_can_be_deleted_with_its_offsets() -> None:
         with pytest.raises(GroupIdNotFound):
             await world.coordinator.delete_group("g")
         with pytest.raises(GroupIdNotFound):
-            world.coordinator.describe_group("g")
+            await world.coordinator.describe_group("g")
 
 
 class SlowJournal(MemoryJournal):
@@ -274,9 +274,11 @@ def test_lag_counts_what_is_there_and_not_read(
 ) -> None:
     topics = FakeTopics()
     info = topics.create("t", 1, start=start_offset, end=start_offset + records)
-    count, seconds = lag(topics, Partition(info.topic_id, 0), committed, now_ms)
+    partition = Partition(info.topic_id, 0)
+    count, seconds, readable = asyncio.run(lags(topics, {partition: committed}, now_ms))[partition]
     left = [offset for offset in range(start_offset, start_offset + records) if offset >= (committed or 0)]
     assert count == len(left)
+    assert readable == topics.offset_range(*partition)
     # The fake log appended offset n at n seconds.
     assert seconds == (max(0, now_ms - left[0] * 1000) / 1000 if left else 0)
 
@@ -290,7 +292,7 @@ async def test_a_group_is_described_with_its_lag_and_owners() -> None:
         await a.commit(0, 100)
         await a.commit(1, 50)
         await a.commit(2, 90)
-        rows = {row.partition: row for row in world.coordinator.describe_group("g").partitions}
+        rows = {row.partition: row for row in (await world.coordinator.describe_group("g")).partitions}
         assert [(rows[n].committed_offset, rows[n].lag_records, rows[n].lag_seconds) for n in range(4)] == [
             (100, 0, 0.0),
             (50, 40, 140.0),  # what retention deleted is not behind

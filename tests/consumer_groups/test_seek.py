@@ -117,7 +117,7 @@ async def test_a_seek_that_nobody_gives_way_to_times_out_and_leaves_the_old_offs
         assert await world.offsets() == {0: 50, 1: 50, 2: 50, 3: 50}
         await settle(a, b)
         assert (a.partitions, b.partitions) == ([0, 1], [2, 3])
-        assert world.coordinator.describe_group("g").state is GroupState.STABLE
+        assert (await world.coordinator.describe_group("g")).state is GroupState.STABLE
 
 
 async def test_a_restart_in_between_leaves_the_old_offsets_and_frees_the_partitions() -> None:

@@ -1,12 +1,15 @@
 """The groups door: thin, so it is tried for what it translates. What groups do is tested in tests/consumer_groups."""
 
 import asyncio
+import threading
+from pathlib import Path
 from uuid import uuid4
 
 import grpc.aio
 import pytest
 
 from logserver.server import Server
+from logstore.disk import LinuxDisk
 from logwire.v1 import groups_pb2 as pb
 from logwire.v1 import topics_pb2
 from tests.server.conftest import StartServer
@@ -78,6 +81,42 @@ async def test_a_member_joins_commits_and_is_described(client: Client) -> None:
     assert lags == {0: (1, 1), 1: (-1, 0)}
     [listed] = (await client.groups.ListGroups(pb.ListGroupsRequest())).groups
     assert (listed.group, listed.state, listed.members_count) == ("g", "Stable", 1)
+
+
+async def test_a_lag_that_lies_in_a_sealed_segment_is_looked_up_off_the_loop(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart, when its index has to be read from the disk."""
+    server = await start_server()
+    client = Client(server.grpc_address)
+    await client.create("t", segment_bytes="1048576", max_message_bytes="700000")
+    for _ in range(3):
+        await client.produce("t", batch(bytes(600_000)))
+    commit = pb.CommitOffsetsRequest(
+        group="g", member_epoch=-1, offsets=[pb.CommittedOffset(topic="t", partition=0, offset=0)]
+    )
+    await client.groups.CommitOffsets(commit)
+    before = await client.groups.DescribeGroup(pb.DescribeGroupRequest(group="g"))
+    await client.channel.close()
+    await server.stop()
+
+    read_by: list[int] = []
+    read_array = LinuxDisk.read_array
+
+    def read_and_note(disk: LinuxDisk, path: Path) -> bytes:
+        read_by.append(threading.get_ident())
+        return read_array(disk, path)
+
+    client = Client((await start_server()).grpc_address)
+    await client.fetch("t", 3)  # Which opens the log.
+    monkeypatch.setattr(LinuxDisk, "read_array", read_and_note)
+    after = await client.groups.DescribeGroup(pb.DescribeGroupRequest(group="g"))
+    assert read_by
+    assert threading.get_ident() not in read_by
+    [lag_before], [lag_after] = before.partitions, after.partitions
+    assert (lag_before.lag_records, lag_after.lag_records) == (3, 3)
+    assert lag_after.lag_seconds >= lag_before.lag_seconds > 0
+    await client.channel.close()
 
 
 async def test_a_held_heartbeat_is_answered_when_there_is_news(client: Client) -> None:

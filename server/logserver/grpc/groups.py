@@ -103,7 +103,7 @@ class GroupDoor:
         self, request: pb.DescribeGroupRequest, context: RequestContext
     ) -> pb.DescribeGroupResponse:
         authorize(context, Operation.DESCRIBE, Resource.GROUP, request.group)
-        group = self._groups.describe_group(request.group)
+        group = await self._groups.describe_group(request.group)
         return pb.DescribeGroupResponse(
             group=group.group,
             state=group.state.value,

@@ -83,7 +83,7 @@ def describe(settings: Settings, group: str) -> None:
     if row["members"]:
         settings.output.table(MEMBERS, row["members"])
         settings.output.say("")
-    settings.output.table(LAG, row["partitions"], empty="It has read nothing yet.")
+    settings.output.table(LAG, row["partitions"], empty="It has committed nothing yet.")
 
 
 @groups.command(examples=["logctl groups delete dashboard", "logctl groups delete dashboard --yes"])
@@ -96,8 +96,10 @@ def delete(settings: Settings, group: str, yes: bool) -> None:
 
     if not yes:
         settings.output.needs_terminal("Deleting a group")
-        settings.output.confirm(f"Delete group {group} and its committed offsets?")
     with Admin(server=settings.server) as admin:
+        if not yes:
+            offsets = len(admin.committed_offsets(group))
+            settings.output.confirm(f"Delete group {group} and its {count(offsets, 'committed offset')}?")
         admin.delete_group(group)
     settings.output.done({"group": group, "deleted": True}, f"Deleted group {group}.")
 

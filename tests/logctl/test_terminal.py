@@ -59,6 +59,20 @@ def test_delete_asks_and_takes_yes_for_an_answer(logctl: Logctl, server: ServerP
     assert topic not in logctl("topics list").out
 
 
+def test_delete_looks_before_it_asks(logctl: Logctl, server: ServerProcess, topic: str) -> None:
+    for noun in ("topic", "group"):
+        status, shown = at_terminal(server, f"{noun}s", "delete", "missing", typed="y\n")
+        assert status == 1
+        assert f"there is no {noun} 'missing'" in shown
+        assert "[y/N]" not in shown
+    logctl("topics create --partitions 2", topic)
+    assert logctl(f"consume {topic} --group {topic} --exit-at-end").status == 0
+    assert logctl(f"seek --group {topic} --topic {topic} --to-end").status == 0
+    status, shown = at_terminal(server, "groups", "delete", topic, typed="y\n")
+    assert status == 0
+    assert f"Delete group {topic} and its 2 committed offsets? [y/N]" in shown
+
+
 def test_a_table_is_drawn(logctl: Logctl, server: ServerProcess, topic: str) -> None:
     logctl("topics create --partitions 3", topic)
     status, shown = at_terminal(server, "topics", "list")

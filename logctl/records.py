@@ -170,6 +170,8 @@ def consume(
         raise KeyboardInterrupt
     if received:
         context.exit(128 + received[0])
+    if output.records_count == 0:
+        settings.output.note("There was nothing to read.")
 
 
 def parse_separator(text: str) -> bytes:

@@ -70,6 +70,13 @@ def test_max_is_how_many(logctl: Logctl, ten: str) -> None:
     assert values(logctl, "--max 50 --exit-at-end", ten) == [str(n) for n in range(10)]
 
 
+def test_people_are_told_when_there_was_nothing_to_read(logctl: Logctl, ten: str) -> None:
+    for line in ("--from end", "--from 2099-01-01", f"--group {ten} --from end"):
+        ran = logctl(f"consume {line} --exit-at-end", ten)
+        assert (ran.status, ran.out, ran.err) == (0, "", "There was nothing to read.\n")
+    assert logctl("consume --from 9 --exit-at-end", ten).err == ""
+
+
 @pytest.mark.parametrize("offset", [11, 2**63 - 1])
 def test_an_offset_that_is_not_there_is_refused_with_the_range(logctl: Logctl, ten: str, offset: int) -> None:
     ran = logctl(f"consume --from {offset} --exit-at-end --json", ten)

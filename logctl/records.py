@@ -90,9 +90,11 @@ def produce(
     _check_format(format_, key_separator, key_field, time_field)
     lines = Lines(file)
     limit_ms = far_future_ms(topic, settings.server, now_ms())
+    if is_typed := file.isatty():
+        settings.output.note("Type lines to send; Ctrl-D ends them.")
     with (
         Producer(server=settings.server, acks=acks if acks == "all" else int(acks)) as producer,
-        Progress(topic, total=_size(file)) as progress,
+        Progress(topic, total=_size(file), shown=not is_typed) as progress,
     ):
         sender = Sender(producer, topic, settings.output, far_future_ms=limit_ms)
         read = _read(lines, format_, key_separator, key_field, time_field)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from logctl.main import run
 from logctl.output import Progress
 from tests.logctl.conftest import Logctl
 from tests.logctl.test_output import Terminal
@@ -71,6 +72,31 @@ def test_delete_looks_before_it_asks(logctl: Logctl, server: ServerProcess, topi
     status, shown = at_terminal(server, "groups", "delete", topic, typed="y\n")
     assert status == 0
     assert f"Delete group {topic} and its 2 committed offsets? [y/N]" in shown
+
+
+def test_who_types_records_is_told_how_to_end(logctl: Logctl, server: ServerProcess, topic: str) -> None:
+    status, shown = at_terminal(server, "produce", topic, typed="hello\n\x04")
+    assert status == 0
+    echo, note, sent = shown.splitlines()
+    assert (echo, note) == ("hello", "Type lines to send; Ctrl-D ends them.")
+    assert sent.startswith(f"Sent 1 record to {topic} in ")
+    assert [row["value"] for row in logctl("consume --json --exit-at-end", topic).rows] == ["hello"]
+
+
+def test_no_bar_is_drawn_into_what_somebody_types(
+    server: ServerProcess, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Progress, "SHOWN_AFTER_SECONDS", -1.0)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    ours, theirs = pty.openpty()
+    os.write(ours, b"hello\n\x04")
+    with open(theirs) as typed:
+        monkeypatch.setattr(sys, "stdin", typed)
+        assert run(["produce", topic, "--server", server.address]) == 0
+    os.close(ours)
+    assert shown.getvalue() == "Type lines to send; Ctrl-D ends them.\n"
 
 
 def test_a_table_is_drawn(logctl: Logctl, server: ServerProcess, topic: str) -> None:

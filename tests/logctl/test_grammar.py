@@ -6,12 +6,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import pytest
 
+from logctl.completions import complete_groups, complete_topics
 from logctl.main import PROGRAM, logctl, run
 from logctl.options import Command, Settings
 from tests.processes import ENVIRONMENT, program
@@ -196,6 +197,15 @@ def test_completion_offers_verbs_and_options() -> None:
     assert {"topics", "produce", "consume", "groups", "seek", "demo"} <= set(offered(""))
     assert offered("topics", "de") == ["delete", "describe"]
     assert offered("seek", "--to-b") == ["--to-beginning"]
+
+
+@pytest.mark.parametrize("complete", [complete_topics, complete_groups])
+def test_completion_does_not_keep_who_types_waiting_for_a_server(complete: Callable[..., list[str]]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        context = click.Context(logctl, obj=Settings(server=f"127.0.0.1:{silent.getsockname()[1]}"))
+        started = time.monotonic()
+        assert complete(context, click.Argument(["topic"]), "") == []
+        assert time.monotonic() - started < 3  # 1, and 4.5 for a command
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

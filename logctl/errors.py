@@ -82,7 +82,8 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return Failure("Missing command.", _usage_remedy(error), "BAD_USAGE", False, ExitCode.BAD_USAGE)
     if isinstance(error, click.UsageError):
-        return Failure(error.format_message(), _usage_remedy(error), "BAD_USAGE", False, ExitCode.BAD_USAGE)
+        message = " ".join(error.format_message().split())  # click breaks some into lines
+        return Failure(message, _usage_remedy(error), "BAD_USAGE", False, ExitCode.BAD_USAGE)
     if isinstance(error, click.ClickException):
         return Failure(error.format_message(), "", "REFUSED", False, ExitCode.REFUSED)
 

@@ -57,7 +57,7 @@ def logctl() -> None:
 
 
 @logctl.command(cls=Command, examples=['eval "$(logctl completion bash)"', "logctl completion fish | source"])
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the script that completes logctl's commands, options, topics and groups in a shell."""
     completion_class = get_completion_class(shell)

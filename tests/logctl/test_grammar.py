@@ -141,6 +141,7 @@ def test_a_server_that_is_no_address_is_bad_usage(address: str) -> None:
         ("seek --group g --to-end", "Missing option '--topic'"),
         ("demo --server localhost:7070", "a server of its own"),
         ("completion tcsh", "tcsh"),
+        ("completion", "Missing argument 'bash|zsh|fish'. Choose from: bash, zsh, fish"),
         ("nonsense", "No such command 'nonsense'"),
         ("topics list --nonsense", "--nonsense"),
     ],

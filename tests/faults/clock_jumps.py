@@ -19,7 +19,7 @@ from tests.faults.checker import check
 from tests.faults.history import History
 from tests.faults.levers import set_wall_clock
 from tests.faults.runs import Session, Tally
-from tests.faults.workload import MEMBERS, PARTITIONS, Workload
+from tests.faults.workload import GROUP, MEMBERS, PARTITIONS, Workload
 from tests.processes import ServerProcess
 
 HOUR_MS = 3_600_000
@@ -56,7 +56,7 @@ def run(session: Session, tally: Tally) -> None:
             admin.create_topic(workload.topic, partitions=PARTITIONS, config=TOPIC_CONFIG)
             admin.create_topic(PROBE, config={"message.timestamp.after.max.ms": str(2**62)})
             workload.start()
-            members = _await_members(admin)
+            epoch = _await_group(admin)
             starts = dict.fromkeys(range(PARTITIONS), 0)
             with Producer(server=server.address) as producer:
                 for _ in range(session.cycles):
@@ -67,7 +67,7 @@ def run(session: Session, tally: Tally) -> None:
                     tally.peak("ms to answer a send", round((time.monotonic() - started) * 1000))
                     time.sleep(rng.uniform(0.1, 0.3))
                     starts = _judge_starts(admin, workload.topic, starts, tally)
-                    members = _judge_members(admin, members, tally)
+                    epoch = _judge_group(admin, epoch, tally)
                     workload.check()
             workload.stop()
         tally.count("segments", sum(len(seals) for seals in _seals(data).values()))
@@ -78,14 +78,14 @@ def run(session: Session, tally: Tally) -> None:
     tally.judge(check(history.operations))
 
 
-def _await_members(admin: Admin) -> set[str]:
-    """The members of the workload's group, once all have joined."""
+def _await_group(admin: Admin) -> int:
+    """The epoch of the workload's group, once all its members have joined."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
         with suppress(GroupIdNotFound):
-            group = admin.describe_group("faults")
+            group = admin.describe_group(GROUP)
             if group.state == "Stable" and len(group.members) == MEMBERS:
-                return {member.member_id for member in group.members}
+                return group.group_epoch
         time.sleep(0.1)
     raise AssertionError("the group does not become stable")
 
@@ -98,11 +98,11 @@ def _judge_starts(admin: Admin, topic: str, before: dict[int, int], tally: Tally
     return starts
 
 
-def _judge_members(admin: Admin, before: set[str], tally: Tally) -> set[str]:
-    members = {member.member_id for member in admin.describe_group("faults").members}
-    if before - members:
-        tally.violate(f"members {sorted(before - members)} were missed, though they were there")
-    return members
+def _judge_group(admin: Admin, before: int, tally: Tally) -> int:
+    epoch = admin.describe_group(GROUP).group_epoch
+    if epoch != before:
+        tally.violate(f"the group went from epoch {before} to {epoch}: members were missed, though they were there")
+    return epoch
 
 
 def _judge_append_times(data: Path, tally: Tally) -> None:

@@ -3,9 +3,10 @@
 import time
 
 from tests.faults.checker import check
+from tests.faults.committed import CommittedOffsets
 from tests.faults.history import History
 from tests.faults.runs import Session, Tally
-from tests.faults.workload import Workload
+from tests.faults.workload import GROUP, Workload
 from tests.processes import ServerProcess
 
 #: A session of the group is to be over soon after its member was cut off, so that the rest goes on.
@@ -19,12 +20,15 @@ def run(session: Session, tally: Tally) -> None:
     with ServerProcess(session.directory / "data", *SERVER_OPTIONS, patches=session.planted) as server:
         workload = Workload(server.address, history, session.seed)
         workload.start()
+        committed = CommittedOffsets(server.address, GROUP, tally)
         for _ in range(session.cycles):
             time.sleep(rng.uniform(0.05, 2.0))
+            committed.observe()
             server.kill()
             started = time.monotonic()
             server.start()
             tally.peak("ms to restart", round((time.monotonic() - started) * 1000))
+            committed.observe()
             tally.count("kills")
         workload.stop()
     history.close()

@@ -9,8 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from logserver.appends import PendingAcks
-from logstore.producers import ProducerState, ProducerStates
+from tests.faults import server_bugs
 from tests.faults import storage_bugs as bugs
 from tests.faults.storage_bugs import Patch
 
@@ -49,29 +48,62 @@ def planted(*names: str) -> Iterator[None]:
         yield
 
 
-# Of acknowledgements and producers.
-
-
-def _ack_before_sync(patch: Patch) -> None:
-    patch(PendingAcks, "wait", bugs.do_nothing)
-
-
-def _forget_batches(patch: Patch) -> None:
-    patch(ProducerState, "find", bugs.do_nothing)
-
-
-def _append_duplicates(patch: Patch) -> None:
-    patch(ProducerStates, "check", bugs.do_nothing)
-
-
 BUGS = {
     bug.name: bug
     for bug in (
         PlantedBug(
             "ack-before-sync",
             "a produce is acknowledged as soon as the page cache has it",
-            _ack_before_sync,
+            server_bugs.ack_before_sync,
             ("power-cut",),
+        ),
+        PlantedBug(
+            "ack-after-failed-sync",
+            "what a failed sync covers is acknowledged all the same",
+            server_bugs.ack_after_failed_sync,
+            ("sync-error", "sync-failure"),
+        ),
+        PlantedBug(
+            "full-taken-for-broken",
+            "no room is a failed write, and final",
+            server_bugs.take_full_for_broken,
+            ("disk-full",),
+        ),
+        PlantedBug(
+            "lock-not-taken",
+            "any number of servers may have a data directory",
+            server_bugs.lock_nothing,
+            ("double-start",),
+        ),
+        PlantedBug(
+            "port-shared",
+            "a second server on the port starts, and gets half of the clients",
+            server_bugs.share_port,
+            ("double-start",),
+        ),
+        PlantedBug(
+            "stale-commits-accepted",
+            "a commit is not asked by whom and in which epoch it is made",
+            server_bugs.accept_stale_commits,
+            ("pause",),
+        ),
+        PlantedBug(
+            "offsets-reset",
+            "committed offsets are 0 after a restart",
+            server_bugs.reset_offsets_at_start,
+            ("kill", "power-cut"),
+        ),
+        PlantedBug(
+            "sessions-by-wall-clock",
+            "sessions and timeouts run by the wall clock",
+            server_bugs.keep_sessions_by_wall_clock,
+            ("clock-jump",),
+        ),
+        PlantedBug(
+            "append-times-go-back",
+            "the time of an append is what the wall clock says, whatever it said before",
+            server_bugs.let_append_times_go_back,
+            ("clock-jump",),
         ),
         PlantedBug(
             "publish-before-sync",
@@ -126,13 +158,13 @@ BUGS = {
         PlantedBug(
             "batches-forgotten",
             "no batch of a producer is remembered with its offset: a retry is refused as a duplicate without one",
-            _forget_batches,
+            server_bugs.forget_batches,
             ("retry-table", "network-cut", "crash-image"),
         ),
         PlantedBug(
             "duplicates-appended",
             "sequences are not looked at: a retry is written again",
-            _append_duplicates,
+            server_bugs.append_duplicates,
             ("retry-table", "network-cut", "crash-image"),
         ),
     )

@@ -3,10 +3,11 @@
 import time
 
 from tests.faults.checker import check
+from tests.faults.committed import CommittedOffsets
 from tests.faults.history import History
 from tests.faults.loop_filesystem import LoopFilesystem
 from tests.faults.runs import Session, Tally
-from tests.faults.workload import Workload
+from tests.faults.workload import GROUP, Workload
 from tests.processes import ServerProcess
 
 SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
@@ -23,13 +24,16 @@ def run(session: Session, tally: Tally) -> None:
         with server:
             workload = Workload(server.address, history, session.seed)
             workload.start()
+            committed = CommittedOffsets(server.address, GROUP, tally)
             for _ in range(session.cycles):
                 time.sleep(rng.uniform(0.05, 1.5))
+                committed.observe()
                 filesystem.cut_power()
                 server.kill()
                 filesystem.unmount()
                 filesystem.mount(commit_seconds=rng.choice([1, 5, 60]))
                 server.start()
+                committed.observe()
                 tally.count("cuts")
             workload.stop()
     history.close()

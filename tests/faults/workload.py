@@ -24,6 +24,8 @@ PRODUCERS = 4
 PARTITIONS = 3
 ASSIGNED = 2
 MEMBERS = 2
+GROUP = "faults"
+COMMIT_SECONDS = 0.3
 #: Of one producer so many sends wait for their outcome at a time.
 OUTSTANDING_MAX = 64
 VALUE_CHARACTERS_MAX = 400
@@ -56,7 +58,7 @@ class Workload:
         for number in range(ASSIGNED):
             self._spawn(self._consume, PRODUCERS + number, None)
         for number in range(MEMBERS):
-            self._spawn(self._consume, PRODUCERS + ASSIGNED + number, "faults")
+            self._spawn(self._consume, PRODUCERS + ASSIGNED + number, GROUP)
 
     def stop(self) -> None:
         """Let the clients end, then read everything from the beginning. The server is up again."""
@@ -138,6 +140,7 @@ class Workload:
             partitions=None if group else list(range(PARTITIONS)),
             server=self._server,
             connect_timeout=PATIENCE_SECONDS,
+            auto_commit_interval=COMMIT_SECONDS,
             on_assigned=moved if group else None,
             on_revoked=moved if group else None,
         )

@@ -85,7 +85,10 @@ class Admin:
         return self._run(self._core.committed_offsets(group))
 
     def commit_offsets(self, group: str, offsets: Iterable[CommittedOffset]) -> None:
-        """Write offsets of a group that has no members. For one that has, there is seek_group."""
+        """Write offsets of a group that has no members. For one that has, there is seek_group.
+
+        Raises what the first that is refused is refused with; the others are written.
+        """
         self._run(self._core.commit_offsets(group, offsets))
 
     def seek_group(
@@ -103,7 +106,8 @@ class Admin:
     ) -> list[SoughtPartition]:
         """Send a group elsewhere, also while it runs, and tell from where to where each partition went.
 
-        partitions: all of the topic when left out. Exactly one place is to be given. dry_run: only tell.
+        partitions: all of the topic when left out; an empty list is refused, so that a program that found nothing to
+            seek does not seek everything. Exactly one place is to be given. dry_run: only tell.
         """
         target = {
             "offset": offset,

@@ -1,7 +1,7 @@
 """What the synchronous and the asyncio admin have in common: one coroutine for each question, run on the I/O thread.
 
 Questions are repeated through an outage. What changes something is asked once, on a connection that is up: after a lost
-answer only the caller can know whether to ask again.
+answer only the caller can know whether to ask again. Commits are repeated, as they say the same twice.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,6 +52,7 @@ class AdminCore:
 
     @property
     def _connection(self) -> Connection:
+        self.check_usable()  # It may have been closed since the caller looked.
         if self._connection_or_none is None:
             self._connection_or_none = Connection(self._address, connect_timeout=self._connect_timeout)
             io_thread().add(self)
@@ -95,6 +96,10 @@ class AdminCore:
     async def alter_topic(
         self, topic: str, partitions: int | None, set_config: Mapping[str, object] | None, unset_config: Sequence[str]
     ) -> None:
+        if partitions == 0:
+            raise InvalidRequest("a topic cannot have 0 partitions", remedy="Give more than it has, or leave it out.")
+        if isinstance(unset_config, str):
+            raise InvalidRequest(f"unset_config={unset_config!r} is no list", remedy="Give a list of names.")
         request = _message(
             topics_pb2.AlterTopicRequest,
             topic=checked_topic(topic),
@@ -144,7 +149,7 @@ class AdminCore:
                 f"{spec!r} names no offset", remedy='Use "earliest", "latest", or a time in milliseconds since 1970.'
             )
         request = records_pb2.ListOffsetsRequest()
-        for topic, partition in partitions:
+        for topic, partition in _pairs(partitions):
             query = _message(
                 records_pb2.ListOffsetsQuery,
                 topic=checked_topic(topic),
@@ -216,6 +221,8 @@ class AdminCore:
     async def commit_offsets(self, group: str, offsets: Iterable[d.CommittedOffset]) -> None:
         request = _message(groups_pb2.CommitOffsetsRequest, group=group, member_epoch=-1)
         for offset in offsets:
+            if not isinstance(offset, d.CommittedOffset):
+                raise InvalidRequest(f"{offset!r} is not what is committed", remedy="Give tailrace.CommittedOffset.")
             request.offsets.append(
                 _message(
                     groups_pb2.CommittedOffset,
@@ -239,12 +246,14 @@ class AdminCore:
                 f"a seek goes to one place, and {len(given)} are given",
                 remedy="Give one of offset=, timestamp_ms=, to_beginning=, to_end=, shift_by=.",
             )
+        if partitions is not None and not partitions:
+            raise InvalidRequest("a seek of no partition", remedy="Name some, or leave them out to mean all.")
         ((name, value),) = given.items()
         request = _message(
             groups_pb2.SeekGroupRequest,
             group=group,
             topic=checked_topic(topic),
-            partitions=list(partitions or ()),
+            partitions=() if partitions is None else partitions,
             target=_message(groups_pb2.SeekTarget, **{name.removeprefix("to_"): value}),
             dry_run=dry_run,
         )
@@ -265,8 +274,19 @@ def _message(kind: Any, **fields: Any) -> Any:
 
 
 def _config(config: Mapping[str, object] | None) -> dict[str, str]:
-    """Settings as the server reads them: numbers may be given as numbers."""
+    """Settings as the server reads them: numbers may be given as numbers. Raises InvalidRequest."""
+    if not isinstance(config, Mapping | None):
+        raise InvalidRequest(f"{config!r} are no settings", remedy='Give a dict, such as {"retention.ms": 3600000}.')
     return {name: str(value) for name, value in (config or {}).items()}
+
+
+def _pairs(partitions: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    try:
+        return [(topic, partition) for topic, partition in partitions]
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(
+            f"{partitions!r} does not name partitions: {error}", remedy='Give pairs, such as ("flights", 0).'
+        ) from error
 
 
 def _topic_partitions(assignment: groups_pb2.Assignment) -> tuple[d.TopicPartitions, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from logstore import errors as store
@@ -146,6 +147,11 @@ class FakeServer:
         self.commit_script: deque[str] = deque()
         #: What becomes of the next FetchOffsets: HOLD or None.
         self.fetch_offsets_script: deque[str | None] = deque()
+        #: What calls are answered with that the fake has no notion of, by method; and what was asked of each.
+        self.answers: dict[str, Message] = {}
+        self.asked: dict[str, list[Any]] = defaultdict(list)
+        #: How many of the next calls of each of those methods break, as if the server had been killed meanwhile.
+        self.breaks: dict[str, int] = defaultdict(int)
         #: What a member that joins is given, when a test has not said it by `assign`.
         self.first_assignment: set[tuple[str, int]] = set()
         self._released = asyncio.Event()
@@ -244,8 +250,8 @@ class FakeServer:
         self._server = grpc.aio.server(options=options)
         records_pb2_grpc.add_ProduceServiceServicer_to_server(_Produce(self), self._server)  # type: ignore[abstract]
         records_pb2_grpc.add_FetchServiceServicer_to_server(_Fetch(self), self._server)  # type: ignore[abstract]
-        topics_pb2_grpc.add_TopicServiceServicer_to_server(_Topics(self), self._server)  # type: ignore[abstract]
-        groups_pb2_grpc.add_GroupServiceServicer_to_server(_Groups(self), self._server)  # type: ignore[abstract]
+        topics_pb2_grpc.add_TopicServiceServicer_to_server(_Topics(self), self._server)
+        groups_pb2_grpc.add_GroupServiceServicer_to_server(_Groups(self), self._server)
         self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
         self.address = f"127.0.0.1:{self._port}"
         await self._server.start()
@@ -266,6 +272,16 @@ class FakeServer:
     async def refuse_as_told(self, method: str, context: Any) -> None:
         if self.refusals[method]:
             await self.refuse(context, self.refusals[method].popleft(), grpc.StatusCode.FAILED_PRECONDITION)
+
+    async def answer(self, method: str, request: Message, context: Any) -> Any:
+        self.asked[method].append(request)
+        if self.breaks[method]:
+            self.breaks[method] -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        await self.refuse_as_told(method, context)
+        if method not in self.answers:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the test gave no answer")
+        return self.answers[method]
 
     def changed(self) -> None:
         with self._changed:
@@ -311,6 +327,21 @@ class _Topics(topics_pb2_grpc.TopicServiceServicer):
                 )
             )
         return reply
+
+    async def CreateTopic(self, request: topics_pb2.CreateTopicRequest, context: Any) -> Any:
+        return await self._fake.answer("CreateTopic", request, context)
+
+    async def DeleteTopic(self, request: topics_pb2.DeleteTopicRequest, context: Any) -> Any:
+        return await self._fake.answer("DeleteTopic", request, context)
+
+    async def AlterTopic(self, request: topics_pb2.AlterTopicRequest, context: Any) -> Any:
+        return await self._fake.answer("AlterTopic", request, context)
+
+    async def DescribeTopic(self, request: topics_pb2.DescribeTopicRequest, context: Any) -> Any:
+        return await self._fake.answer("DescribeTopic", request, context)
+
+    async def ListTopics(self, request: topics_pb2.ListTopicsRequest, context: Any) -> Any:
+        return await self._fake.answer("ListTopics", request, context)
 
 
 class _Produce(records_pb2_grpc.ProduceServiceServicer):
@@ -541,6 +572,10 @@ class _Groups(groups_pb2_grpc.GroupServiceServicer):
     ) -> groups_pb2.FetchOffsetsResponse:
         await self._fake.refuse_as_told("FetchOffsets", context)
         reply = groups_pb2.FetchOffsetsResponse()
+        if not request.topic_partitions:
+            for (topic, number), offset in sorted(self._fake.committed.items()):
+                topic_id = self._fake.topics[topic].topic_id
+                reply.offsets.add(topic=topic, topic_id=topic_id, partition=number, offset=offset)
         for part in request.topic_partitions:
             for number in part.partitions:
                 offset = self._fake.committed.get((part.topic, number), -1)
@@ -570,3 +605,15 @@ class _Groups(groups_pb2_grpc.GroupServiceServicer):
                 fake.committed[offset.topic, offset.partition] = offset.offset
         fake.changed()
         return reply
+
+    async def ListGroups(self, request: groups_pb2.ListGroupsRequest, context: Any) -> Any:
+        return await self._fake.answer("ListGroups", request, context)
+
+    async def DescribeGroup(self, request: groups_pb2.DescribeGroupRequest, context: Any) -> Any:
+        return await self._fake.answer("DescribeGroup", request, context)
+
+    async def DeleteGroup(self, request: groups_pb2.DeleteGroupRequest, context: Any) -> Any:
+        return await self._fake.answer("DeleteGroup", request, context)
+
+    async def SeekGroup(self, request: groups_pb2.SeekGroupRequest, context: Any) -> Any:
+        return await self._fake.answer("SeekGroup", request, context)

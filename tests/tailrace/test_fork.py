@@ -9,8 +9,8 @@ from tests.processes import ENVIRONMENT, ROOT
 from tests.tailrace.fake_server import FakeServer
 
 PROGRAM = """
-import os, sys, time, warnings
-from tailrace import Admin, Consumer, Producer
+import asyncio, os, sys, time, warnings
+from tailrace import Admin, Consumer, Producer, aio
 from tailrace.errors import ForkedProcessError
 
 warnings.simplefilter("ignore", DeprecationWarning)  # Newer versions of Python warn of what is done here.
@@ -20,6 +20,9 @@ producer.send("single", b"x").result(10)
 consumer = Consumer("single", server=server)
 assert consumer.poll(10) is not None
 admin = Admin(server=server)
+aio_admin = aio.Admin(server=server)
+admin.cluster()
+asyncio.run(aio_admin.cluster())
 
 def raises(work):
     started = time.monotonic()
@@ -42,7 +45,24 @@ if child == 0:
         raises(lambda: next(iter(consumer)))
         raises(consumer.commit)
         raises(consumer.close)
-        raises(admin.list_topics)
+        for ask in (
+            lambda admin: admin.cluster(),
+            lambda admin: admin.create_topic("t"),
+            lambda admin: admin.delete_topic("t"),
+            lambda admin: admin.alter_topic("t", 2),
+            lambda admin: admin.list_topics(),
+            lambda admin: admin.describe_topic("t"),
+            lambda admin: admin.list_offsets([("t", 0)], "latest"),
+            lambda admin: admin.list_groups(),
+            lambda admin: admin.describe_group("g"),
+            lambda admin: admin.delete_group("g"),
+            lambda admin: admin.committed_offsets("g"),
+            lambda admin: admin.commit_offsets("g", []),
+            lambda admin: admin.seek_group("g", "t", to_end=True),
+            lambda admin: admin.close(),
+        ):
+            raises(lambda: ask(admin))
+            raises(lambda: asyncio.run(ask(aio_admin)))
         raises(lambda: Producer(server=server).send("single", b"y"))
         raises(lambda: Consumer("single", server=server).poll(1))
         raises(lambda: Admin(server=server).list_topics())
@@ -56,6 +76,7 @@ producer.send("single", b"z").result(10)
 producer.close()
 consumer.close()
 admin.close()
+asyncio.run(aio_admin.close())
 sys.exit(os.waitstatus_to_exitcode(status))
 """
 

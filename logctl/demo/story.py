@@ -26,6 +26,7 @@ LINES_PER_SECOND = 4000.0
 REPLAY_FROM = "2013-01-11T12:00Z"
 SECONDS_MAX = 120.0  # it takes about 12; whatever hangs ends here
 LOOK_SECONDS = 0.02
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Story:
@@ -74,7 +75,13 @@ def play(*, as_json: bool) -> bool:
         cleanup.enter_context(_interruptible())
         directory = Path(tempfile.mkdtemp(prefix="tailrace-demo-"))
         cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
-        return story.judge(_Play(story, directory, cleanup).run())
+        try:
+            checks = _Play(story, directory, cleanup).run()
+        finally:
+            # What is left to do takes a moment, and whoever asks again cannot cut it short: processes would be left.
+            for number in INTERRUPTS:
+                signal.signal(number, signal.SIG_IGN)
+        return story.judge(checks)
 
 
 class _Play:
@@ -225,7 +232,7 @@ def _interruptible() -> Iterator[None]:
             code="TIMED_OUT",
         )
 
-    handlers = {signal.SIGTERM: interrupt, signal.SIGHUP: interrupt, signal.SIGALRM: give_up}
+    handlers = dict.fromkeys(INTERRUPTS, interrupt) | {signal.SIGALRM: give_up}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     signal.setitimer(signal.ITIMER_REAL, SECONDS_MAX)
     try:

@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from logctl.demo import story
 from logctl.demo.processes import Server
 from logctl.errors import CommandError
 from tests.processes import ENVIRONMENT, program
@@ -100,3 +104,22 @@ def test_an_interrupted_demo_leaves_nothing_behind(
     assert "verdict" not in out
     assert list(tmp_path.iterdir()) == []
     assert processes_of(tmp_path) == []
+
+
+def test_an_impatient_second_ctrl_c_leaves_nothing_behind_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the first comes in the middle of the play, and the second while the directory is removed."""
+    remove = shutil.rmtree
+
+    def remove_interrupted(*arguments: Any, **options: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        remove(*arguments, **options)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(story, "read_sample", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(shutil, "rmtree", remove_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        story.play(as_json=True)
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from logctl.output import count
 from logctl.record_json import NewRecord
 
 
@@ -129,14 +130,19 @@ def _check_repeats(members: Sequence[MemberReads]) -> Check:
 
     unexplained = sum(not is_explained(place, names) for place, names in repeated.items())
     if unexplained:
-        return Check(False, f"{unexplained:,} flights were read twice although they were committed")
-    if not repeated:
-        return Check(True, "no flight was read twice")
-    killed = " and ".join(member.name for member in members if member.killed)
-    return Check(
-        True,
-        f"{len(repeated):,} flights were read twice: {killed} had read them and not yet committed, so they came again",
-    )
+        return Check(False, f"{_flights_were(unexplained)} read twice although committed")
+    killed = " and ".join(member.name for member in members if member.killed and member.uncommitted)
+    if repeated:
+        return Check(
+            True, f"{_flights_were(len(repeated))} read twice: {killed} had read and not yet committed that much"
+        )
+    # The group went on behind them, so the server had them committed.
+    reason = f": the last commit of {killed} had reached the server, though not its answer" if killed else ""
+    return Check(True, f"no flight was read twice{reason}")
+
+
+def _flights_were(number: int) -> str:
+    return f"{count(number, 'flight')} {'was' if number == 1 else 'were'}"
 
 
 def _forward_sentence(backwards: Sequence[str]) -> str:

@@ -112,8 +112,8 @@ class _Play:
         aircraft = len({flight.key for flight in self._flights})
         self._tell(
             "topic",
-            f"{TOPIC}, {PARTITIONS_COUNT} partitions: {len(self._flights):,} flights that left New York "
-            f"in January 2013, keyed by {aircraft:,} aircraft",
+            f"{TOPIC}, with {PARTITIONS_COUNT} partitions, for {len(self._flights):,} flights out of New York, "
+            f"keyed by {aircraft:,} aircraft",
             flights=len(self._flights),
         )
 
@@ -135,18 +135,19 @@ class _Play:
         killed_at = time.monotonic()
         self._producing.allow(0.65)
         victim.look()
+        unsure = len(victim.reads.uncommitted)
         self._tell(
             "kill -9",
-            f"member B, after {len(victim.reads.reads):,} flights, "
-            f"the last {len(victim.reads.uncommitted):,} not yet committed as far as it knew",
-            uncommitted=len(victim.reads.uncommitted),
+            f"member B, which had read {len(victim.reads.reads):,} flights; "
+            + (f"the last {unsure:,} it did not yet know to be committed" if unsure else "it knew all to be committed"),
+            uncommitted=unsure,
         )
         self._wait(lambda: lost <= set(survivor.partitions))
         waited = time.monotonic() - killed_at
         self._tell(
             "takeover",
-            f"A has all partitions {waited:.1f} s after the kill (the group gives a member up "
-            f"{SESSION_TIMEOUT_MS / 1000} s after its last heartbeat)",
+            f"A has all partitions after {waited:.1f} s "
+            f"(a member is given up {SESSION_TIMEOUT_MS / 1000} s after its last heartbeat)",
             seconds=round(waited, 3),
         )
 
@@ -156,30 +157,31 @@ class _Play:
         self._wait(lambda: self._producing.fed_count >= 0.7 * len(self._flights))
         self._server.kill()
         fed = self._producing.fed_count
-        self._tell("kill -9", f"the server, with {fed:,} flights handed to the producer, which is left alone, as is A")
+        self._tell("kill -9", f"the server, with {fed:,} flights handed to the producer; it and A are left alone")
         seconds = self._server.start()
         self._tell(
             "restart",
-            f"the server is back after {seconds:.1f} s, "
-            f"while {self._producing.fed_count - fed:,} more flights were handed over",
+            f"the server is back after {seconds:.1f} s; "
+            f"{self._producing.fed_count - fed:,} more flights were handed over meanwhile",
             seconds=round(seconds, 3),
         )
 
     def _read_to_the_end(self) -> None:
         """A third member takes the place of the second, the rest is sent, and the group reads all of it."""
-        self._producing.allow(1)
         newcomer = self._add_member("C")
         first = self._members[0]
         self._wait(lambda: _share_all(first, newcomer))
         self._tell("group", f"C joins: A reads partitions {_named(first)}, C reads {_named(newcomer)}")
+        self._producing.allow(1)
         summary = self._producing.finish()
         self._tell("produced", f"{summary['records']:,} flights, all acknowledged", records=summary["records"])
         self._wait(lambda: self._lag() == 0)
         for member in (first, newcomer):
             member.stop()
             member.look()
-        parts = ", ".join(f"{member.reads.name} {len(member.reads.reads):,}" for member in self._members)
-        self._tell("read", f"everything is read and committed: {parts}")
+        reads = {member.reads.name: len(member.reads.reads) for member in self._members}
+        parts = ", ".join(f"{name} {number:,}" for name, number in reads.items())
+        self._tell("read", f"everything is read and committed: {parts}", reads=reads)
 
     def _read_log(self) -> list[StoredRecord]:
         """What is in the log, read without a group."""

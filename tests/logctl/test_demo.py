@@ -56,6 +56,9 @@ def test_the_demo_tells_a_true_story(demo: "subprocess.Popen[str]", tmp_path: Pa
         *("server", "topic", "group", "kill -9", "takeover", "kill -9", "restart", "group"),
         *("produced", "read", "seek", "replay"),
     ]
+    (read,) = (line["reads"] for line in told if line.get("scene") == "read")
+    assert sorted(read) == ["A", "B", "C"]
+    assert all(number > 0 for number in read.values()), read
     checks = [line for line in told if "check" in line]
     assert len(checks) == 6
     assert all(check["passed"] for check in checks), checks

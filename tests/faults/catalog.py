@@ -13,6 +13,7 @@ from tests.faults import (
     relaxed_power_cuts,
     retry_table,
     sync_failures,
+    torn_tails,
 )
 from tests.faults.retries import CASES
 from tests.faults.runs import Fault
@@ -27,6 +28,14 @@ FAULTS = {
             cycles_ci=2000,
             cycles_full=100_000,
             session_cycles=200,
+        ),
+        Fault(
+            "torn-tail",
+            "the last batch of a log torn at every byte, with anything behind it",
+            torn_tails.run,
+            cycles_ci=6,
+            cycles_full=200,
+            session_cycles=3,
         ),
         Fault(
             "kill",

@@ -26,10 +26,10 @@ def run(session: Session, tally: Tally) -> None:
     rng = session.rng("crash images")
     examined = 0
     with planted(*session.planted), tiny_limits():
-        while examined < session.cycles:
+        while examined < session.cycles and not session.is_over(tally):
             workload: StorageWorkload | None = _new_store(rng)
             for _ in range(CUTS_IN_A_ROW):
-                if workload is None or examined >= session.cycles:
+                if workload is None or examined >= session.cycles or session.is_over(tally):
                     break
                 images = min(IMAGES_PER_CUT, session.cycles - examined)
                 workload = _cut_and_examine(workload, rng, images, examined, tally)

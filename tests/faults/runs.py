@@ -67,6 +67,10 @@ class Session:
         """Randomness that only the seed decides, another for each purpose."""
         return random.Random(f"{self.seed} {purpose}")
 
+    def is_over(self, tally: Tally) -> bool:
+        """With a bug planted, one violation is all there is to see."""
+        return bool(self.planted) and not tally.is_good
+
 
 @dataclass(frozen=True)
 class Fault:

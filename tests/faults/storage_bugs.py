@@ -3,19 +3,20 @@
 The disk in memory is patched as the real one is, so that a bug is the same to the faults that use either.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from logstore import reader, scan
-from logstore.batch import Buffer
+from logstore import reader, recovery, scan, segment
+from logstore.batch import BatchHeader, Buffer
 from logstore.checkpoint import PartitionCheckpoint
 from logstore.disk import Disk, DiskFile, LinuxDisk, LinuxFile
 from logstore.errors import StorageFailed
 from logstore.identity import Identity
 from logstore.log import Log
+from logstore.retention import Retention
 from logstore.sync import Synchronizer, SyncWork, Unsynced
 from tests.logstore.disk import SimulatedDisk, SimulatedFile
 
@@ -114,7 +115,63 @@ def repeat_producer_ids(patch: Patch) -> None:
     patch(Identity, "next_producer_id", without_setting_aside)
 
 
+def unlink_before_log_start(patch: Patch) -> None:
+    remove = Retention._remove
+
+    def unlink_first(retention: Retention, logs: Sequence[tuple[Log, int]]) -> Iterator[None]:
+        for log, _ in logs:
+            yield from log.remove_retired(log.log_start_offset)
+        yield from remove(retention, logs)
+
+    patch(Retention, "_remove", unlink_first)
+
+
+def unlink_before_snapshot(patch: Patch) -> None:
+    patch(Log, "store_snapshot", do_nothing)
+
+
 # Recovery and reading.
+
+
+def discard_cut_bytes(patch: Patch) -> None:
+    patch(recovery._Chain, "_copy", do_nothing)
+
+
+def delete_later_segments(patch: Patch) -> None:
+    set_aside = recovery._Chain._set_aside
+
+    def delete(chain: recovery._Chain, number: int, offset: int, why: str) -> None:
+        set_aside(chain, number, offset, why)
+        for cut in chain._findings.cuts:
+            if cut.position == 0:
+                chain._disk.remove(cut.kept_as)
+
+    patch(recovery._Chain, "_set_aside", delete)
+
+
+def take_damage_for_torn_tail(patch: Patch) -> None:
+    make = recovery._Chain.__init__
+
+    def make_without_recovery_point(chain: recovery._Chain, *arguments: Any, **named: Any) -> None:
+        make(chain, *arguments, **named)
+        chain._recovery_point, chain._synced_offset = (0, 0), 0
+
+    def always(chain: recovery._Chain, number: int) -> bool:
+        return True
+
+    patch(recovery._Chain, "__init__", make_without_recovery_point)
+    patch(recovery._Chain, "_is_tail", always)
+
+
+def skip_offsets(patch: Patch) -> None:
+    """What the CRC does not cover is not looked at."""
+    for module in (reader, scan, segment):
+        check = module.check_header
+
+        def check_without_offset(header: BatchHeader, *, check: Callable[..., None] = check, **expected: Any) -> None:
+            check(header, **expected | {"expected_base_offset": None})
+
+        patch(module, "check_header", check_without_offset)
 
 
 def skip_crc(patch: Patch) -> None:

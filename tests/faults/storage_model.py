@@ -224,7 +224,7 @@ def judge_log(log: Log, model: PartitionModel, rng: random.Random, *, whole: boo
     taken_back = model.batches[model.index_of(end) :]
     if taken_back and max(batch.leader_epoch for batch in taken_back) >= log.leader_epoch:
         raise Violation(f"offsets from {end} on are given out again, in the same epoch {log.leader_epoch}")
-    check_bytes(read_all(log, start, rng), batches)
+    check_bytes(read_all(log, start, end, rng), batches)
     after = model.adopted(start, end, now_ms)
     _check_places(log, after.between(start, end), rng)
     _check_epochs(log, batches, end)
@@ -244,13 +244,13 @@ def check_bytes(data: bytes, batches: Sequence[StoredBatch]) -> None:
     raise Violation(f"{len(data) - position} bytes were read after the last batch")
 
 
-def read_all(log: Log, start_offset: int, rng: random.Random) -> bytes:
-    """All bytes that a reader gets from that offset on."""
+def read_all(log: Log, start_offset: int, end_offset: int, rng: random.Random) -> bytes:
+    """All bytes that a reader gets from one offset to the other."""
     chunks: list[bytes] = []
     bytes_max = rng.choice((1, 300, 1 << 16, 1 << 16, 1 << 16, 1 << 16))
     offset = start_offset
-    while offset < log.high_watermark:
-        with log.open_read(offset, bytes_max) as reader:
+    while offset < end_offset:
+        with log.open_read(offset, bytes_max, end_offset=end_offset) as reader:
             read = reader.read()
         if read.next_offset <= offset:
             raise Violation(f"a read at {offset} goes on at {read.next_offset}")

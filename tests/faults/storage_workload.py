@@ -184,7 +184,7 @@ class StorageWorkload:
         yield self._sync, 15
         yield self._settle, 6
         yield self._read, 3
-        yield self._retain, 4
+        yield self._retain, 6
         yield self._create, 4
         yield self._delete, 1
         yield self._alter, 2
@@ -374,7 +374,7 @@ class StorageWorkload:
     def _any_config(self) -> TopicConfig:
         return self._config.with_changes(
             {
-                "retention.bytes": self.rng.choice(("-1", "-1", "0", "2000")),
+                "retention.bytes": self.rng.choice(("-1", "0", "0", "2000")),
                 "retention.ms": self.rng.choice(("-1", "-1", "5000", "600000")),
                 "durability": self.rng.choice(("durable", "durable", "durable", "relaxed")),
                 "flush.ms": self.rng.choice(("1", "1000")),

@@ -43,16 +43,19 @@ class Committer:
         """
         async with self._lock:
             offsets = choose()
-            if not offsets:
-                return True
+            all_held = True
             for _ in range(STALE_ATTEMPTS_MAX):
-                stale = await self._commit(offsets)
-                if isinstance(stale, bool):
-                    return stale
+                held = {hold: offset for hold, offset in offsets.items() if not hold.ended}
+                all_held = all_held and len(held) == len(offsets)
+                if not held:
+                    return all_held
+                outcome = await self._commit(held)
+                if isinstance(outcome, bool):
+                    return outcome and all_held
                 if self._membership is None:
                     return False
                 await self._membership.next_epoch(STALE_WAIT_SECONDS)
-                offsets = {hold: offset for hold, offset in offsets.items() if offset != hold.committed_offset}
+                offsets = {hold: offset for hold, offset in held.items() if offset != hold.committed_offset}
             return False
 
     async def _commit(self, offsets: dict[Hold, int]) -> bool | errors.StaleMemberEpoch:

@@ -206,9 +206,9 @@ class ConsumerCore:
             if self.settings.auto_commit and not revoked.lost and self._committer is not None:
                 await self._committer.commit(lambda: self.handout.done_offsets(revoked.holds))
         finally:
-            self.handout.give_up(revoked.holds)
+            given_up = self.handout.give_up(revoked.holds)
             if self._membership is not None:
-                self._membership.release([hold.key for hold in revoked.holds])
+                self._membership.release([hold.key for hold in given_up])
 
     async def offsets_at(self, keys: Sequence[PartitionKey], start: Start) -> dict[PartitionKey, int]:
         assert self._cluster is not None

@@ -286,7 +286,7 @@ class Handout:
             former = self.holds.get((hold.key.topic, hold.key.partition))
             if former is not None:
                 self._invalidate(former)
-                self._note_uncommitted(former)
+                self._end(former)
             self._position_ids += 1
             hold.position_id = self._position_ids
             self.holds[hold.key.topic, hold.key.partition] = hold
@@ -318,19 +318,21 @@ class Handout:
             lost = list(self.holds.values())
             for hold in (*lost, *self.leaving.values()):
                 self._invalidate(hold)
-                self._note_uncommitted(hold)
+                self._end(hold)
             self.holds.clear()
             self.leaving.clear()
             self.attention = True
         self._notify()
         return lost
 
-    def give_up(self, holds: Iterable[Hold]) -> None:
-        """The application is done with these."""
+    def give_up(self, holds: Iterable[Hold]) -> list[Hold]:
+        """The application is done with these. Returns those that were leaving; the others were lost meanwhile."""
         with self._lock:
-            for hold in holds:
-                if self.leaving.pop(hold.key, None) is not None:
-                    self._note_uncommitted(hold)
+            given_up = [hold for hold in holds if self.leaving.get(hold.key) is hold]
+            for hold in given_up:
+                del self.leaving[hold.key]
+                self._end(hold)
+            return given_up
 
     def is_in_hand(self, hold: Hold) -> bool:
         """Whether the application may be at work on a record of it."""
@@ -354,6 +356,7 @@ class Handout:
             self.attention = True
         self._on_placed(hold, hold.position_id)
 
-    def _note_uncommitted(self, hold: Hold) -> None:
+    def _end(self, hold: Hold) -> None:
+        hold.ended = True
         if self.position(hold) != max(hold.committed_offset, hold.first_offset):
             self._lost_uncommitted = True

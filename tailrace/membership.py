@@ -77,6 +77,8 @@ class Membership:
         #: What the server was last told and has answered; None when it must be told everything.
         self._told: set[PartitionKey] | None = None
         self._interval_ms = FIRST_INTERVAL_MS
+        #: A heartbeat was sent, answered or not, and the server has not said that this is no member.
+        self._may_be_member = False
         self._asks_now = False
         self._wake = asyncio.Event()
         self._heard = asyncio.Event()
@@ -111,7 +113,7 @@ class Membership:
         """End the membership, so that others get the partitions at once."""
         self._task.cancel()
         await asyncio.wait([self._task])
-        if self.epoch == JOIN_EPOCH:
+        if not self._may_be_member:
             return
         epoch = AWAY_EPOCH if self._settings.instance_id else LEAVE_EPOCH
         request = pb.HeartbeatRequest(
@@ -143,22 +145,29 @@ class Membership:
                     await self._pause(PAUSE_SECONDS)
             except _LOST as error:
                 logger.warning("member %s of group %r lost its partitions: %s", self.member_id, self._group, error)
-                self.epoch = JOIN_EPOCH
-                self._told = None
-                self._held.clear()
-                self._leaving.clear()
-                self._on_lost()
+                self._lose()
             except RetriableError as error:
                 logger.info("a heartbeat of member %s of group %r failed: %s", self.member_id, self._group, error)
                 self._told = None
                 await self._pause(backoff.next())
             except TailraceError as error:
+                # Whatever it was refused for, such as another in its place: what it had is another's now, or soon.
+                self._lose()
                 self._on_failed(error)
                 return
-            except Exception as error:
+            except Exception as error:  # A bug, of gRPC's or ours. A member that went silent would be the worse for it.
                 logger.exception("a heartbeat failed unexpectedly", exc_info=error)
                 self._told = None
                 await self._pause(backoff.next())
+
+    def _lose(self) -> None:
+        """This is no member any more, and holds nothing."""
+        self._may_be_member = False
+        self.epoch = JOIN_EPOCH
+        self._told = None
+        self._held.clear()
+        self._leaving.clear()
+        self._on_lost()
 
     @property
     def _group(self) -> str:
@@ -172,6 +181,7 @@ class Membership:
         wait_ms = 0 if self._asks_now else self._interval_ms
         self._asks_now = False
         request.wait_ms_max = wait_ms
+        self._may_be_member = True
         call = asyncio.ensure_future(
             self._connection.call(self._connection.groups.Heartbeat, request, timeout=wait_ms / 1000 + 10, repeat=False)
         )
@@ -187,6 +197,7 @@ class Membership:
         finally:
             woken.cancel()
             call.cancel()
+            # What a call ends with that was broken off says nothing: the server may have taken it or not.
             await asyncio.gather(call, woken, return_exceptions=True)
 
     def _request(self, owned: set[PartitionKey]) -> pb.HeartbeatRequest:

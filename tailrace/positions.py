@@ -37,6 +37,7 @@ class Hold:
         "committed_offset",
         "done_offset",
         "end_offset",
+        "ended",
         "first_offset",
         "key",
         "next_offset",
@@ -61,6 +62,9 @@ class Hold:
         self.paused = False
         #: False when the partition is given up, lost, or on its way there: nothing more is handed out.
         self.valid = True
+        #: True once it is given up or lost: nothing of it may be committed any more. The partition may be this
+        #: consumer's again by then, elsewhere, and the server would take it.
+        self.ended = False
 
     @property
     def at_end(self) -> bool:

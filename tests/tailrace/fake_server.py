@@ -144,8 +144,10 @@ class FakeServer:
         self.heartbeats: list[groups_pb2.HeartbeatRequest] = []
         self.commits: list[groups_pb2.CommitOffsetsRequest] = []
         self.committed: dict[tuple[str, int], int] = {}
+        #: With which codes the offsets of the next commits are refused; HOLD: nothing is refused, the answer waits.
         self.commit_script: deque[str] = deque()
-        #: What becomes of the next FetchOffsets: HOLD or None.
+        #: What becomes of the next heartbeats, and FetchOffsets: HOLD or None.
+        self.heartbeat_script: deque[str | None] = deque()
         self.fetch_offsets_script: deque[str | None] = deque()
         #: What calls are answered with that the fake has no notion of, by method; and what was asked of each.
         self.answers: dict[str, Message] = {}
@@ -547,7 +549,10 @@ class _Groups(groups_pb2_grpc.GroupServiceServicer):
             }
             if member.owned != member.assignment:
                 member.changed.set()
+        script = fake.heartbeat_script.popleft() if fake.heartbeat_script else None
         fake.changed()
+        if script == HOLD:
+            await fake._released.wait()
         if not member.changed.is_set():
             try:
                 async with asyncio.timeout(min(request.wait_ms_max, 200) / 1000):
@@ -595,6 +600,10 @@ class _Groups(groups_pb2_grpc.GroupServiceServicer):
         fake.commits.append(request)
         await fake.refuse_as_told("CommitOffsets", context)
         code = fake.commit_script.popleft() if fake.commit_script else ""
+        if code == HOLD:
+            code = ""
+            fake.changed()
+            await fake._released.wait()
         reply = groups_pb2.CommitOffsetsResponse()
         for offset in request.offsets:
             answer = reply.offsets.add()

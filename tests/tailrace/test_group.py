@@ -1,11 +1,13 @@
 """A member of a group: what it is given and loses, and what it may commit of it."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
 from tailrace import Consumer, TopicPartition, errors
+from tailrace.runtime import io_thread
 from tests.tailrace.fake_server import HOLD, FakeServer, wire_error
 from tests.tailrace.test_consumer import fill
 
@@ -28,6 +30,14 @@ def join(server: FakeServer, **settings: object) -> Consumer:
 def owned_by(server: FakeServer, *partitions: tuple[str, int]) -> Callable[[], bool]:
     """True once the one member has told that it owns exactly these."""
     return lambda: [member.owned for member in server.members.values()] == [set(partitions)]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until something is true of the client, which tells nobody."""
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until, "what the test waits for did not happen"
+        time.sleep(0.001)
 
 
 def read_until(consumer: Consumer, condition: Callable[[], bool]) -> list[tuple[int, int]]:
@@ -273,6 +283,75 @@ def test_a_heartbeat_that_fails_in_passing_is_repeated_in_full(group: FakeServer
         assert again.HasField("subscription")
         assert {number for part in again.owned.topic_partitions for number in part.partitions} == {0, 1}
         assert again.member_epoch == 1
+
+
+@pytest.mark.parametrize("callback", [True, False], ids=["with on_revoked", "without"])
+def test_a_member_that_was_replaced_hands_out_nothing_more_and_says_so(group: FakeServer, callback: bool) -> None:
+    """The server reads on to whoever asks, and the partitions are another's: what is here already is another's, too."""
+    revoked: list[list[TopicPartition]] = []
+    group.first_assignment = {P0}
+    consumer = join(group, instance_id="i", on_revoked=revoked.append if callback else None)
+    assert consumer.poll(10) is not None
+    group.wait_until(owned_by(group, P0))
+    group.refusals["Heartbeat"].append(wire_error("FENCED_INSTANCE_ID", "another has its place"))
+    group.wait_until(lambda: not group.refusals["Heartbeat"])
+    wait_for(lambda: consumer._handout._failure is not None)
+    with pytest.raises(errors.FencedInstanceId, match="another has its place"):
+        consumer.poll(10)
+    assert revoked == ([[TopicPartition(*P0)]] if callback else [])
+    assert not consumer.assignment
+    consumer.close()
+    assert P0 not in group.committed
+
+
+def test_a_commit_that_waited_while_everything_was_lost_is_none_of_what_came_back(group: FakeServer) -> None:
+    """It waits behind another. Meanwhile the member is fenced, the group sent elsewhere, and the partition assigned to
+    the member again: the server would take it."""
+    group.first_assignment = {P0}
+    with join(group, auto_commit=False) as consumer:
+        old = [consumer.poll(10) for _ in range(30)][-1]
+        assert old is not None
+        group.commit_script.append(HOLD)
+        first = io_thread().submit(consumer._core.commit({next(iter(consumer._handout.holds.values())): 7}))
+        group.wait_until(lambda: not group.commit_script)
+        offsets = consumer._handout.commit_offsets_up_to(None)
+        assert offsets is not None
+        second = io_thread().submit(consumer._core.commit(offsets))
+        group.committed[P0] = 10
+        group.fence(group.joined[0])
+        group.wait_until(owned_by(group, P0))
+        wait_for(lambda: consumer.assignment != [] and consumer._handout.starting == 0)
+        group.release()
+        first.result(10)
+        assert second.result(10) is False
+        assert len(group.commits) == 1
+        new = consumer.poll(10)
+        assert new is not None
+        assert new.offset == 10
+
+
+def test_a_commit_in_an_epoch_that_ended_is_not_repeated_for_what_was_lost_with_it(group: FakeServer) -> None:
+    group.first_assignment = {P0}
+    with join(group, auto_commit=False) as consumer:
+        for _ in range(30):
+            consumer.poll(10)
+        group.wait_until(owned_by(group, P0))
+        group.commit_script.append("STALE_MEMBER_EPOCH")
+        group.refusals["Heartbeat"].append(wire_error("FENCED_MEMBER_EPOCH"))
+        assert not consumer.commit()
+        assert len(group.joined) == 2
+        assert len(group.commits) == 1
+        assert P0 not in group.committed
+
+
+def test_a_member_whose_join_was_not_answered_yet_leaves_too(group: FakeServer) -> None:
+    group.heartbeat_script.append(HOLD)
+    with join(group) as consumer:
+        assert consumer.poll(0) is None
+        group.wait_until(lambda: len(group.joined) == 1)
+    assert group.heartbeats[-1].member_epoch == -1
+    assert group.members == {}
+    group.release()
 
 
 def test_every_heartbeat_has_a_higher_number_also_one_that_repeats_another(group: FakeServer) -> None:

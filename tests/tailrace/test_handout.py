@@ -64,6 +64,19 @@ def test_a_record_in_hand_of_a_former_hold_makes_the_application_look_up() -> No
     assert former not in (h.commit_offsets_up_to(None) or {})
 
 
+def test_giving_up_a_former_hold_does_not_give_up_the_one_after_it() -> None:
+    h = handout()
+    former, later = hold_at(5), hold_at(50)
+    h.hold(former)
+    h.revoke([KEY])
+    h.lose()
+    h.hold(later)
+    h.revoke([KEY])
+    assert h.give_up([former]) == []
+    assert h.leaving == {KEY: later}
+    assert h.give_up([later]) == [later]
+
+
 def test_whoever_has_held_something_since_is_not_at_the_end_for_having_had_nothing_before() -> None:
     h = handout(stop_at_end=True)
     h.has_nothing()

@@ -18,7 +18,7 @@ import mmap
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from struct import error as StructError
 from typing import NoReturn, Protocol
@@ -30,6 +30,7 @@ from mmap_ninja import numpy as ninja
 from logstore import syscalls
 from logstore.compression import Buffer
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
+from logstore.files import prepared_path
 
 Rows = npt.NDArray[np.int64]
 
@@ -118,6 +119,10 @@ class Disk(Protocol):
 
     def replace_file(self, path: Path, data: Buffer) -> None:
         """Write the file anew: all of it or nothing, and synced when this returns."""
+        ...
+
+    def replace_files(self, contents: Mapping[Path, Buffer], *, whole_filesystem: bool) -> None:
+        """`replace_file` for many, each of them all or nothing. `whole_filesystem`: by two syncs of that for all."""
         ...
 
     def create(self, path: Path) -> DiskFile:
@@ -238,16 +243,28 @@ class LinuxDisk:
         return data
 
     def replace_file(self, path: Path, data: Buffer) -> None:
-        temporary = path.with_name(path.name + ".new")
-        try:
-            with open(temporary, "wb", opener=_private) as file:
-                file.write(data)
-                file.flush()
-                _sync_descriptor(file.fileno())
-            os.rename(temporary, path)
-        except OSError as error:
-            _raise_write_failure(error, path)
-        self.sync_dir(path.parent)
+        self.replace_files({path: data}, whole_filesystem=False)
+
+    def replace_files(self, contents: Mapping[Path, Buffer], *, whole_filesystem: bool) -> None:
+        directories = list(dict.fromkeys(path.parent for path in contents))
+        for path, data in contents.items():
+            try:
+                with open(prepared_path(path), "wb", opener=_private) as file:
+                    file.write(data)
+                    file.flush()
+                    if not whole_filesystem:
+                        _sync_descriptor(file.fileno())
+            except OSError as error:
+                _raise_write_failure(error, path)
+        if whole_filesystem:
+            self.sync_filesystem(directories[0])
+        for path in contents:
+            self.rename(prepared_path(path), path)
+        if whole_filesystem:
+            self.sync_filesystem(directories[0])
+        else:
+            for directory in directories:
+                self.sync_dir(directory)
 
     def create(self, path: Path) -> DiskFile:
         try:

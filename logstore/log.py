@@ -397,25 +397,36 @@ class Log:
             if self.on_high_watermark is not None:
                 self.on_high_watermark(self)
 
-    def maintain(self, end: LogEnd, *, final: bool) -> None:
+    def maintain(self, end: LogEnd) -> None:
         if self.is_closed:
             return
         for segment in self._unsealed_before(end):
             segment.write_seal()
         self._synced_end = end
-        if final or end.appended_bytes - self._stored_at_bytes >= SNAPSHOT_BYTES:
-            index = end.segment.index
-            stored_count = index.store()
-            self._sync.post(lambda: index.mark_stored(stored_count))
-            self._stored_at_bytes = end.appended_bytes
-        if final:
-            self._take_snapshot()
+        if end.appended_bytes - self._stored_at_bytes >= SNAPSHOT_BYTES:
+            self._store_rows(end)
         self.store_snapshot(end.offset)
+
+    def stop(self, end: LogEnd) -> tuple[Path, bytes]:
+        """Put beside the log what the next start would have to read it for; the snapshot is for the caller to write.
+
+        Owner thread, in the place of the sync thread, with all that is appended synced and maintained.
+        """
+        self._store_rows(end)
+        return self.directory / files.SNAPSHOT, self._encoded_snapshot()
+
+    def _store_rows(self, end: LogEnd) -> None:
+        index = end.segment.index
+        stored_count = index.store()
+        self._sync.post(lambda: index.mark_stored(stored_count))
+        self._stored_at_bytes = end.appended_bytes
 
     def _take_snapshot(self) -> None:
         """Owner thread."""
-        data = encode_snapshot(Snapshot(self._epochs, self._producers), self.topic_id, self.partition)
-        self._snapshot = PendingSnapshot(self._producers.next_offset, data)
+        self._snapshot = PendingSnapshot(self._producers.next_offset, self._encoded_snapshot())
+
+    def _encoded_snapshot(self) -> bytes:
+        return encode_snapshot(Snapshot(self._epochs, self._producers), self.topic_id, self.partition)
 
     def store_snapshot(self, synced_offset: int) -> None:
         """Put the snapshot that waits for it on the disk, unless the log goes on behind what is synced. Sync thread."""

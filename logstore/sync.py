@@ -31,6 +31,8 @@ from logstore.errors import StorageFailed, StorageFull
 from logstore.segment import Segment
 
 CHECKPOINT_MS = 1000
+#: So much of what a clean stop leaves is written at a time.
+STOP_BYTES = 16 * 1024 * 1024
 #: Late work makes room for a round that is due after this long, and goes on after it.
 LATE_WORK_MS = 5
 #: Measured on ext4: from about four files on one syncfs is faster than an fdatasync each, unless each file has much.
@@ -79,8 +81,12 @@ class SyncedLog(Protocol):
         """Owner thread: it is synced. Returns how many bytes are no longer dirty."""
         ...
 
-    def maintain(self, end: LogEnd, *, final: bool) -> None:
-        """Sync thread: late work, for a log that is synced up to `end`; all of it when that is final."""
+    def maintain(self, end: LogEnd) -> None:
+        """Sync thread: late work, for a log that is synced up to `end`."""
+        ...
+
+    def stop(self, end: LogEnd) -> tuple[Path, bytes]:
+        """At a clean stop: the late work that only the next start has use for, and a file to be replaced."""
         ...
 
     def checkpoint(self) -> PartitionCheckpoint:
@@ -250,24 +256,38 @@ class Synchronizer:
 
         Raises StorageFailed, or StorageFull, and then the stop is not clean.
         """
-        if self.failure is None:
-            work = self.collect(everything=True)
-            if work is not None:
-                self.perform(work)
-                self.publish(work)
-            self._do_late_work()
-            self._take_steps()
-            for log, end in {**self._unfinished, **self._late}.items():
-                log.maintain(end, final=True)
-                self._uncheckpointed[log] = None
-            self._late.clear()
-            self._unfinished.clear()
-            self._checkpoint()
-        else:
+        if self.failure is not None:
             raise StorageFailed(
                 f"the data directory could not be closed cleanly: {self.failure}",
                 remedy="Check the disk, then start again: recovery begins at the last synced point.",
             ) from self.failure
+        work = self.collect(everything=True)
+        if work is not None:
+            self.perform(work)
+            self.publish(work)
+        for log, end in self._late.items():
+            log.maintain(end)
+        self._unfinished.update(self._late)
+        self._uncheckpointed.update(dict.fromkeys(self._late))
+        self._late.clear()
+        self._take_steps()
+        self._stop_logs()
+        self._checkpoint()
+
+    def _stop_logs(self) -> None:
+        """Many logs at a time: alone, each of them would wait for two syncs, 10,000 of them for most of a minute."""
+        contents: dict[Path, bytes] = {}
+        bytes_count = 0
+        while self._unfinished:
+            log, end = self._unfinished.popitem()
+            path, data = log.stop(end)
+            contents[path] = data
+            bytes_count += len(data)
+            if bytes_count >= STOP_BYTES or not self._unfinished:
+                is_better_whole = self._trusts_filesystem_sync and len(contents) >= FILESYSTEM_SYNC_FILES_MIN
+                self._disk.replace_files(contents, whole_filesystem=is_better_whole)
+                contents.clear()
+                bytes_count = 0
 
     def collect(self, *, everything: bool = False) -> SyncWork | None:
         """Take what is due: every dirty log when somebody waits, else those whose time has come."""
@@ -330,7 +350,7 @@ class Synchronizer:
         started_ms = self._clock.monotonic_ms()
         for log, end in list(self._late.items()):
             try:
-                log.maintain(end, final=False)
+                log.maintain(end)
             except StorageFull:
                 self._maintain_due_ms = self._clock.monotonic_ms() + CHECKPOINT_MS
                 continue

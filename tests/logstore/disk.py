@@ -15,7 +15,7 @@ the middle of an operation and how the n-th call fails.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from logstore.compression import Buffer
 from logstore.disk import ARRAY_DATA, PAGE_BYTES, DiskFile, DiskLock, FileMap, Rows
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
+from logstore.files import prepared_path
 
 SECTOR_BYTES = 512
 
@@ -222,15 +223,27 @@ class SimulatedDisk:
         return data
 
     def replace_file(self, path: Path, data: Buffer) -> None:
-        temporary = path.with_name(path.name + ".new")
-        directory = self._directory(path.parent)
-        self.step("create", temporary)
-        node = FileNode()
-        directory.change(None, temporary.name, node)
-        self._write(temporary, node, bytes(data), 0)
-        self._sync(temporary, node)
-        self.rename(temporary, path)
-        self.sync_dir(path.parent)
+        self.replace_files({path: data}, whole_filesystem=False)
+
+    def replace_files(self, contents: Mapping[Path, Buffer], *, whole_filesystem: bool) -> None:
+        directories = list(dict.fromkeys(path.parent for path in contents))
+        for path, data in contents.items():
+            temporary = prepared_path(path)
+            self.step("create", temporary)
+            node = FileNode()
+            self._directory(path.parent).change(None, temporary.name, node)
+            self._write(temporary, node, bytes(data), 0)
+            if not whole_filesystem:
+                self._sync(temporary, node)
+        if whole_filesystem:
+            self.sync_filesystem(directories[0])
+        for path in contents:
+            self.rename(prepared_path(path), path)
+        if whole_filesystem:
+            self.sync_filesystem(directories[0])
+        else:
+            for directory in directories:
+                self.sync_dir(directory)
 
     def create(self, path: Path) -> DiskFile:
         if self.exists(path):

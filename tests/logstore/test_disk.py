@@ -15,7 +15,7 @@ import pytest
 
 from logstore.disk import ARRAY_DATA, Disk, LinuxDisk
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
-from tests.logstore.disk import SimulatedDisk
+from tests.logstore.disk import PowerCut, SimulatedDisk
 
 
 @pytest.fixture(params=["real", "simulated"])
@@ -86,6 +86,22 @@ def test_a_file_is_replaced_as_a_whole(place: tuple[Disk, Path]) -> None:
     with pytest.raises(DataLoss, match="larger than"):
         disk.read_file(here / "meta", 2)
     assert disk.list_dir(here) == ["meta"]
+
+
+@pytest.mark.parametrize("whole_filesystem", [False, True])
+def test_many_files_are_replaced_each_as_a_whole(place: tuple[Disk, Path], whole_filesystem: bool) -> None:
+    disk, here = place
+    for name in ("a", "b"):
+        disk.make_dir(here / name)
+    disk.replace_file(here / "a" / "x", b"old")
+
+    disk.replace_files(
+        {here / "a" / "x": b"new", here / "a" / "y": b"", here / "b" / "x": b"other"}, whole_filesystem=whole_filesystem
+    )
+
+    assert disk.read_file(here / "a" / "x", 9) == b"new"
+    assert disk.read_file(here / "b" / "x", 9) == b"other"
+    assert (disk.list_dir(here / "a"), disk.list_dir(here / "b")) == (["x", "y"], ["x"])
 
 
 def test_a_file_that_is_removed_stays_readable_for_who_has_it(place: tuple[Disk, Path]) -> None:
@@ -294,6 +310,43 @@ def test_a_map_knows_whether_its_pages_are_in_memory(tmp_path: Path) -> None:
 
 
 # The simulated one.
+
+
+def test_no_file_takes_its_name_before_all_of_them_are_synced(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    class Recorded(LinuxDisk):
+        def sync_filesystem(self, path: Path) -> None:
+            calls.append("sync")
+
+        def rename(self, old: Path, new: Path) -> None:
+            calls.append(f"{new.name} is {old.read_bytes().decode()}")
+
+    contents = {tmp_path / name: name.upper().encode() for name in "abc"}
+    Recorded().replace_files(contents, whole_filesystem=True)
+    assert calls == ["sync", "a is A", "b is B", "c is C", "sync"]
+
+
+@pytest.mark.parametrize("whole_filesystem", [False, True])
+def test_a_file_that_is_replaced_with_others_is_whole_wherever_the_power_goes(whole_filesystem: bool) -> None:
+    paths = [Path("/a/x"), Path("/a/y"), Path("/b/x")]
+    steps_count = 30
+    for step in range(steps_count):
+        disk = SimulatedDisk()
+        for directory in ("/a", "/b"):
+            disk.make_dir(Path(directory))
+        disk.replace_files(dict.fromkeys(paths, b"old" * 5000), whole_filesystem=False)
+        disk.cut_power_after(step)
+        returned = False
+        with suppress(PowerCut):
+            disk.replace_files(dict.fromkeys(paths, b"new" * 5000), whole_filesystem=whole_filesystem)
+            returned = True
+        for seed in range(4):
+            survivor = disk.crash(random.Random(seed))
+            for path in paths:
+                found = survivor.read_file(path, 1 << 20)
+                assert found in ([b"new" * 5000] if returned else [b"old" * 5000, b"new" * 5000])
+    assert returned
 
 
 def test_a_power_cut_keeps_what_was_synced_and_any_part_of_the_rest() -> None:

@@ -158,7 +158,7 @@ class LogAgainstList(RuleBasedStateMachine):
             case "failed sync":
                 self.fail_sync(seed, cut_again_after)
             case "clean stop":
-                self.restart_cleanly()
+                self.restart_cleanly(seed)
 
     def power_cut(self, seed: int, cut_again_after: list[int]) -> None:
         rng = random.Random(seed)
@@ -200,12 +200,12 @@ class LogAgainstList(RuleBasedStateMachine):
             self.check_recovered()
             self.power_cut(seed, cut_again_after)
 
-    def restart_cleanly(self) -> None:
+    def restart_cleanly(self, seed: int) -> None:
         end = self.log.log_end_offset
         self.partition.close()
         assert self.disk.open_files == []
         self.disk.before_step = None
-        self.open(self.disk.kill())
+        self.open(self.disk.crash(random.Random(seed)))  # nothing of a clean stop is still on its way to the disk
         assert self.log.log_end_offset == end
         assert self.partition.findings.scanned_bytes == 0
         self.acked = end

@@ -1,6 +1,8 @@
 """Starting and stopping: what a stop leaves, which of them is clean, and what the next start makes of it."""
 
 import random
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 from logstore.checkpoint import Checkpoint
 from logstore.errors import StorageFailed
 from logstore.recovery import open_log
-from tests.logstore.disk import SimulatedDisk
-from tests.logstore.store import DATA, SMALL, Opened, values_of
+from tests.logstore.disk import PowerCut, SimulatedDisk
+from tests.logstore.partition import batch_of
+from tests.logstore.store import BOUNDS, DATA, SMALL, Opened, values_of
 
 
 def test_after_a_clean_stop_no_log_is_opened_before_it_is_asked_for(
@@ -87,6 +90,67 @@ def test_a_stop_after_a_failed_sync_says_so_and_is_not_clean(disk: SimulatedDisk
         opened.close()
     again = Opened(disk)  # the lock was let go of
     assert again.store.leader_epoch == 1
+
+
+@pytest.mark.parametrize("syncfs", [True, False])
+def test_a_stop_that_is_cut_short_anywhere_loses_nothing(syncfs: bool) -> None:
+    """Also what retention has deleted leaves its producers' last batches known."""
+    partitions = 5
+    config = SMALL.with_changes({"retention.bytes": "0"})
+
+    def sent_to(partition: int) -> bytes:
+        return batch_of(b"once", producer_id=partition, sequence=0)
+
+    def before_the_stop() -> tuple[Opened, SimulatedDisk]:
+        disk = SimulatedDisk()
+        disk.trusts_syncfs = syncfs
+        opened = Opened(disk)
+        opened.store.create_topic("flights", partitions, config)
+        for partition in range(partitions):
+            opened.store.log("flights", partition).append(sent_to(partition), opened.clock.wall_ms())
+            opened.append("flights", partition, b"x" * 1000)
+        opened.settle()
+        assert opened.store.retain(opened.clock.wall_ms()) == partitions
+        opened.settle()
+        for partition in range(partitions):
+            opened.append("flights", partition, b"last of %d" % partition)
+        return opened, disk
+
+    opened, disk = before_the_stop()
+    steps_count = disk.steps_count
+    opened.close()
+    steps_count = disk.steps_count - steps_count
+    assert steps_count > 20
+    for step in range(steps_count + 1):
+        opened, disk = before_the_stop()
+        disk.cut_power_after(step)
+        with suppress(PowerCut):
+            opened.close()
+        for survivor in (disk.kill(), disk.crash(random.Random(step))):
+            again = Opened(survivor)
+            is_clean = again.store.leader_epoch == 0
+            assert is_clean or step < steps_count
+            for partition in range(partitions):
+                log = again.store.log("flights", partition)
+                assert log.append(sent_to(partition), again.clock.wall_ms()) == (0, 0, True)
+                assert log.log_start_offset == 1
+                values = values_of(log)
+                assert values in ([b"x" * 1000], [b"x" * 1000, b"last of %d" % partition])
+                assert len(values) == 2 or not is_clean
+
+
+def test_a_stop_waits_for_the_disk_a_few_times_however_many_partitions_there_are() -> None:
+    counts = []
+    for partitions in (10, 100):
+        disk = SimulatedDisk()
+        opened = Opened(disk, config=replace(BOUNDS, open_files_max=1000))
+        opened.store.create_topic("flights", partitions, SMALL)
+        for partition in range(partitions):
+            opened.append("flights", partition, b"x")
+        disk.syncs.clear()
+        opened.close()
+        counts.append(len(disk.syncs))
+    assert counts[0] == counts[1] < 10
 
 
 @pytest.mark.parametrize("operation", ["sync", "sync_dir"])

@@ -318,7 +318,7 @@ def test_late_work_makes_room_for_a_round_that_is_due_and_goes_on_after_it() -> 
         def __init__(self, number: int) -> None:
             self.number = number
 
-        def maintain(self, end: object, *, final: bool) -> None:
+        def maintain(self, end: object) -> None:
             done.append(self.number)
             partition.clock.now_ms += LATE_WORK_MS
 

@@ -13,6 +13,7 @@ since the clients are real.
 
 import random
 import time
+from collections.abc import Callable
 
 from tests.faults.checker import check
 from tests.faults.history import History
@@ -25,8 +26,10 @@ from tests.processes import NotStarted, ServerProcess
 SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
 #: Syncs of a start, of making topics, and of some hundred milliseconds under load.
 SYNC_NUMBER_MAX = 300
-#: To reach that sync, and to end.
-END_SECONDS_MAX = 30.0
+#: To reach that sync, with clients that find their server gone every second.
+REACH_SECONDS_MAX = 30.0
+#: To meet a disk that takes nothing, and to end.
+END_SECONDS_MAX = 5.0
 #: A sync that fails may be one of the start's: the one after it finds the disk as it is.
 STARTS_MAX = 4
 
@@ -40,8 +43,7 @@ def run_errors(session: Session, tally: Tally) -> None:
         workload.start()
         server.kill()
         for _ in range(session.cycles):
-            _end_by_error(server, session, f"sync-error={_number(rng)}", tally)
-            workload.check()
+            _end_by_error(server, session, f"sync-error={_number(rng)}", workload, tally)
         _start(server, session, tally)
         workload.stop()
     history.close()
@@ -62,9 +64,10 @@ def run(session: Session, tally: Tally) -> None:
             server.kill()
             for number in range(session.cycles):
                 if number % 2:
-                    _end_by_error(server, session, f"sync-shutdown={_number(rng)}:{filesystem.path}", tally)
+                    lever = f"sync-shutdown={_number(rng)}:{filesystem.path}"
+                    _end_by_error(server, session, lever, workload, tally)
                 else:
-                    _end_by_thin_disk(server, session, filesystem, rng, tally)
+                    _end_by_thin_disk(server, session, filesystem, workload, rng, tally)
                 filesystem.unmount()
                 filesystem.mount()
                 workload.check()
@@ -79,41 +82,39 @@ def _number(rng: random.Random) -> int:
     return int(rng.choice([SYNC_NUMBER_MAX ** rng.random(), rng.uniform(1, SYNC_NUMBER_MAX)]))
 
 
-def _end_by_error(server: ServerProcess, session: Session, lever: str, tally: Tally) -> None:
+def _end_by_error(server: ServerProcess, session: Session, lever: str, workload: Workload, tally: Tally) -> None:
     """Start the server, let its n-th sync fail, and see it end."""
     server.patches = (*session.planted, lever)
     log_start = server.log.stat().st_size
 
-    def log() -> str:
-        return server.log.read_bytes()[log_start:].decode()
+    def has_logged(what: str) -> bool:
+        return what in server.log.read_bytes()[log_start:].decode()
 
     try:
         server.start()
-        until = time.monotonic() + END_SECONDS_MAX
-        while server.is_running and SYNC_AFTER not in log() and time.monotonic() < until:
-            time.sleep(0.02)
-        if server.is_running:
-            server.kill()
-            tally.violate(f"{lever}: the server goes on")
-        else:
-            _judge_end(server.wait(), tally)
+        _await_end(server, workload, tally, REACH_SECONDS_MAX, unless=lambda: has_logged(SYNC_AFTER))
     except NotStarted as error:
         _judge_end(error.status, tally)
         tally.count("failures at the start")
-    if SYNC_AFTER in log():
+    if has_logged(SYNC_AFTER):
         tally.violate(f"{lever}: the server synced again after a sync had failed")
-    assert SYNC_FAILED in log()
+    assert has_logged(SYNC_FAILED)
     tally.count("failed syncs")
 
 
 def _end_by_thin_disk(
-    server: ServerProcess, session: Session, filesystem: ThinFilesystem, rng: random.Random, tally: Tally
+    server: ServerProcess,
+    session: Session,
+    filesystem: ThinFilesystem,
+    workload: Workload,
+    rng: random.Random,
+    tally: Tally,
 ) -> None:
     """Let the disk run out of room, start on what that leaves, and cut the power under it."""
     _start(server, session, tally)
     time.sleep(rng.uniform(0.1, 0.7))
     filesystem.exhaust()
-    _judge_end(server.wait(), tally)
+    _await_end(server, workload, tally, END_SECONDS_MAX)
     filesystem.replenish()
     if filesystem.is_stopped():
         tally.count("remounts before the next start")
@@ -124,6 +125,26 @@ def _end_by_thin_disk(
     server.kill()
     filesystem.cut_power()
     tally.count("exhausted disks")
+
+
+def _await_end(
+    server: ServerProcess,
+    workload: Workload,
+    tally: Tally,
+    seconds: float,
+    *,
+    unless: Callable[[], bool] = lambda: False,
+) -> None:
+    """See the server end by itself. Without clients that go on there would be no more syncs."""
+    until = time.monotonic() + seconds
+    while server.is_running and time.monotonic() < until and not unless():
+        workload.check()
+        time.sleep(0.02)
+    if server.is_running:
+        server.kill()
+        tally.violate("after a failed sync the server goes on")
+    else:
+        _judge_end(server.wait(), tally)
 
 
 def _judge_end(status: int, tally: Tally) -> None:

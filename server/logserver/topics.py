@@ -166,5 +166,5 @@ class Topics:
     def _unknown_id(self, name: str, topic_id: bytes, fact: str) -> Exception:
         return UnknownTopicId(
             f"topic {name!r} with id {parse_topic_id(topic_id)} is not here: {fact}",
-            remedy="Ask for the metadata again; offsets of the old topic mean nothing in a new one.",
+            remedy="Where there is a topic of that name now, begin afresh: offsets of the old one mean nothing in it.",
         )

@@ -193,6 +193,23 @@ def test_a_seek_sends_a_running_consumer_back(logctl: Logctl, ten: str, server: 
     assert committed(logctl, ten) == 10
 
 
+@pytest.mark.parametrize("group", [(), ("--group", "orphans")])
+def test_a_topic_that_is_deleted_meanwhile_is_told(
+    logctl: Logctl, ten: str, server: ServerProcess, group: tuple[str, ...]
+) -> None:
+    with start(server, ten, *group) as consuming:
+        assert consuming.stdout is not None
+        for _ in range(10):
+            consuming.stdout.readline()
+        logctl("topics delete --yes", ten)
+        _, err = consuming.communicate(timeout=30)
+    message, remedy = err.decode().splitlines()
+    assert message.startswith(f"error: topic '{ten}' with id ")
+    assert message.endswith(" is not here: it was deleted")
+    assert "begin afresh" in remedy
+    assert consuming.returncode == 1
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_broken_pipe_ends_quietly_and_commits_no_more_than_was_written(
     logctl: Logctl, many: str, server: ServerProcess, unbuffered: str

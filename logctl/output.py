@@ -17,6 +17,8 @@ import click
 from logctl.errors import BadUsage, CommandError
 from logctl.streams import tell
 
+PROSE_WIDTH_MIN = 20
+
 Row = Mapping[str, Any]  # what --json prints; a table shows the columns asked for
 
 
@@ -26,6 +28,7 @@ class Column:
     heading: str
     format: Callable[[Any], str] = str
     right: bool = False
+    prose: bool = False  # folded between words, before anything else is folded
 
 
 def number(name: str, heading: str) -> Column:
@@ -37,8 +40,10 @@ def count(amount: int, noun: str) -> str:
     return f"{amount:,} {noun}" if amount == 1 else f"{amount:,} {noun}s"
 
 
-def text(name: str, heading: str) -> Column:
-    return Column(name, heading, format=lambda value: "-" if value in (None, "") else printable(str(value)))
+def text(name: str, heading: str, *, prose: bool = False) -> Column:
+    return Column(
+        name, heading, format=lambda value: "-" if value in (None, "") else printable(str(value)), prose=prose
+    )
 
 
 class Output:
@@ -176,9 +181,19 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    lines = [[column.format(row[column.name]) for column in columns] for row in rows]
+    widths = [max(map(len, cells)) for cells in zip([column.heading for column in columns], *lines, strict=True)]
+    whole = sum(0 if column.prose else width + 3 for column, width in zip(columns, widths, strict=True))
+    fits = whole + PROSE_WIDTH_MIN <= console.width
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column.heading, justify="right" if column.right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(column.format(row[column.name])) for column in columns))
-    Console().print(table)
+        table.add_column(
+            column.heading,
+            justify="right" if column.right else "left",
+            overflow="fold",
+            no_wrap=fits and not column.prose,
+        )
+    for line in lines:
+        table.add_row(*map(Text, line))
+    console.print(table)

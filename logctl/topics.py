@@ -21,7 +21,12 @@ PARTITIONS = [
     number("size_bytes", "BYTES"),
     number("segments_count", "SEGMENTS"),
 ]
-CONFIG = [text("name", "SETTING"), text("value", "VALUE"), text("set_by", "SET BY"), text("documentation", "MEANING")]
+CONFIG = [
+    text("name", "SETTING"),
+    text("value", "VALUE"),
+    text("set_by", "SET BY"),
+    text("documentation", "MEANING", prose=True),
+]
 
 
 @click.group(cls=Group)

@@ -49,6 +49,20 @@ def test_a_table_on_a_terminal_shows_the_same_cells(monkeypatch: pytest.MonkeyPa
         assert cell in shown
 
 
+def test_prose_is_folded_before_a_name_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(width: int) -> str:
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setenv("COLUMNS", str(width))
+        Output().table([text("name", "SETTING"), text("meaning", "MEANING", prose=True)], [row])
+        return click.unstyle(terminal.getvalue())
+
+    row = {"name": "message.timestamp.after.max.ms", "meaning": "how far in the future a time may be " * 3}
+    assert row["name"] in shown(60)
+    assert row["name"] not in shown(30)
+    assert all(len(line) <= width for width in (30, 60, 200) for line in shown(width).splitlines())
+
+
 def test_a_table_as_json_is_an_object_a_line_with_all_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output()
     output.as_json = True

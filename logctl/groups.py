@@ -66,9 +66,10 @@ def list_(settings: Settings) -> None:
 @click.argument("group", shell_complete=complete_groups)
 @click.pass_obj
 def describe(settings: Settings, group: str) -> None:
-    """Show the members of GROUP and how far it is behind, in records and in seconds.
+    """Show the members of GROUP and how far it is behind.
 
-    Lag in time is the age of the oldest record that is not committed yet, counted from when the server got it.
+    The lag is in records and in time. Lag in time is the age of the oldest record that is not committed yet, counted
+    from when the server got it.
     """
     from tailrace import Admin
 

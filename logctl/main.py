@@ -59,7 +59,10 @@ def logctl() -> None:
 @logctl.command(cls=Command, examples=['eval "$(logctl completion bash)"', "logctl completion fish | source"])
 @click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes logctl's commands, options, topics and groups in a shell."""
+    """Print a shell's completion script.
+
+    It completes commands, options, and the names of topics and groups that the server has.
+    """
     completion_class = get_completion_class(shell)
     assert completion_class is not None, "click knows the three shells"
     click.echo(completion_class(logctl, {}, PROGRAM, COMPLETION_VARIABLE).source())

@@ -137,11 +137,11 @@ def consume(
     records_max: int | None,
     exit_at_end: bool,
 ) -> None:
-    """Print the records of TOPIC as they come, in the order of each partition.
+    """Print the records of TOPIC as they come.
 
-    For people: partition:offset, time, key and value. With --json nothing is lost, and `produce --format jsonl` reads
-    it. Ctrl-C, a broken pipe (`| head`) and --max all end it cleanly; a group has then committed what was written out,
-    and no more.
+    Those of a partition come in its order. For people: partition:offset, time, key and value. With --json nothing is
+    lost, and `produce --format jsonl` reads it. Ctrl-C, a broken pipe (`| head`) and --max all end it cleanly; a group
+    has then committed what was written out, and no more.
     """
     from logctl.record_output import RecordOutput
     from tailrace import Consumer

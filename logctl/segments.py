@@ -17,7 +17,7 @@ partition_option = click.option(
 
 @click.group(cls=Group)
 def segments() -> None:
-    """Look into, verify and repair the data directory of a server that is stopped."""
+    """Look into, verify and repair the data of a stopped server."""
 
 
 @segments.command(
@@ -57,10 +57,11 @@ def dump(
     count_max: int | None,
     with_records: bool,
 ) -> None:
-    """Show the segments in DIR, batch by batch: offsets, position, size, codec, producer, epoch and times.
+    """Show the segments in DIR, batch by batch.
 
-    Nothing is changed, and no index is asked. A damaged place is shown with a ! and the dump goes on behind it, at the
-    next batch that is sound. The exit code is 1 if anything is damaged that was once on the disk.
+    A batch is its offsets, position, size, codec, producer, epoch and times. Nothing is changed, and no index is asked.
+    A damaged place is shown with a ! and the dump goes on behind it, at the next batch that is sound. The exit code is
+    1 if anything is damaged that was once on the disk.
 
     With --json a line is a segment, a batch or a damaged place, as its "kind" says. A record has no "kind": it is a
     line as `consume --json` writes it.
@@ -94,10 +95,11 @@ def dump(
 @partition_option
 @click.pass_context
 def verify(context: click.Context, directory: Path, topic: str | None, partition: int | None) -> None:
-    """Verify everything in DIR: every batch, the chain of segments, seals, indexes, the checkpoint and the metadata.
+    """Verify everything in DIR.
 
-    Nothing is changed. The files are read past the page cache, from the disk itself. Every finding says where it is,
-    how bad it is and what to do:
+    That is every batch, the chain of segments, seals, indexes, the checkpoint and the metadata. Nothing is changed. The
+    files are read past the page cache, from the disk itself. Every finding says where it is, how bad it is and what to
+    do:
 
     \b
     damage       what only these bytes said is lost or wrong

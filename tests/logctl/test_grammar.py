@@ -27,6 +27,7 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 LEAVES = dict(leaves(logctl))
+GROUPS = [command for command in logctl.commands.values() if isinstance(command, click.Group)]
 
 
 def parse(line: str) -> tuple[click.Context, Settings]:
@@ -72,6 +73,12 @@ def test_help_shows_the_examples_as_they_are_typed(path: tuple[str, ...], capsys
     assert isinstance(command, Command)
     for example in command.examples:
         assert example in shown
+
+
+@pytest.mark.parametrize("command", [logctl, *GROUPS], ids=lambda command: command.name)
+def test_the_lists_of_commands_fit_a_terminal(command: click.Group) -> None:
+    listed = command.get_help(click.Context(command, info_name=PROGRAM, terminal_width=80)).partition("Commands:")[2]
+    assert "..." not in listed
 
 
 def test_every_option_is_explained() -> None:

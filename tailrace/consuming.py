@@ -87,6 +87,7 @@ class ConsumerCore:
         self._membership: Membership | None = None
         self._committer: Committer | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None  # whether there is more than the nothing that was assigned
         self._tasks: set[asyncio.Task[None]] = set()
 
     # In any thread.
@@ -260,8 +261,8 @@ class ConsumerCore:
         if keys:
             self.handout.starting += 1  # From now on: whoever stops at the end waits for these, too.
             self._start_task(self._start_until_held(self._with_assignments(keys)))
-        elif self.settings.stop_at_end:
-            self._start_task(self._see_whether_there_is_more())
+        elif self.settings.stop_at_end and (self._looking is None or self._looking.done()):
+            self._looking = self._start_task(self._see_whether_there_is_more())
 
     async def _start_until_held(self, assignments: Assignments) -> None:
         """`_start`, through an outage; what the server refuses is the application's to hear."""
@@ -284,7 +285,10 @@ class ConsumerCore:
             self._notify()
 
     async def _see_whether_there_is_more(self) -> None:
-        """Assigned nothing: for good, or only until another member gives something up? The group's plan says."""
+        """Assigned nothing: for good, or only until another member gives something up? The group's plan says.
+
+        During a seek of the group the plan has the partitions for nobody: then this member may get them back.
+        """
         assert self._cluster is not None
         assert self._membership is not None
         connection = self._cluster.bootstrap
@@ -295,9 +299,17 @@ class ConsumerCore:
             except TailraceError as error:
                 logger.info("cannot see what group %r plans: %s", self.settings.group, error)
             else:
-                mine = [member for member in description.members if member.member_id == self._membership.member_id]
-                planned = description.assignment_epoch == description.group_epoch
-                if planned and mine and not mine[0].target.topic_partitions:
+                planned = {
+                    member.member_id: {
+                        (part.topic, number) for part in member.target.topic_partitions for number in part.partitions
+                    }
+                    for member in description.members
+                }
+                mine = planned.get(self._membership.member_id)
+                wanted = {(row.topic, row.partition) for row in description.partitions}
+                wanted = {part for part in wanted if part[0] in self.settings.topics}
+                is_current = description.assignment_epoch == description.group_epoch
+                if is_current and mine == set() and wanted <= set().union(*planned.values()):
                     self.handout.has_nothing()
                     return
             await asyncio.sleep(0.5)
@@ -347,7 +359,10 @@ class ConsumerCore:
         fetcher = self._fetchers.get(connection)
         if fetcher is None:
             fetcher = self._fetchers[connection] = Fetcher(
-                connection, prefetch_bytes=self.settings.prefetch_bytes, on_fetched=self._take_fetched
+                connection,
+                prefetch_bytes=self.settings.prefetch_bytes,
+                on_fetched=self._take_fetched,
+                on_failed=self.handout.fail,
             )
         return fetcher
 
@@ -399,10 +414,11 @@ class ConsumerCore:
             except TailraceError as error:
                 logger.info("cannot look whether topics have grown: %s", error)
 
-    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _chosen(topic: TopicInfo, partitions: Sequence[int | TopicPartition] | None) -> list[PartitionKey]:

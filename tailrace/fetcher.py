@@ -8,7 +8,10 @@ what was on its way when a position changed is known for stale and dropped.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from logwire.framing import read_fetch_response
 from logwire.v1 import records_pb2 as pb
@@ -21,16 +24,26 @@ logger = logging.getLogger("tailrace")
 
 POSITIONS_PER_REQUEST = 5_000
 
+#: After these a stream is opened again. A connection that breaks in the middle of an answer may end as INTERNAL, too.
+_PASSING = (errors.RetriableError, errors.InternalServerError)
+
 
 class Fetcher:
     """Reads what one server leads. On the I/O thread."""
 
     def __init__(
-        self, connection: Connection, *, prefetch_bytes: int, on_fetched: Callable[[FetchedBatches], None]
+        self,
+        connection: Connection,
+        *,
+        prefetch_bytes: int,
+        on_fetched: Callable[[FetchedBatches], None],
+        on_failed: Callable[[TailraceError], None],
     ) -> None:
+        """on_failed is told, once, when the server refuses to be read from for good."""
         self._connection = connection
         self._prefetch_bytes = prefetch_bytes
         self._on_fetched = on_fetched
+        self._on_failed = on_failed
         self._followed: dict[tuple[str, int], tuple[Hold, int, int]] = {}  # hold, position id, next offset
         #: Changes that the server does not know yet; None: to be dropped.
         self._changed: dict[tuple[str, int], Hold | None] = {}
@@ -73,10 +86,13 @@ class Fetcher:
                 continue
             try:
                 await self._stream(backoff)
-            except TailraceError as error:
+            except _PASSING as error:
                 logger.info("reading from %s is interrupted: %s", self._connection.address, error)
                 await asyncio.sleep(backoff.next())
-            except Exception as error:
+            except TailraceError as error:
+                self._on_failed(error)
+                return
+            except Exception as error:  # A bug, of gRPC's or ours: a new stream begins where the last one ended.
                 logger.exception("reading from %s failed unexpectedly", self._connection.address, exc_info=error)
                 await asyncio.sleep(backoff.next())
 
@@ -87,11 +103,12 @@ class Fetcher:
             reader = asyncio.get_running_loop().create_task(self._read(call, backoff))
             reader.add_done_callback(lambda _: self._wake.set())
             try:
-                while not reader.done():
-                    self._wake.clear()
-                    for request in self._requests():
-                        await call.write(request)
-                    await self._wake.wait()
+                with suppress(asyncio.InvalidStateError):  # The call has ended; why, it tells who reads from it.
+                    while not reader.done():
+                        self._wake.clear()
+                        for request in self._requests():
+                            await call.write(request)
+                        await self._wake.wait()
                 await reader
                 raise errors.ServerUnavailable(
                     f"{self._connection.address} ended the stream", remedy="Retry; the client reconnects by itself."
@@ -126,7 +143,14 @@ class Fetcher:
     async def _read(self, call: Any, backoff: Backoff) -> None:
         async for response in call:
             backoff.reset()
-            for data, batches in read_fetch_response(response):
+            try:
+                parts = list(read_fetch_response(response))
+            except (ValueError, DecodeError) as error:
+                raise errors.IncompatibleServer(
+                    f"what {self._connection.address} sends is no answer to a fetch: {error}",
+                    remedy="Look whether this is the gRPC port of a logserver, of this version or newer.",
+                ) from error
+            for data, batches in parts:
                 self._take(data, batches)
 
     def _take(self, data: pb.PartitionData, batches: memoryview) -> None:

@@ -22,10 +22,15 @@ TIMESTAMP = records_pb2.OFFSET_SPEC_TIMESTAMP
 
 def checked_start(start: Start) -> Start:
     """Raises InvalidRequest for what is not a place to start."""
-    if start in ("beginning", "end") or isinstance(start, datetime.datetime | datetime.timedelta):
+    if start in ("beginning", "end") or (type(start) is int and start >= 0):
         return start
-    if type(start) is int and start >= 0:
-        return start
+    if isinstance(start, datetime.datetime | datetime.timedelta):
+        try:
+            to_timestamp_ms(start)
+        except (OverflowError, ValueError):
+            pass  # A time that no clock shows, such as datetime.min.
+        else:
+            return start
     raise InvalidRequest(
         f"{start!r} is not a place to start",
         remedy='Use "beginning", "end", an offset of 0 or more, a datetime, or a timedelta for so long ago.',
@@ -39,9 +44,16 @@ def seek_target(offset: int | str | None, timestamp_ms: int | None, time: dateti
         raise InvalidRequest(
             f"a seek goes to one place, and {len(given)} are given", remedy="Give one of offset=, timestamp_ms=, time=."
         )
-    if timestamp_ms is not None:
+    if timestamp_ms is None:
+        if time is not None and not isinstance(time, datetime.datetime):
+            raise InvalidRequest(f"time={time!r} is not a place to go to", remedy="Give a datetime.")
+        return given[0]
+    try:
         return datetime.datetime.fromtimestamp(timestamp_ms / 1000, datetime.UTC)
-    return given[0]
+    except (TypeError, ValueError, OverflowError, OSError):
+        raise InvalidRequest(
+            f"timestamp_ms={timestamp_ms!r} is not a place to go to", remedy="Give milliseconds since 1970, as an int."
+        ) from None
 
 
 def to_timestamp_ms(time: datetime.datetime | datetime.timedelta) -> int:

@@ -16,6 +16,7 @@ from tailrace.descriptions import (
     TopicDescription,
     TopicListing,
 )
+from tailrace.errors import TailraceError
 from tailrace.runtime import io_thread
 
 T = TypeVar("T")
@@ -117,7 +118,7 @@ class Admin:
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             self._core.check_usable()
-        except BaseException:
+        except TailraceError:
             work.close()
             raise
         return await io_thread().run_from_another_loop(work)

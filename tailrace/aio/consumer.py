@@ -20,7 +20,11 @@ PartitionsCallback = Callable[[list[TopicPartition]], Awaitable[object] | object
 
 class Consumer:
     """Reads topics, in the order of each partition. Belongs to the event loop that uses it first; only `stop` may be
-    called from elsewhere. What is committed, and when, is as with tailrace.Consumer."""
+    called from elsewhere. What is committed, and when, is as with tailrace.Consumer.
+
+    Several tasks that ask one consumer for records tell it, each time, that the record before is done, whichever of
+    them has it. Where they work on records side by side, commit by hand, or give each a consumer of its own in a group.
+    """
 
     def __init__(
         self,

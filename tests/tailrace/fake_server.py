@@ -423,6 +423,11 @@ class _Fetch(records_pb2_grpc.FetchServiceServicer):
         return reply
 
     async def FetchStream(self, requests: Any, context: Any) -> AsyncIterator[records_pb2.FetchStreamResponse]:
+        if self._fake.refusals["FetchStream"]:
+            # When all was said, as the server refuses what it has read: gRPC tells a client that still writes less.
+            async for request in requests:
+                if request.credit_bytes:
+                    await self._fake.refuse_as_told("FetchStream", context)
         positions: dict[tuple[str, int], records_pb2.FetchPosition] = {}
         told: set[int] = set()
         credit = 0

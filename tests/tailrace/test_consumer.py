@@ -1,6 +1,6 @@
 import random
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -118,7 +118,7 @@ def test_reading_starts_where_it_is_told(filled: FakeServer, start: str | int | 
         assert [record.offset for record in consumer] == list(range(expected, 10))
 
 
-@pytest.mark.parametrize("start", ["middle", -1, 1.5, None, True])
+@pytest.mark.parametrize("start", ["middle", -1, 1.5, None, True, timedelta.max, datetime.min, ["beginning"]])
 def test_a_start_that_is_no_place_is_refused_at_once(start: object) -> None:
     with pytest.raises(errors.InvalidRequest, match="not a place to start"):
         Consumer("flights", start=start)  # type: ignore[arg-type]
@@ -189,6 +189,9 @@ def test_seek_goes_to_an_offset_a_time_or_an_end(filled: FakeServer) -> None:
         assert consumer.position("flights", 0) == 10
         with pytest.raises(errors.InvalidRequest, match="2 are given"):
             consumer.seek("flights", 0, offset=1, timestamp_ms=1)
+        for nowhere in ({"timestamp_ms": 10**18}, {"timestamp_ms": "now"}, {"time": 5}, {"time": datetime.min}):
+            with pytest.raises(errors.InvalidRequest, match="not a place"):
+                consumer.seek("flights", 0, **nowhere)
         with pytest.raises(errors.UnknownTopicOrPartition, match="does not hold"):
             consumer.seek("flights", 1, offset=1)
 
@@ -336,6 +339,20 @@ def test_a_broken_stream_and_a_restart_repeat_and_lose_nothing(filled: FakeServe
                 filled.stop()
                 filled.start()
     assert offsets == list(range(10))
+
+
+def test_a_stream_that_is_refused_for_good_is_told_and_not_opened_for_ever(filled: FakeServer) -> None:
+    filled.refusals["FetchStream"].append(wire_error("REQUEST_TOO_LARGE", "more partitions than a stream may have"))
+    with Consumer("flights", server=filled.address) as consumer:
+        with pytest.raises(errors.RequestTooLarge, match="more partitions than"):
+            consumer.poll(10)
+
+
+@pytest.mark.parametrize("code", ["OVERLOADED", "INTERNAL"])
+def test_a_stream_that_is_refused_in_passing_is_opened_again(filled: FakeServer, code: str) -> None:
+    filled.refusals["FetchStream"].append(wire_error(code, retriable=code == "OVERLOADED"))
+    with Consumer("flights", partitions=[0], stop_at_end=True, server=filled.address) as consumer:
+        assert len(list(consumer)) == 10
 
 
 def test_no_more_is_read_ahead_than_allowed(server: FakeServer) -> None:

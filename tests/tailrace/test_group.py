@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from logwire.v1 import groups_pb2
 from tailrace import Consumer, TopicPartition, errors
 from tailrace.runtime import io_thread
 from tests.tailrace.fake_server import HOLD, FakeServer, wire_error
@@ -192,6 +193,65 @@ def test_a_seek_from_outside_while_a_loop_runs_is_followed_by_it(group: FakeServ
                 break
         mover.join()
     assert offsets == [0, 1, 2, 3, 4, *range(50, 56)]
+
+
+def described(*members: tuple[str, set[tuple[str, int]]], partitions: int) -> groups_pb2.DescribeGroupResponse:
+    """A group whose plan is made for what it is, with what each member is meant to have."""
+    return groups_pb2.DescribeGroupResponse(
+        group="g",
+        group_epoch=3,
+        assignment_epoch=3,
+        members=[
+            groups_pb2.MemberDescription(
+                member_id=member_id,
+                target=groups_pb2.Assignment(
+                    topic_partitions=[
+                        groups_pb2.TopicPartitions(topic=topic, partitions=[number]) for topic, number in target
+                    ]
+                ),
+            )
+            for member_id, target in members
+        ],
+        partitions=[groups_pb2.PartitionLag(topic="flights", partition=number) for number in range(partitions)],
+    )
+
+
+def test_a_member_that_others_leave_nothing_for_is_at_its_end(group: FakeServer) -> None:
+    group.first_assignment = set()
+    with join(group, stop_at_end=True) as consumer:
+        assert consumer.poll(0) is None
+        group.wait_until(lambda: len(group.joined) == 1)
+        group.answers["DescribeGroup"] = described((group.joined[0], set()), ("other", {P0, P1}), partitions=2)
+        assert list(consumer) == []
+
+
+def test_a_seek_from_outside_is_not_the_end_of_a_member_that_stops_there(group: FakeServer) -> None:
+    """While the group is sent elsewhere, the plan has nothing for this member, nor the partition for any other."""
+    group.first_assignment = {P0}
+    with join(group, stop_at_end=True) as consumer:
+        assert consumer.poll(10) is not None
+        group.wait_until(owned_by(group, P0))
+        group.answers["DescribeGroup"] = described((group.joined[0], set()), ("other", {P1}), partitions=2)
+        group.assign(group.joined[0], set())
+        seen = read_until(consumer, owned_by(group))
+        asked = len(group.asked["DescribeGroup"])
+        seen += read_until(consumer, lambda: len(group.asked["DescribeGroup"]) > asked + 1)
+        group.committed[P0] = 90
+        group.assign(group.joined[0], {P0})
+        assert [record.offset for record in consumer] == list(range(90, 100))
+    assert seen == []
+
+
+def test_looking_for_more_is_done_by_one_task_however_often_nothing_is_assigned(group: FakeServer) -> None:
+    group.first_assignment = set()
+    with join(group, stop_at_end=True, auto_commit=False) as consumer:
+        assert consumer.poll(0) is None
+        for _ in range(3):
+            group.wait_until(owned_by(group))
+            beats = len(group.heartbeats)
+            group.assign(group.joined[0], set())
+            group.wait_until(lambda beats=beats: len(group.heartbeats) > beats + 1)  # type: ignore[misc]
+        assert len(consumer._core._tasks) == 1
 
 
 def move_to(group: FakeServer, offset: int) -> None:

@@ -1,9 +1,11 @@
 """The program: the tree of commands, and how every one of them ends."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
 
 import click
 from click.shell_completion import get_completion_class, shell_complete
@@ -72,8 +74,13 @@ for command in (topics, produce, consume, groups, seek, segments, demo):
     logctl.add_command(command)
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command as Ctrl-C does, so that what was read of the input is still sent."""
+
+
 def main() -> None:
     open_closed()
+    signal.signal(signal.SIGTERM, _terminate)
     if instruction := os.environ.get(COMPLETION_VARIABLE):
         sys.exit(shell_complete(logctl, {}, PROGRAM, COMPLETION_VARIABLE, instruction))
     sys.exit(run(sys.argv[1:]))
@@ -86,8 +93,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = _invoke(arguments, settings)
         sys.stdout.flush()
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as ended:
         tell(sys.stdout, "")
+        if isinstance(ended, _Terminated):
+            return 128 + signal.SIGTERM
         tell(sys.stderr, "\n")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
@@ -104,6 +113,10 @@ def run(arguments: Sequence[str]) -> int:
             failure.write(sys.stderr, as_json=as_json)
         return failure.exit_code
     return status
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _invoke(arguments: Sequence[str], settings: Settings) -> int:

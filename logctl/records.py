@@ -80,7 +80,7 @@ def produce(
     csv    the first line names the columns; a row is sent as a JSON object
 
     A malformed line is reported with its number and the others are sent; the exit code is then 1. Times without a zone
-    are UTC. Ctrl-C stops reading, and what was read is still sent.
+    are UTC. Ctrl-C and SIGTERM stop the reading, and what was read is still sent.
     """
     from logctl.sender import Sender, far_future_ms, send_all
     from tailrace import Producer

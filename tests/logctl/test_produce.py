@@ -159,7 +159,10 @@ def test_a_bad_topic_name_is_one_error_and_not_one_a_line(logctl: Logctl, file: 
     assert sent.error["code"] == "INVALID_TOPIC"
 
 
-def test_ctrl_c_stops_reading_and_sends_what_was_read(logctl: Logctl, topic: str, server: ServerProcess) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_reading_and_what_was_read_is_sent(
+    logctl: Logctl, topic: str, server: ServerProcess, number: signal.Signals, status: int
+) -> None:
     logctl("topics create", topic)
     producing = subprocess.Popen(
         [*program("logctl.main"), "produce", topic, "--json", "--server", server.address],
@@ -173,8 +176,8 @@ def test_ctrl_c_stops_reading_and_sends_what_was_read(logctl: Logctl, topic: str
     producing.stdin.flush()
     # This ends when both are there, so both have been read.
     assert len(logctl("consume --max 2 --json", topic).rows) == 2
-    producing.send_signal(signal.SIGINT)
+    producing.send_signal(number)
     out, err = producing.communicate()
-    assert producing.returncode == 130
+    assert producing.returncode == status
     assert json.loads(out)["records"] == 2
     assert b"Traceback" not in err

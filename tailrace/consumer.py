@@ -13,7 +13,8 @@ from datetime import datetime
 from types import TracebackType
 
 from tailrace.connection import CONNECT_SECONDS_MAX
-from tailrace.consuming import ConsumerCore, ConsumerSettings
+from tailrace.consumer_settings import ConsumerSettings
+from tailrace.consuming import ConsumerCore
 from tailrace.errors import CorruptMessage, WrongThreadError
 from tailrace.handout import Assigned, Nothing, Revoked
 from tailrace.offsets import Start, seek_target

@@ -9,11 +9,12 @@ import logging
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from logwire.v1 import groups_pb2
 from tailrace.committing import Committer
-from tailrace.connection import Backoff, Connection, server_address
+from tailrace.connection import Backoff, Connection
+from tailrace.consumer_settings import ConsumerSettings, checked_settings
 from tailrace.errors import (
     ClientClosed,
     InvalidRequest,
@@ -40,23 +41,6 @@ Assignments = Mapping[PartitionKey, int | None]
 METADATA_SECONDS_MAX = 60.0
 
 
-class ConsumerSettings(NamedTuple):
-    server: str
-    topics: tuple[str, ...]
-    group: str | None
-    partitions: tuple[int | TopicPartition, ...] | None
-    start: Start
-    stop_at_end: bool
-    auto_commit: bool
-    auto_commit_interval: float
-    out_of_range: str
-    prefetch_bytes: int
-    assignor: str
-    instance_id: str
-    rebalance_timeout: float
-    connect_timeout: float
-
-
 class ConsumerCore:
     def __init__(
         self,
@@ -68,7 +52,7 @@ class ConsumerCore:
     ) -> None:
         """notify is called, in any thread, when the handout may have something. tells_...: the application has
         callbacks."""
-        self.settings = _checked(settings)
+        self.settings = checked_settings(settings)
         self._notify = notify
         self._tells_assigned = tells_assigned
         self._tells_revoked = tells_revoked
@@ -438,34 +422,3 @@ def _chosen(topic: TopicInfo, partitions: Sequence[int | TopicPartition] | None)
                 remedy="Read one of these.",
             )
     return [PartitionKey(topic.topic, topic.topic_id, number) for number in numbers]
-
-
-_NUMBERS = ("prefetch_bytes", "auto_commit_interval", "rebalance_timeout", "connect_timeout")
-
-
-def _checked(settings: ConsumerSettings) -> ConsumerSettings:
-    """Raises InvalidRequest with the first setting that cannot be."""
-    problem: tuple[str, str] | None = None
-    if any(isinstance(topic, list | tuple | set) for topic in settings.topics):
-        problem = f"topics={settings.topics!r}", 'Give topics as separate arguments: Consumer("a", "b"), or *topics.'
-    elif not settings.topics or not all(isinstance(topic, str) and topic for topic in settings.topics):
-        problem = f"topics={settings.topics!r}", "Name at least one topic, as a str."
-    elif len(set(settings.topics)) != len(settings.topics):
-        problem = f"topics={settings.topics!r}", "Name each topic once."
-    elif settings.group is not None and not (isinstance(settings.group, str) and settings.group):
-        problem = f"group={settings.group!r}", "Name the group with a str, or leave it out to read without one."
-    elif settings.partitions is not None and not all(
-        isinstance(chosen, TopicPartition) or type(chosen) is int for chosen in settings.partitions
-    ):
-        problem = f"partitions={settings.partitions!r}", "Give numbers, or TopicPartition(topic, number)."
-    elif settings.out_of_range not in ("error", "beginning", "end"):
-        problem = f"out_of_range={settings.out_of_range!r}", 'Use "error", "beginning" or "end".'
-    elif wrong := [name for name in _NUMBERS if type(getattr(settings, name)) not in (int, float)]:
-        problem = ", ".join(f"{name}={getattr(settings, name)!r}" for name in wrong), "Give numbers: bytes or seconds."
-    elif settings.prefetch_bytes < 1:
-        problem = f"prefetch_bytes={settings.prefetch_bytes!r}", "Give a number of bytes."
-    elif min(settings.auto_commit_interval, settings.rebalance_timeout, settings.connect_timeout) <= 0:
-        problem = "an interval or timeout of 0 s or less", "Give seconds above 0."
-    if problem is not None:
-        raise InvalidRequest(f"{problem[0]} is not what a consumer can have", remedy=problem[1])
-    return settings._replace(server=server_address(settings.server), start=checked_start(settings.start))

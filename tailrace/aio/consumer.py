@@ -7,7 +7,8 @@ from types import TracebackType
 
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.consumer import AUTO_COMMIT_SECONDS, PREFETCH_BYTES
-from tailrace.consuming import ConsumerCore, ConsumerSettings
+from tailrace.consumer_settings import ConsumerSettings
+from tailrace.consuming import ConsumerCore
 from tailrace.errors import CorruptMessage, WrongThreadError
 from tailrace.handout import Assigned, Nothing, Revoked
 from tailrace.offsets import Start, seek_target

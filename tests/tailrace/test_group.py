@@ -233,6 +233,7 @@ def test_a_seek_from_outside_is_not_the_end_of_a_member_that_stops_there(group: 
         group.wait_until(owned_by(group, P0))
         group.answers["DescribeGroup"] = described((group.joined[0], set()), ("other", {P1}), partitions=2)
         group.assign(group.joined[0], set())
+        group.wait_until(lambda: consumer.assignment == [])
         seen = read_until(consumer, owned_by(group))
         asked = len(group.asked["DescribeGroup"])
         seen += read_until(consumer, lambda: len(group.asked["DescribeGroup"]) > asked + 1)

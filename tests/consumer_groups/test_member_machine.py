@@ -112,8 +112,10 @@ class MemberMachine(RuleBasedStateMachine):
         arriving = data.draw(st.permutations(self.on_their_way))
         if not again:
             self.on_their_way.clear()
+        server = self.coordinator
         for request in arriving:
-            self.try_heartbeat(request)
+            if self.coordinator is server:  # Else it died in one of them, and the connections with it.
+                self.try_heartbeat(request)
 
     @precondition(lambda self: self.on_their_way)
     @rule(data=st.data())

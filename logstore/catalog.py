@@ -120,7 +120,7 @@ class TopicCatalog:
                 f"topic {name!r} exists"
                 if taken == name
                 else f"topic {taken!r} exists, and {name!r} differs from it in '.' and '_' alone",
-                remedy="Choose another name, or delete that topic first.",
+                remedy="Use that topic, or choose another name.",
             )
         _check_partitions(partitions)
 

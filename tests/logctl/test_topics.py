@@ -57,6 +57,11 @@ def test_a_topic_is_deleted_when_that_is_meant(logctl: Logctl, topic: str) -> No
     assert topic not in logctl("topics list").out
 
 
+def test_who_creates_a_topic_twice_is_not_told_to_delete_it(logctl: Logctl, topic: str) -> None:
+    logctl("topics create", topic)
+    assert logctl("topics create --json", topic).error["remedy"] == "Use that topic, or choose another name."
+
+
 def test_a_shell_is_offered_the_topics_that_begin_so(logctl: Logctl, server: ServerProcess, topic: str) -> None:
     logctl("topics create", topic)
     line = ["logctl", "topics", "describe", topic[:-1]]

@@ -10,10 +10,10 @@ index beside it. A *log* is one partition: a chain of segments, of which the las
           OffsetIndex     where in the file may I start scanning?                                 index.py
             batch         61 bytes of header, then records                             header.py, batch.py
 
-Reading order: errors, clock, config; compression, header, batch, partitioner; files, syscalls, disk, documents; index,
-handles, seal, segment, reader; checkpoint, sync; epochs, producers, snapshot, log; scan, recovery; identity, catalog,
-retention, topics. disk.py is the only place that touches files, clock.py the only one that tells time, errors.py lists
-everything that can go wrong.
+Reading order: errors, clock, config; compression, header, batch, partitioner, topic_name; files, syscalls, disk,
+documents; index, handles, seal, segment, reader; checkpoint, sync; epochs, producers, snapshot, log; scan, recovery;
+identity, catalog, retention, topics. disk.py is the only place that touches files, clock.py the only one that tells
+time, errors.py lists everything that can go wrong.
 
 What holds everywhere:
 

@@ -35,7 +35,7 @@ from logstore.errors import (
 from logstore.handles import Handles
 from logstore.header import CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL
 from logstore.reader import LogReader, Places
-from logstore.segment import Segment
+from logstore.segment import Segment, WouldWait
 from logstore.snapshot import Snapshot, encode_snapshot
 from logstore.sync import LogEnd, Synchronizer, Unsynced
 
@@ -288,10 +288,22 @@ class Log:
         return None
 
     def append_time_ms(self, offset: int) -> int:
-        """About when the record was appended, and not before. Past the end: when the last one was. Any thread."""
+        """About when the record was appended, and not before. Past the end: when the last one was.
+
+        Any thread; may wait for the disk.
+        """
         if offset >= self._end.offset:
             return self._last_append_ms
-        return self._segment_of(self._segments, offset).append_time_ms(offset)
+        return self._segment_of(self._segments, offset).append_time_ms(offset, wait=True)
+
+    def append_time_ms_nowait(self, offset: int) -> int | None:
+        """The same without waiting for the disk; None if that cannot be."""
+        if offset >= self._end.offset:
+            return self._last_append_ms
+        try:
+            return self._segment_of(self._segments, offset).append_time_ms(offset, wait=False)
+        except WouldWait:
+            return None
 
     def epoch_end_offset(self, leader_epoch: int) -> tuple[int, int]:
         """(the largest epoch that is known and not above, the offset where it ended), or (-1, -1)."""

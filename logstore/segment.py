@@ -246,10 +246,9 @@ class Segment:
             if header.max_timestamp_ms >= timestamp_ms:
                 yield position, header
 
-    def append_time_ms(self, offset: int) -> int:
+    def append_time_ms(self, offset: int, *, wait: bool) -> int:
         """About when the record was appended, and not before: the time of the next row of the index."""
-        table = self._rebuilt or (self.index.in_memory() if self.seal is None else self._sealed_rows(wait=True))
-        row = table.covering(offset - self.base_offset) if table is not None else None
+        row = self._row_covering(offset - self.base_offset, wait=wait)
         return self.last_append_ms if row is None else row.append_time_ms
 
     def walk(self, read: Read, start: int, end: int, *, bytes_each: int) -> Iterator[tuple[int, BatchHeader]]:
@@ -322,6 +321,20 @@ class Segment:
             return None  # the rows still grow; sealing makes them anew, and until then the scan begins at the start
         self._rebuilt = self._rebuild(file)
         return look_up(self._rebuilt)
+
+    def _row_covering(self, relative_offset: int, *, wait: bool) -> IndexRow | None:
+        """The first row whose batch ends at the offset or after. Not checked: a time is no position."""
+        if self._rebuilt is not None:
+            return self._rebuilt.covering(relative_offset)
+        if self.seal is not None:
+            sealed = self._sealed_rows(wait=wait)
+            return sealed.covering(relative_offset) if sealed is not None else None
+        newest = self.index.in_memory()
+        is_before_newest = newest.count == 0 or relative_offset < newest[0].relative_next_offset
+        if is_before_newest and newest.count < self.index.count:
+            stored = self._stored_rows(wait=wait)
+            return stored.covering(relative_offset) if stored is not None else None
+        return newest.covering(relative_offset)
 
     def _stored_rows(self, *, wait: bool) -> RowTable | None:
         if not wait:

@@ -314,6 +314,39 @@ def test_a_cold_read_says_so_and_a_waiting_one_reads() -> None:
         assert reader.read_nowait() is not None
 
 
+def test_an_append_time_that_is_not_in_memory_is_waited_for_or_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logstore.log.SNAPSHOT_BYTES", 500)  # so often are the rows of an active segment stored
+    partition = Partition(SimulatedDisk(), config=TopicConfig(segment_bytes=2000, index_interval_bytes=0))
+    times = []
+    while partition.log.segments_count < 3:
+        partition.clock.now_ms += 1000
+        times.append(partition.clock.wall_ms())
+        partition.append(b"x" * 100)
+        partition.sync_now()
+    sealed, _, active = partition.log._segments
+    while not 2 <= active.index.in_memory().count < active.index.count:
+        assert not active.is_rolled
+        partition.clock.now_ms += 1000
+        times.append(partition.clock.wall_ms())
+        partition.append(b"x" * 100)
+        partition.sync_now()
+    log = partition.log
+    assert len(times) == log.log_end_offset
+
+    def known() -> set[int]:
+        found = {offset: log.append_time_ms_nowait(offset) for offset in range(len(times) + 1)}
+        assert all(time_ms in (None, [*times, times[-1]][offset]) for offset, time_ms in found.items())
+        return {offset for offset, time_ms in found.items() if time_ms is not None}
+
+    before = known()
+    assert len(times) in before
+    assert active.next_offset - 1 in before
+    assert before.isdisjoint({0, sealed.next_offset - 1, active.base_offset})
+    assert [log.append_time_ms(offset) for offset in range(len(times))] == times
+    # The index of the sealed segments is mapped now; the one of the active segment never is.
+    assert known() == before | set(range(active.base_offset))
+
+
 # Slices without a copy.
 
 

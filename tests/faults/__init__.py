@@ -4,6 +4,8 @@
     checker   the verdict: what a history shows that must never happen
     runs      faults in sessions from one seed, with a ledger that a stopped run goes on from
     catalog   all faults by name, with how often they run in CI and in full
+    planted   bugs that the faults must catch, so that a green run means something
+    launch    a server with a bug in it, or with a disk and a clock that a test moves (`levers`)
 
-`python -m tests.faults NAME --cycles N --seed S` runs one of them.
+`python -m tests.faults NAME --cycles N --seed S` runs one of them; `--plant BUG` shows it catching that.
 """

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.faults.checker import check
 from tests.faults.history import History
+from tests.faults.loop_filesystem import unmount
 from tests.faults.runs import Session, Tally
 from tests.faults.workload import Workload
 from tests.processes import NotStarted, ServerProcess
@@ -54,7 +55,7 @@ def _ways_to(data: Path, directory: Path) -> Iterator[list[Path]]:
     finally:
         link.unlink()
         if is_root:
-            subprocess.run(["umount", str(bound)], check=True)
+            unmount(bound)
             bound.rmdir()
 
 

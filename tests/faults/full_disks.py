@@ -13,15 +13,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import grpc.aio
+
 from logserver.config import parse_address
-from logwire.v1 import errors_pb2
+from logwire.v1 import errors_pb2, groups_pb2, records_pb2
 from tests.faults.checker import check
 from tests.faults.history import History
-from tests.faults.loop_filesystem import LoopFilesystem
+from tests.faults.loop_filesystem import LoopFilesystem, unmount
 from tests.faults.runs import Session, Tally
 from tests.faults.workload import Workload, drain
 from tests.processes import NotStarted, ServerProcess
-from tests.server.wire import Client, batch, code
+from tests.server.wire import Client, batch, code, error_of
 
 SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
 SIZE_BYTES = 192 << 20
@@ -57,6 +59,7 @@ def _fill_and_free(session: Session, directory: Path, mount: Path, cycles: int, 
             with _full(mount):
                 asyncio.run(_Probe(server.address).wait_until_full())
                 tally.count("fills")
+                asyncio.run(_Probe(server.address).change_metadata(f"made-{number}", tally))
                 drain(server.address, workload.topic, history, process=READER)
                 is_stopped = number % 2 == 1
                 if is_stopped:
@@ -105,6 +108,28 @@ class _Probe:
             assert code(error) == "STORAGE_FULL", error
             assert error.retriable, error
 
+    async def change_metadata(self, topic: str, tally: Tally) -> None:
+        """What concerns no records goes on, or is refused like them."""
+        commit = groups_pb2.CommitOffsetsRequest(
+            group=PROBE,
+            member_epoch=-1,
+            offsets=[groups_pb2.CommittedOffset(topic=PROBE, partition=0, offset=1)],
+        )
+        async with self._client() as client:
+            for what, change in (
+                ("topics", client.create(topic)),
+                ("producer ids", client.producing.InitProducer(records_pb2.InitProducerRequest())),
+                ("commits", client.groups.CommitOffsets(commit)),
+            ):
+                try:
+                    answer = await change
+                except grpc.aio.AioRpcError as failed:
+                    errors = [error_of(failed)]
+                else:
+                    errors = [row.error for row in getattr(answer, "offsets", ()) if row.HasField("error")]
+                assert all(code(error) == "STORAGE_FULL" and error.retriable for error in errors), errors
+                tally.count(f"{what} {'refused' if errors else 'given'} without room")
+
     async def wait_until_resumed(self) -> None:
         async with self._client() as client, asyncio.timeout(RESUME_SECONDS_MAX):
             while (error := await self._append(client)) is not None:
@@ -136,7 +161,7 @@ def _mounted(name: str, directory: Path) -> Iterator[Path]:
     try:
         yield mount
     finally:
-        subprocess.run(["umount", str(mount)], check=True)
+        unmount(mount)
 
 
 @contextmanager

@@ -32,6 +32,16 @@ def why_not() -> str | None:
     return None
 
 
+def unmount(path: Path) -> None:
+    # Whoever was killed may not have let go yet.
+    for _ in range(50):
+        result = subprocess.run(["umount", str(path)], capture_output=True, text=True)
+        if result.returncode == 0:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} stays busy: {result.stderr}")
+
+
 def shut_down(mount: Path) -> None:
     """Cut a mounted filesystem off from its disk."""
     descriptor = os.open(mount, os.O_RDONLY)
@@ -57,13 +67,7 @@ class LoopFilesystem:
         )
 
     def unmount(self) -> None:
-        # Whoever was killed may not have let go yet.
-        for _ in range(50):
-            result = subprocess.run(["umount", str(self.path)], capture_output=True, text=True)
-            if result.returncode == 0:
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"{self.path} stays busy: {result.stderr}")
+        unmount(self.path)
 
     def is_stopped(self) -> bool:
         """Whether the filesystem takes no more writes, because its journal has failed."""

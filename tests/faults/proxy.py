@@ -137,31 +137,37 @@ class Proxy:
             del self._left[pipe.direction]
             self._reset()
 
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._serve(reader, writer)
+        except OSError:
+            pass  # one side is gone, and now the other
+        finally:
+            self._tasks.remove(task)
+            writer.transport.abort()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self._target
-        try:
-            upstream_reader, upstream_writer = await asyncio.open_connection(host, int(port))
-        except OSError:
-            writer.transport.abort()
-            return
+        upstream_reader, upstream_writer = await asyncio.open_connection(host, int(port))
         pipes = {
             _Pipe(self, Direction.UP, reader, upstream_writer),
             _Pipe(self, Direction.DOWN, upstream_reader, writer),
         }
         self._pipes |= pipes
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             await asyncio.gather(*(pipe.run() for pipe in pipes))
-        except OSError:
-            for pipe in pipes:
-                pipe.reset()  # one side is gone, and now the other
-        finally:
-            self._pipes -= pipes
-            self._tasks.remove(task)
             for pipe in pipes:
                 pipe.writer.close()
+                await pipe.writer.wait_closed()
+        except BaseException:
+            for pipe in pipes:
+                pipe.reset()
+            raise
+        finally:
+            self._pipes -= pipes
 
     def _reset(self) -> None:
         for pipe in self._pipes:
@@ -180,7 +186,7 @@ class Proxy:
         self._open = {direction: asyncio.Event() for direction in Direction}
         for event in self._open.values():
             event.set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def _close(self) -> None:

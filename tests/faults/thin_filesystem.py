@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.faults.loop_filesystem import LoopFilesystem
+from tests.faults.loop_filesystem import LoopFilesystem, unmount
 
 PAGE_BYTES = 4096
 SIZE_BYTES = 512 << 20
@@ -75,5 +75,5 @@ class ThinFilesystem(LoopFilesystem):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, traceback)
-        subprocess.run(["umount", str(self._memory)], check=True, capture_output=True)
+        unmount(self._memory)
         self._memory.rmdir()

@@ -50,6 +50,7 @@ class Commits:
                 live.offsets.put(partition, value, ticket)
         finally:
             live.turns.commit_ended()
+            self._groups.drop_if_blank(live)
         return results
 
     def _check_all(

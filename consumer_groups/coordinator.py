@@ -53,6 +53,8 @@ class GroupCoordinator:
         self._groups = LiveGroups(journal, topics, clock, config)
         self._commits = Commits(self._groups)
         self._seeks = Seeks(self._groups)
+        self._topics_are_news = True
+        self._is_refreshing = False
 
     async def start(self) -> None:
         """Read the journal; members of before go on in their epochs, in sessions that start now.
@@ -184,21 +186,34 @@ class GroupCoordinator:
 
     def topics_changed(self) -> None:
         """A topic was made or deleted, or got more partitions: groups plan again, offsets of deleted topics go."""
+        self._topics_are_news = True
         if self._groups.is_open:
             self._groups.spawn(self._refresh())
 
     async def _refresh(self) -> None:
-        for live in self._groups.all():
-            async with live.turns.change():
-                if not self._groups.is_current(live):
-                    continue
-                now_ms = self._clock.monotonic_ms()
-                draft = live.group.copy()
-                draft.expire(now_ms)
-                draft.topics_changed(now_ms)
-                gone = [partition for partition in live.offsets if self._topics.topic_by_id(partition.topic_id) is None]
-                try:
-                    await self._groups.write(live, draft, dropped=gone)
-                except StorageFull:
-                    self._groups.spawn_at(now_ms + RETRY_MS, self._refresh)
-                    return
+        """One at a time goes through all groups, and once more if topics have changed meanwhile."""
+        if self._is_refreshing:
+            return
+        self._is_refreshing = True
+        try:
+            while self._topics_are_news:
+                self._topics_are_news = False
+                for live in self._groups.all():
+                    await self._refresh_group(live)
+        except StorageFull:
+            self._topics_are_news = True
+            self._groups.spawn_at(self._clock.monotonic_ms() + RETRY_MS, self._refresh)
+        finally:
+            self._is_refreshing = False
+
+    async def _refresh_group(self, live: LiveGroup) -> None:
+        async with live.turns.change():
+            if not self._groups.is_current(live):
+                return
+            now_ms = self._clock.monotonic_ms()
+            draft = live.group.copy()
+            draft.expire(now_ms)
+            draft.topics_changed(now_ms)
+            gone = [partition for partition in live.offsets if self._topics.topic_by_id(partition.topic_id) is None]
+            await self._groups.write(live, draft, dropped=gone)
+        self._groups.drop_if_blank(live)

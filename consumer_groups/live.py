@@ -132,22 +132,28 @@ class LiveGroups:
         """The group, with nothing else of it under way. What is decided within goes through `write`."""
         while True:
             live = self._find(name, create)
-            async with live.turns.change():
-                if self.is_current(live):
-                    self.check_journal()
-                    yield live
-                    return
+            try:
+                async with live.turns.change():
+                    if self.is_current(live):
+                        self.check_journal()
+                        yield live
+                        return
+            finally:
+                self.drop_if_blank(live)
 
     @asynccontextmanager
     async def commit(self, name: str) -> AsyncIterator[LiveGroup]:
         """The group as commits need it: no change is under way, other commits may be."""
         while True:
             live = self._find(name, create=True)
-            async with live.turns.commit():
-                if self.is_current(live):
-                    self.check_journal()
-                    yield live
-                    return
+            try:
+                async with live.turns.commit():
+                    if self.is_current(live):
+                        self.check_journal()
+                        yield live
+                        return
+            finally:
+                self.drop_if_blank(live)
 
     async def write(
         self,
@@ -195,11 +201,17 @@ class LiveGroups:
             await self.journal.append([encode(key, value) for key, value in changes])
         except StorageFull:
             raise
-        except BaseException as error:
-            self._failure = error
-            log.critical("groups: the journal failed, so what is on disk is unknown", exc_info=True)
-            self.wake_all()
+        except Exception as error:  # Whatever it is: only a full disk says for certain that nothing was written.
+            self._fail(error)
             raise self._unavailable() from error
+        except BaseException as error:  # Cancelled, or the process ends: it is on its way to the disk, or it is not.
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        log.critical("groups: the journal failed, so what is on disk is unknown", exc_info=error)
+        self.wake_all()
 
     async def fence_late(self, name: str) -> None:
         """Do what is due by now, also if no timer has noticed yet: who is past its deadline has lost its partitions."""
@@ -211,8 +223,14 @@ class LiveGroups:
             async with self.change(name, create=True) as live:
                 await self._write_expired(live, self.clock.monotonic_ms())
 
+    def drop_if_blank(self, live: LiveGroup) -> None:
+        """Forget a group that was named and has not come to be, or of which nothing is left. Whoever waits for its turn
+        finds that it is not current, and makes it again."""
+        if live.is_blank and live.turns.is_idle and self.is_current(live):
+            self.forget(live)
+
     def forget(self, live: LiveGroup) -> None:
-        """Drop a group whose deletion is durable."""
+        """Drop a group of which nothing is durable, or whose deletion is."""
         del self._groups[live.name]
         live.wake_all()
         if live.timer is not None:

@@ -67,7 +67,7 @@ class Seeks:
         self._groups.check_open()
         try:
             return await self._end(live, topic, wanted, target)
-        except BaseException:
+        except BaseException:  # However it ended, without the new offsets: else the partitions would be nobody's.
             self._groups.spawn(self._give_back(live, wanted))
             raise
 

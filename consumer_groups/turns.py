@@ -19,6 +19,11 @@ class Turns:
         self._no_commits = asyncio.Event()
         self._no_commits.set()
 
+    @property
+    def is_idle(self) -> bool:
+        """Nobody has the turn, and no commit is under way."""
+        return not self._turn.locked() and not self._commits
+
     @asynccontextmanager
     async def change(self) -> AsyncIterator[None]:
         async with self._turn:

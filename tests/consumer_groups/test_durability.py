@@ -1,6 +1,8 @@
 """What outlives the process: nothing that was answered is lost, and nothing is decided twice."""
 
+import asyncio
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,9 +13,11 @@ from consumer_groups.errors import (
     JournalUnreadable,
     UnknownMemberId,
 )
+from consumer_groups.live import LiveGroups
+from consumer_groups.records import GroupEpochs, GroupKey
 from consumer_groups.requests import GroupState, SeekTarget
 from logstore.errors import StorageFull
-from tests.consumer_groups.fakes import MemoryJournal
+from tests.consumer_groups.fakes import MemoryJournal, Record
 from tests.consumer_groups.harness import Member, World, running, settle, start, turns
 
 
@@ -138,6 +142,25 @@ async def test_after_a_journal_failure_everything_is_refused_and_who_waits_is_to
             with pytest.raises(GroupsUnavailable) as caught:
                 await refused
             assert "Restart" in caught.value.remedy
+
+
+class StuckJournal(MemoryJournal):
+    """Never says whether it has written."""
+
+    async def append(self, records: Sequence[Record]) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_write_that_is_cancelled_half_way_ends_as_cancelled_and_nothing_is_decided_on_it() -> None:
+    world = World()
+    groups = LiveGroups(StuckJournal(), world.topics, world.clock, world.config)
+    writing = start(groups.append([(GroupKey("g"), GroupEpochs(1, 1))]))
+    await turns()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    with pytest.raises(GroupsUnavailable, match="CancelledError"):
+        groups.check_journal()
 
 
 # A crash at every write.

@@ -18,7 +18,8 @@ from consumer_groups.errors import (
     UnreleasedInstanceId,
     UnsupportedAssignor,
 )
-from consumer_groups.requests import GroupState, HeartbeatRequest, TopicPartitions
+from consumer_groups.requests import GroupState, HeartbeatRequest, OffsetCommit, TopicInfo, TopicPartitions
+from logstore.errors import StorageFull
 from tests.consumer_groups.harness import running, settle, start, turns
 
 
@@ -403,6 +404,63 @@ async def test_the_number_of_groups_has_a_bound() -> None:
         await world.member("a").join()
         with pytest.raises(Overloaded):
             await world.member("a").beat(group="other", subscription=("t",), owned=())
+
+
+async def test_groups_that_were_named_and_never_came_to_be_take_up_no_room() -> None:
+    async with running(GroupConfig(groups_max=2)) as world:
+        for number in range(5):
+            name = f"named-{number}"
+            with pytest.raises(UnsupportedAssignor):
+                await world.member("a").beat(group=name, subscription=("t",), owned=(), assignor="none")
+            with pytest.raises(UnknownMemberId):
+                await world.coordinator.commit_offsets(name, "a", 1, [])
+            [refused] = await world.coordinator.commit_offsets(name, "", -1, [OffsetCommit("nothing", 0, 1)])
+            assert refused is not None
+            world.journal.full_after = world.journal.appends
+            with pytest.raises(StorageFull):
+                await world.member("a").beat(group=name, subscription=("t",), owned=())
+            world.journal.full_after = None
+        for name in ("one", "two"):
+            await world.member("a").beat(group=name, subscription=("t",), owned=())
+        with pytest.raises(Overloaded):
+            await world.member("a").beat(group="three", subscription=("t",), owned=())
+
+
+async def test_a_group_whose_last_offset_went_with_its_topic_takes_up_no_room() -> None:
+    async with running(GroupConfig(groups_max=1)) as world:
+        await world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("t", 0, 1)])
+        world.topics.delete("t")
+        world.coordinator.topics_changed()
+        await turns()
+        world.topics.create("t", 1)
+        await world.member("a").beat(group="other", subscription=("t",), owned=())
+
+
+async def test_many_changes_of_topics_at_once_are_looked_at_once_or_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as world:
+        looked_up: list[str] = []
+        topic = world.topics.topic
+
+        def look_up(name: str) -> TopicInfo | None:
+            looked_up.append(name)
+            return topic(name)
+
+        monkeypatch.setattr(world.topics, "topic", look_up)
+        a = world.member("a")
+        await a.join()
+        looked_up.clear()
+        world.coordinator.topics_changed()
+        await turns()
+        once = len(looked_up)
+        assert once > 0
+        looked_up.clear()
+        for count in range(5, 55):
+            world.topics.add_partitions("t", count)
+            world.coordinator.topics_changed()
+        await turns()
+        assert len(looked_up) <= 2 * once
+        await a.beat()
+        assert a.partitions == list(range(54)), "and the last of them was seen"
 
 
 JOIN = {"group": "g", "member_id": "a", "member_epoch": 0, "subscription": ("t",), "owned": ()}

@@ -244,6 +244,20 @@ async def test_commits_are_under_way_side_by_side_and_a_change_waits_for_them() 
     await world.coordinator.stop()
 
 
+async def test_a_commit_that_is_refused_does_not_end_a_group_that_another_is_making() -> None:
+    world = SlowWorld()
+    await world.coordinator.start()
+    world.journal.slow = True
+    making = start(world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("t", 0, 7)]))
+    await turns()
+    [refused] = await world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("nothing", 0, 7)])
+    assert isinstance(refused, UnknownTopicOrPartition)
+    world.journal.finish()
+    assert await making == [None]
+    assert await world.offsets() == {0: 7}
+    await world.coordinator.stop()
+
+
 async def test_a_commit_whose_caller_is_gone_is_taken_all_the_same() -> None:
     world = SlowWorld()
     await world.coordinator.start()

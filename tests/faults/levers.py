@@ -28,7 +28,7 @@ from tests.faults.loop_filesystem import shut_down
 from tests.faults.planted import patch
 
 OFFSET = Struct("<q")
-SYNC_FAILED = "a sync fails: number"
+SYNC_FAILED = "this sync fails"
 SYNC_AFTER = "sync after a failed one"
 
 

@@ -15,6 +15,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Self
@@ -100,8 +101,9 @@ class Proxy:
 
         def end() -> None:
             for pipe in self._pipes:
-                if pipe.direction is direction and not pipe.writer.is_closing():
-                    pipe.writer.write_eof()
+                if pipe.direction is direction:
+                    with suppress(OSError):  # whoever receives is gone already
+                        pipe.writer.write_eof()
 
         self._call(end)
 

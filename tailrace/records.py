@@ -94,6 +94,7 @@ class RecordBatch:
         """Records, each decoded when it is asked for: a batch decoded at once costs twice as much, as the garbage
         collector then looks through it several times."""
         topic, partition, new, no_headers = self.topic, self.partition, tuple.__new__, ()
+        damages = codec_errors()  # which imports: not to be done when a reading is broken off by the interpreter's end
         try:
             _, opened = open_batch(self._batch)
             numbered = zip(range(self.offsets.start - self._skip, self.next_offset), opened, strict=False)
@@ -114,7 +115,7 @@ class RecordBatch:
                 )
         except CorruptBatch as error:
             raise self._damaged(error) from None
-        except codec_errors() as error:
+        except damages as error:
             raise self._damaged(damaged_inside(error)) from None
 
     def __repr__(self) -> str:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,6 +8,7 @@ from hypothesis import strategies as st
 from logstore import batch as wire
 from logstore.batch import Compression, encode_batch
 from tailrace import Record, RecordBatch, errors
+from tests.processes import ENVIRONMENT
 
 RECORDS = st.lists(
     st.builds(
@@ -69,3 +73,17 @@ def test_a_damaged_batch_is_named_whatever_is_asked_of_it() -> None:
         _ = batch.values
     with pytest.raises(errors.CorruptMessage, match="offset 0 of 'flights' partition 3"):
         list(batch)
+
+
+def test_a_program_may_end_in_the_middle_of_a_batch() -> None:
+    """The batch is then closed while the interpreter shuts down, when nothing can be imported any more."""
+    script = """
+from logstore.batch import Record, encode_batch
+from tailrace import RecordBatch
+
+encoded = encode_batch([Record(0, 0, None, b"v", ())] * 3)
+reading = iter(RecordBatch("flights", 0, encoded, 0, 3, 0))
+print(next(reading).value)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "b'v'\n", "")

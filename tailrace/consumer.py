@@ -70,7 +70,8 @@ class Consumer:
             end. Without it only `commit` commits.
         on_assigned, on_revoked: called with lists of TopicPartition, by this consumer's thread, while it asks for
             records: before the first record of new partitions, and before partitions go to another member, when what
-            was read of them can still be committed (unless they are lost already; then `commit` returns False).
+            was read of them can still be committed (unless they are lost already; then `commit` returns False). What
+            they raise comes out there; on_assigned is called again then, since its partitions are not read before.
         out_of_range: what to do when the position is no longer, or not yet, in the log: "error" raises
             OffsetOutOfRange with the range, "beginning" and "end" go there.
         prefetch_bytes: how much is read ahead, at most.
@@ -229,11 +230,19 @@ class Consumer:
             if isinstance(step, Revoked):
                 self._tell_revoked(step)
             elif isinstance(step, Assigned):
-                if self._on_assigned is not None:
-                    self._on_assigned(step.partitions)
+                self._tell_assigned(step)
                 io_thread().run(self._core.begin(step.holds))
             elif not self._wait(until):
                 return None
+
+    def _tell_assigned(self, assigned: Assigned) -> None:
+        if self._on_assigned is None:
+            return
+        try:
+            self._on_assigned(assigned.partitions)
+        except BaseException:  # An interrupt, too: until it was called to its end, these are not read.
+            self._handout.put_back(assigned)
+            raise
 
     def _tell_revoked(self, revoked: Revoked) -> None:
         try:

@@ -401,8 +401,14 @@ class ConsumerCore:
     def _start_task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_ended)
         return task
+
+    def _task_ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):  # A bug, without which something would silently not be done any more.
+            self.handout.fail(error)
 
 
 def _chosen(topic: TopicInfo, partitions: Sequence[int | TopicPartition] | None) -> list[PartitionKey]:

@@ -173,6 +173,7 @@ class Fetcher:
     def _failed(self, hold: Hold, position_id: int, error: TailraceError) -> None:
         """The server has stopped reading the partition."""
         if isinstance(error, TRANSIENT):
+            logger.info("%s partition %d cannot be read now: %s", hold.key.topic, hold.key.partition, error)
             asyncio.get_running_loop().call_later(0.2, self._follow_again, hold, position_id)
             return
         del self._followed[hold.key.topic, hold.key.partition]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
-from tailrace.errors import TailraceError, UnknownTopicOrPartition
+from tailrace.errors import UnknownTopicOrPartition
 from tailrace.positions import Cursor, FetchedBatches, Hold, PartitionKey
 from tailrace.records import Record, RecordBatch, TopicPartition
 
@@ -73,7 +73,7 @@ class Handout:
         self.leaving: dict[PartitionKey, Hold] = {}
         self.inbox: deque[FetchedBatches] = deque()
         self._steps: deque[Assigned | Revoked] = deque()
-        self._failure: TailraceError | None = None
+        self._failure: Exception | None = None
         self._cursor: Cursor | None = None
         #: The application is to look up from its records: something was revoked, moved or stopped.
         self.attention = False
@@ -107,8 +107,12 @@ class Handout:
                 self._cursor = cursor
                 return cursor
             if self._failure is not None:
-                raise self._failure
+                raise self._failure.with_traceback(None)
             return Nothing.MORE if self._is_at_end() else Nothing.YET
+
+    def put_back(self, step: "Assigned | Revoked") -> None:
+        """The application has not done what it took: it is to do it before anything else."""
+        self._steps.appendleft(step)
 
     def hand_out(self, cursor: Cursor) -> RecordBatch:
         """The whole batch of a cursor, or what is left of it."""
@@ -243,8 +247,9 @@ class Handout:
             fetched = self.inbox[0]
             hold = fetched.hold
             if fetched.is_current and fetched.error is not None:
-                self.inbox.popleft()
-                raise fetched.error
+                # It stays there, and is raised again, until the application goes elsewhere: who goes on regardless
+                # would not notice that this partition is not read any more.
+                raise fetched.error.with_traceback(None)
             if not fetched.is_current or fetched.is_empty or hold.at_end:
                 self.inbox.popleft()
                 self._on_read(hold, len(fetched.data))
@@ -270,7 +275,7 @@ class Handout:
         self.inbox.append(fetched)
         self._notify()
 
-    def fail(self, error: TailraceError) -> None:
+    def fail(self, error: Exception) -> None:
         """The application hears of it when what came before is read."""
         self._failure = error
         self._notify()

@@ -190,7 +190,7 @@ class Consumer:
             if isinstance(step, Revoked):
                 await self._tell_revoked(step)
             elif isinstance(step, Assigned):
-                await _tell(self._on_assigned, step.partitions)
+                await self._tell_assigned(step)
                 await io_thread().run_from_another_loop(self._core.begin(step.holds))
             else:
                 try:
@@ -198,6 +198,13 @@ class Consumer:
                         await self._news.wait()
                 except TimeoutError:
                     return None
+
+    async def _tell_assigned(self, assigned: Assigned) -> None:
+        try:
+            await _tell(self._on_assigned, assigned.partitions)
+        except BaseException:  # A cancellation, too: until it was called to its end, these are not read.
+            self._handout.put_back(assigned)
+            raise
 
     async def _tell_revoked(self, revoked: Revoked) -> None:
         try:

@@ -107,6 +107,23 @@ async def test_records_are_read_and_committed_as_by_threads(server: FakeServer) 
     assert server.committed == {("flights", 0): 10, ("flights", 1): 5}
 
 
+async def test_a_callback_that_failed_is_called_again_before_its_partitions_are_read(server: FakeServer) -> None:
+    fill(server, {0: 10})
+    server.first_assignment = {("flights", 0)}
+    calls: list[list[TopicPartition]] = []
+
+    async def on_assigned(partitions: list[TopicPartition]) -> None:
+        calls.append(partitions)
+        if len(calls) < 2:
+            raise RuntimeError("of the application")
+
+    async with Consumer("flights", group="g", on_assigned=on_assigned, server=server.address) as consumer:
+        with pytest.raises(RuntimeError):
+            await consumer.poll(10)
+        assert await consumer.poll(10) is not None
+    assert calls == [[TopicPartition("flights", 0)]] * 2
+
+
 async def test_poll_batches_seek_pause_and_commit(server: FakeServer) -> None:
     fill(server, {0: 10})
     async with Consumer("flights", partitions=[0], group="g", auto_commit=False, server=server.address) as consumer:

@@ -7,6 +7,7 @@ import pytest
 from logstore import batch as wire
 from logstore.batch import encode_batch
 from tailrace import Consumer, TopicPartition, errors
+from tailrace.committing import Committer
 from tests.tailrace.fake_server import FakeServer, wire_error
 
 
@@ -286,8 +287,9 @@ def test_a_consumer_made_in_one_thread_may_be_used_in_another(filled: FakeServer
 def test_an_offset_out_of_range_is_an_error_with_the_range(filled: FakeServer) -> None:
     filled.topics["flights"].partitions[0].log_start_offset = 3
     with Consumer("flights", partitions=[0], start=11, server=filled.address) as consumer:
-        with pytest.raises(errors.OffsetOutOfRange, match=r"\[3, 10\]"):
-            consumer.poll(10)
+        for _ in range(2):
+            with pytest.raises(errors.OffsetOutOfRange, match=r"\[3, 10\]"):
+                consumer.poll(10)
         consumer.seek("flights", 0, offset=4)
         record = consumer.poll(10)
         assert record is not None
@@ -420,6 +422,27 @@ def test_an_unreachable_server_is_told_at_first_use() -> None:
     with Consumer("flights", server="127.0.0.1:1", connect_timeout=0.2) as consumer:
         with pytest.raises(errors.ServerUnreachable):
             consumer.poll(10)
+
+
+def test_what_fails_in_the_background_is_told_and_not_lost(filled: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def commit(committer: Committer, choose: object) -> bool:
+        raise ZeroDivisionError("a bug")
+
+    with Consumer("flights", group="g", partitions=[3], auto_commit_interval=0.01, server=filled.address) as consumer:
+        with monkeypatch.context() as patch:
+            patch.setattr(Committer, "commit", commit)
+            with pytest.raises(ZeroDivisionError, match="a bug"):
+                consumer.poll(5)
+
+
+def test_an_error_that_is_met_again_does_not_grow(filled: FakeServer) -> None:
+    with Consumer("flights", partitions=[0], start=11, server=filled.address) as consumer:
+        depths = []
+        for _ in range(5):
+            with pytest.raises(errors.OffsetOutOfRange) as met:
+                consumer.poll(10)
+            depths.append(len(met.traceback))
+    assert len(set(depths)) == 1
 
 
 def test_a_closed_consumer_says_so(filled: FakeServer) -> None:

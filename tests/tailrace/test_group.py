@@ -140,6 +140,26 @@ def test_callbacks_are_called_in_the_applications_thread_before_records_and_befo
     ]
 
 
+def test_a_callback_that_failed_is_called_again_before_its_partitions_are_read(group: FakeServer) -> None:
+    calls: list[list[TopicPartition]] = []
+
+    def on_assigned(partitions: list[TopicPartition]) -> None:
+        calls.append(partitions)
+        if len(calls) < 3:
+            raise RuntimeError("of the application")
+        consumer.seek("flights", 0, offset=90)
+
+    group.first_assignment = {P0}
+    with join(group, on_assigned=on_assigned) as consumer:
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                consumer.poll(10)
+        record = consumer.poll(10)
+        assert record is not None
+        assert record.offset == 90
+    assert calls == [[TopicPartition(*P0)]] * 3
+
+
 def test_partitions_given_later_are_read_from_where_they_are_committed(group: FakeServer) -> None:
     group.first_assignment = {P1}
     group.committed[P0] = 95

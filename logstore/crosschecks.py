@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -105,6 +106,11 @@ class IndexCheck:
         return self._table[number].position if number < self._table.count else INT64_MAX
 
 
+class WrongEpoch(NamedTuple):
+    why: str
+    right: int | None  # what it has to be, or the one before it where it can be none at all; None if nobody knows
+
+
 class EpochCheck:
     """Leader epochs only rise, and those that the snapshot covers are known."""
 
@@ -116,7 +122,21 @@ class EpochCheck:
         self._last = -1
         self._current = (0, 0, -1)  # (start offset, end offset, epoch) of the last one asked for
 
-    def expected(self, offset: int) -> int | None:
+    def check(self, header: BatchHeader) -> WrongEpoch | None:
+        """What is wrong with the epoch of the batch, if anything."""
+        epoch = header.leader_epoch
+        known = self._known_at(header.base_offset)
+        if known is not None:
+            self._last = known
+            return None if epoch == known else WrongEpoch(f"leader epoch {epoch} is no epoch of that offset", known)
+        if self._last <= epoch <= self._epoch_max:
+            self._last = epoch
+            return None
+        if 0 <= epoch < self._last:  # it may as well be the one before that is wrong
+            return WrongEpoch(f"leader epoch {epoch} comes behind {self._last}", None)
+        return WrongEpoch(f"leader epoch {epoch} is none that was handed out", max(0, self._last))
+
+    def _known_at(self, offset: int) -> int | None:
         """The epoch that a batch at offset must have, None if nobody knows."""
         start, end, epoch = self._current
         if not start <= offset < end:
@@ -127,17 +147,3 @@ class EpochCheck:
             end = self._known[number + 1][1] if number + 1 < len(self._known) else self._known_end
             self._current = (start, end, epoch)
         return epoch
-
-    def check(self, header: BatchHeader) -> str | None:
-        """What is wrong with the epoch of the batch, if anything."""
-        epoch = header.leader_epoch
-        expected = self.expected(header.base_offset)
-        if expected is not None:
-            self._last = expected
-            return None if epoch == expected else f"its leader epoch is {epoch}, and was {expected} at that offset"
-        if self._last <= epoch <= self._epoch_max:
-            self._last = epoch
-            return None
-        if epoch < self._last:
-            return f"its leader epoch is {epoch}, and {self._last} before it"
-        return f"its leader epoch is {epoch}, and the server's last was {self._epoch_max}"

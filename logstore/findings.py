@@ -23,6 +23,11 @@ class Kind(Enum):
 
     # Of records.
     RECORDS_LOST = ("records-lost", Severity.DAMAGE, _ACCEPT)
+    FOREIGN_BYTES = (
+        "foreign-bytes",
+        Severity.DAMAGE,
+        "`logctl segments repair` takes them out of the log and keeps them aside: no offset is missing.",
+    )
     HEADER_DAMAGED = (
         "header-damaged",
         Severity.DAMAGE,

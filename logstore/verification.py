@@ -17,7 +17,7 @@ from typing import NamedTuple
 from logstore import files
 from logstore.batch import BatchHeader
 from logstore.config import INT64_MAX
-from logstore.crosschecks import EpochCheck, IndexCheck, read_active_index, read_sealed_index
+from logstore.crosschecks import EpochCheck, IndexCheck, WrongEpoch, read_active_index, read_sealed_index
 from logstore.disk import Disk, DiskFile
 from logstore.findings import Finding, Kind
 from logstore.losses import Loss
@@ -92,8 +92,8 @@ class SegmentReport:
     stretches: list[Stretch] = field(default_factory=list)
     patches: list[tuple[int, bytes]] = field(default_factory=list)  # (position, the bytes that have to be there)
     torn_position: int | None = None
-    lost: list[Finding] = field(default_factory=list)
-    is_misplaced: bool = False
+    holes: list[Finding] = field(default_factory=list)  # bytes or offsets that no sound batch has, below the tail
+    misplaced: Finding | None = None
     index_is_wrong: bool = False
     seal_is_wrong: bool = False
 
@@ -165,10 +165,10 @@ class SegmentVerification:
                 self._take(item.position, item.header)
             else:
                 self._take_damage(item)
-                if self.report.is_misplaced or self.report.torn_position is not None:
+                if self.report.misplaced is not None or self.report.torn_position is not None:
                     break
             yield item.end_position
-        if not self.report.is_misplaced:
+        if self.report.misplaced is None:
             self._check_end()
             self._check_seal()
         self._check_index()
@@ -182,8 +182,8 @@ class SegmentVerification:
         report.records_count += header.records_count
         self._lengthen(position, header)
         self._index.check(position, header)
-        if why := self._epochs.check(header):
-            self._note_epoch(position, header, why)
+        if wrong := self._epochs.check(header):
+            self._note_epoch(position, header, wrong)
         checkpointed = self._segment.checkpointed
         if checkpointed is not None and position + header.size == checkpointed.position:
             self._check_checkpoint(checkpointed)
@@ -203,14 +203,12 @@ class SegmentVerification:
                 return
         stretches.append(new)
 
-    def _note_epoch(self, position: int, header: BatchHeader, why: str) -> None:
-        what = f"the batch at offset {header.base_offset} is whole, but {why}"
-        expected = self._epochs.expected(header.base_offset)
-        if expected is not None:
-            self.report.patches.append((position, prefix_of(header._replace(leader_epoch=expected))))
+    def _note_epoch(self, position: int, header: BatchHeader, wrong: WrongEpoch) -> None:
+        if wrong.right is not None:
+            self.report.patches.append((position, prefix_of(header._replace(leader_epoch=wrong.right))))
         self._add(
-            Kind.EPOCH_WRONG if expected is None else Kind.HEADER_DAMAGED,
-            what,
+            Kind.EPOCH_WRONG if wrong.right is None else Kind.HEADER_DAMAGED,
+            f"the batch is whole, but {wrong.why}",
             header.base_offset,
             header.next_offset,
             position,
@@ -219,7 +217,7 @@ class SegmentVerification:
 
     def _check_checkpoint(self, checkpointed: CheckpointedEnd) -> None:
         found = CheckpointedEnd(checkpointed.position, self.report.next_offset, self.report.max_timestamp_ms)
-        if found == checkpointed or self.report.lost:
+        if found == checkpointed or self.report.holes:
             return
         self._add(
             Kind.CHECKPOINT_WRONG,
@@ -238,15 +236,14 @@ class SegmentVerification:
             return
         self._index.pass_damage(damage.end_position)
         if damage.position == damage.end_position and not self._is_missing_between(damage):
-            self.report.is_misplaced = True
-            self._add(
+            self.report.misplaced = self._add(
                 Kind.MISPLACED,
                 f"{damage.why}, and what is behind carries on from there: these batches are of another place",
                 damage.offset,
                 position=damage.position,
             )
         elif damage.is_unreadable or self._segment.was_synced(damage.position, damage.offset):
-            self._lose(damage.offset, damage.next_offset, damage.position, damage.end_position, damage.why)
+            self._note_hole(damage.offset, damage.next_offset, damage.position, damage.end_position, damage.why)
         else:
             self._note_tail(damage)
 
@@ -280,11 +277,12 @@ class SegmentVerification:
             end_position=self.end_position,
         )
 
-    def _lose(self, offset: int, next_offset: int | None, position: int, end_position: int, why: str) -> None:
+    def _note_hole(self, offset: int, next_offset: int | None, position: int, end_position: int, why: str) -> None:
         if next_offset is None:
             next_offset = self._least_end(offset)
-        finding = self._add(Kind.RECORDS_LOST, why, offset, next_offset, position, end_position)
-        self.report.lost.append(finding)
+        kind = Kind.FOREIGN_BYTES if next_offset == offset else Kind.RECORDS_LOST
+        finding = self._add(kind, why, offset, next_offset, position, end_position)
+        self.report.holes.append(finding)
         self._expected = next_offset
 
     def _least_end(self, offset: int) -> int | None:
@@ -302,16 +300,15 @@ class SegmentVerification:
         segment, expected, at = self._segment, self._expected, self.end_position
         end = self._least_end(expected)
         if segment.offset_end is not None and expected > segment.offset_end:
-            self.report.is_misplaced = True
             what = f"its batches go on to offset {expected}, and what is behind begins at {segment.offset_end}"
-            self._add(Kind.MISPLACED, what, segment.offset_end, expected, position=at)
+            self.report.misplaced = self._add(Kind.MISPLACED, what, segment.offset_end, expected, position=at)
             return
         loss = segment.loss if segment.loss is not None and segment.loss.next_offset == end else None
         stop = end if loss is None else loss.offset
         if stop is not None and expected < stop and self._segment.was_synced(at, expected):
             why = self._why_short(end)
             if why is not None:
-                self._lose(expected, stop, at, at, why)
+                self._note_hole(expected, stop, at, at, why)
         if loss is not None:
             what = f"they were lost, and that was accepted: {loss.why}"
             self._add(Kind.LOSS_ACCEPTED, what, loss.offset, loss.next_offset, at, at)
@@ -337,7 +334,7 @@ class SegmentVerification:
             count = report.size_bytes - seal.end_position
             what = f"{count} bytes are behind the end that its seal states, where nobody reads them"
             self._add(Kind.BYTES_BEHIND, what, position=seal.end_position, end_position=report.size_bytes)
-        if not report.lost and report.max_timestamp_ms != seal.max_timestamp_ms:
+        if not report.holes and report.max_timestamp_ms != seal.max_timestamp_ms:
             report.seal_is_wrong = True
             self._add(
                 Kind.SEAL_WRONG,
@@ -345,7 +342,7 @@ class SegmentVerification:
             )
 
     def _check_index(self) -> None:
-        if self.report.torn_position is not None or self.report.is_misplaced:
+        if self.report.torn_position is not None or self.report.misplaced is not None:
             self._index.pass_damage(INT64_MAX)
         self._index.finish(self.end_position)
         if self._index.why is None:

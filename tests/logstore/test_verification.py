@@ -21,7 +21,7 @@ def made(*, batches: int = 40, partitions: int = 2, clean: bool = True, seed: in
     """A data directory with a topic, each partition of which has several segments."""
     disk = SimulatedDisk()
     store = Opened(disk, seed=seed)
-    store.store.create_topic("flights", partitions, SMALL)
+    store.store.create_topic("flights", partitions, SMALL.with_changes({"index.interval.bytes": "128"}))
     rng = random.Random(seed)
     for number in range(batches):
         values = [rng.randbytes(rng.randint(1, 60)) for _ in range(rng.randint(1, 3))]

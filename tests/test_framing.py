@@ -1,10 +1,21 @@
 """What is written and read by hand is what the generated code writes and reads."""
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logwire.framing import fetch_response, partition_head, produce_request, read_fetch_response
+from logwire.framing import (
+    PartitionHead,
+    ReceivedBatch,
+    fetch_response,
+    partition_ack,
+    partition_head,
+    produce_request,
+    produce_response,
+    read_fetch_response,
+    read_produce_request,
+)
 from logwire.v1 import records_pb2 as pb
 from logwire.v1.errors_pb2 import Error
 
@@ -39,6 +50,110 @@ def test_a_request_written_by_hand_reads_as_protobuf_would_write_it(
         [(partition_head(topic, topic_id, partition), bytearray(batch)) for topic, topic_id, partition, batch in parts],
     )
     assert pb.ProduceStreamRequest.FromString(written) == expected
+
+
+PARTITION_RECORDS = st.builds(
+    pb.PartitionRecords,
+    topic=st.text(max_size=300),
+    topic_id=st.binary(max_size=20),
+    partition=st.none() | st.integers(-5, 2**31 - 1),
+    batch=st.none() | st.binary(max_size=300) | st.integers(16_300, 16_400).map(bytes),
+)
+PLAIN_RECORDS = st.builds(
+    pb.PartitionRecords,
+    topic=st.text(max_size=300),
+    records=st.builds(pb.RecordList, records=st.lists(st.builds(pb.Record, value=st.binary(max_size=9)), max_size=2)),
+)
+REQUESTS = st.builds(
+    pb.ProduceStreamRequest,
+    request_id=st.integers(0, 2**64 - 1),
+    acks=st.sampled_from([*pb.Acks.values(), 7]),
+    partitions=st.lists(PARTITION_RECORDS | PLAIN_RECORDS, max_size=4),
+)
+
+
+def assert_reads_as(message: bytes, expected: pb.ProduceStreamRequest) -> None:
+    read = read_produce_request(message)
+    assert (read.request_id, read.acks) == (expected.request_id, expected.acks)
+    for received, part in zip(read.partitions, expected.partitions, strict=True):
+        if part.WhichOneof("payload") != "batch":
+            assert received == part
+            continue
+        assert isinstance(received, ReceivedBatch)
+        partition = part.partition if part.HasField("partition") else None
+        assert received.head == PartitionHead(part.topic, part.topic_id, partition)
+        assert received.batch == part.batch
+
+
+@given(request=REQUESTS)
+def test_a_request_of_any_client_is_read_by_hand(request: pb.ProduceStreamRequest) -> None:
+    assert_reads_as(request.SerializeToString(), request)
+
+
+@given(requests=st.lists(REQUESTS, min_size=1, max_size=3))
+def test_what_protobuf_merges_is_merged(requests: list[pb.ProduceStreamRequest]) -> None:
+    message = b"".join(request.SerializeToString() for request in requests)
+    assert_reads_as(message, pb.ProduceStreamRequest.FromString(message))
+
+
+@given(parts=st.lists(PARTITION_RECORDS | PLAIN_RECORDS, min_size=2, max_size=3))
+def test_the_fields_of_a_part_may_come_twice_and_in_any_order(parts: list[pb.PartitionRecords]) -> None:
+    encoded = b"".join(part.SerializeToString() for part in parts)
+    expected = pb.ProduceStreamRequest(partitions=[pb.PartitionRecords.FromString(encoded)])
+    assert_reads_as(expected.SerializeToString(), expected)
+    size = len(encoded)
+    assert_reads_as(b"\x1a" + bytes([0x80 | size & 0x7F, 0x80 | size >> 7 & 0x7F, size >> 14]) + encoded, expected)
+
+
+@given(request=REQUESTS, cut=st.integers(min_value=1), damage=st.binary(min_size=1, max_size=9), at=st.integers(0))
+def test_a_request_that_is_cut_or_damaged_is_refused_or_is_what_protobuf_takes_it_for(
+    request: pb.ProduceStreamRequest, cut: int, damage: bytes, at: int
+) -> None:
+    whole = request.SerializeToString() or b"\x08"
+    at %= len(whole)
+    for message in (whole[: -(cut % len(whole)) or None], whole[:at] + damage + whole[at + len(damage) :]):
+        try:
+            expected = pb.ProduceStreamRequest.FromString(message)
+        except DecodeError:
+            with pytest.raises(ValueError, match=r"no ProduceStreamRequest|does not end"):
+                read_produce_request(message)
+        else:
+            assert_reads_as(message, expected)
+
+
+@given(
+    request_id=st.integers(0, 2**64 - 1),
+    acks=st.lists(
+        st.builds(
+            pb.PartitionAck,
+            topic=st.text(max_size=200),
+            topic_id=st.binary(max_size=16),
+            partition=st.integers(0, 2**31 - 1),
+            base_offset=st.integers(0, 2**63 - 1),
+            log_start_offset=st.integers(0, 2**63 - 1),
+            duplicate=st.booleans(),
+        ),
+        max_size=3,
+    ),
+)
+def test_acknowledgements_written_by_hand_read_as_protobuf_would_write_them(
+    request_id: int, acks: list[pb.PartitionAck]
+) -> None:
+    written = produce_response(
+        request_id,
+        [
+            partition_ack(
+                ack.topic,
+                ack.topic_id,
+                ack.partition,
+                base_offset=ack.base_offset,
+                log_start_offset=ack.log_start_offset,
+                duplicate=ack.duplicate,
+            )
+            for ack in acks
+        ],
+    )
+    assert pb.ProduceStreamResponse.FromString(written) == pb.ProduceStreamResponse(request_id=request_id, acks=acks)
 
 
 DATA = st.builds(

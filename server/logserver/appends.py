@@ -141,7 +141,7 @@ class Appends:
                     self._append_one(context, append, acks, pending, ack)
                 except Exception as refused:
                     self._refused(ack, acks, refused)
-        except BaseException:
+        except asyncio.CancelledError:  # While it waited for room. Nobody is left to hear of what came before.
             pending.forget(self._waiters)
             raise
         return pending

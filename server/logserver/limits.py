@@ -23,20 +23,27 @@ class BytesInFlight:
 
     @property
     def has_room(self) -> bool:
-        return self.used_bytes < self.bytes_max and (self._parent is None or self._parent.has_room)
+        counter: BytesInFlight | None = self
+        while counter is not None:
+            if counter.used_bytes >= counter.bytes_max:
+                return False
+            counter = counter._parent
+        return True
 
     def add(self, size: int) -> None:
-        self.used_bytes += size
-        if self._parent is not None:
-            self._parent.add(size)
+        counter: BytesInFlight | None = self
+        while counter is not None:
+            counter.used_bytes += size
+            counter = counter._parent
 
     def remove(self, size: int) -> None:
-        self.used_bytes -= size
-        assert self.used_bytes >= 0
-        if self.used_bytes < self.bytes_max:
-            self._wake()
-        if self._parent is not None:
-            self._parent.remove(size)
+        counter: BytesInFlight | None = self
+        while counter is not None:
+            counter.used_bytes -= size
+            assert counter.used_bytes >= 0
+            if counter._waiting and counter.used_bytes < counter.bytes_max:
+                counter._wake()
+            counter = counter._parent
 
     async def room(self) -> None:
         """Return when there is room here and in every parent."""

@@ -307,6 +307,58 @@ async def test_a_stream_with_a_senseless_request_answers_what_came_before_it(cli
     assert code(error_of(refused.value)) == "INVALID_REQUEST"
 
 
+async def test_a_message_that_is_no_request_ends_the_stream_once_what_came_before_is_answered(client: Client) -> None:
+    await client.create("t")
+    method = "/logwire.v1.ProduceService/ProduceStream"
+    call = client.channel.stream_stream(method, lambda message: message, pb.ProduceStreamResponse.FromString)()
+    await call.write(_stream_request(1, batch(b"x")).SerializeToString())
+    await call.write(b"\x1a\x05nonsense")
+    answer = await call.read()
+    assert isinstance(answer, pb.ProduceStreamResponse)
+    assert answer.request_id == 1
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call.read()
+    assert code(error_of(refused.value)) == "INVALID_REQUEST"
+
+
+async def test_a_stream_takes_plain_records_and_batches_in_one_request(client: Client) -> None:
+    await client.create("t", partitions=2)
+    records = pb.RecordList(records=[pb.Record(value=b"plain")])
+    request = _stream_request(1, batch(b"ready"))
+    request.partitions.add(topic="t", partition=1, records=records)
+    request.partitions.add(topic="t", batch=batch(b"nowhere"))
+    call = client.producing.ProduceStream()
+    await call.write(request)
+    answer = await call.read()
+    assert isinstance(answer, pb.ProduceStreamResponse)
+    assert [(ack.partition, code(ack.error)) for ack in answer.acks] == [(0, ""), (1, ""), (-1, "INVALID_REQUEST")]
+    for partition, value in enumerate((b"ready", b"plain")):
+        [record] = (await client.fetch("t", partition=partition, decode=True)).records
+        assert record.value == value
+    call.cancel()
+
+
+@pytest.mark.parametrize("acks", [pb.ACKS_ALL, pb.ACKS_ONE, pb.ACKS_ZERO])
+async def test_a_stream_answers_as_a_call_does(client: Client, acks: "pb.Acks.ValueType") -> None:
+    topic_id = (await client.create("t", partitions=2)).bytes
+    sent = batch(b"x", producer_id=5, epoch=0, sequence=0)
+    answers = []
+    for _ in range(2):  # The second is a duplicate.
+        request = _stream_request(1, sent, acks=acks)
+        request.partitions[0].topic_id = topic_id
+        call = client.producing.ProduceStream()
+        await call.write(request)
+        answer = await call.read()
+        assert isinstance(answer, pb.ProduceStreamResponse)
+        answers.append(answer.acks[0])
+        await call.done_writing()
+    [expected] = await client.produce("t", sent, partition=1, acks=acks, topic_id=topic_id)
+    expected.partition = 0
+    assert answers[0] == expected
+    expected.duplicate = acks != pb.ACKS_ZERO
+    assert answers[1] == expected
+
+
 async def test_many_streams_share_the_syncs(client: Client, server: Server) -> None:
     await client.create("t", partitions=4)
 

@@ -4,6 +4,8 @@ A door is an object with one coroutine per method of a service in the .proto, na
 
     async def create_topic(self, request, context) -> response         unary
     async def fetch_stream(self, stream, context) -> None              streams: `stream.read()`, `stream.write(...)`
+
+What it writes may be the bytes of a message, and what it reads is for the methods that its `reads_itself` names.
 """
 
 import asyncio
@@ -53,7 +55,7 @@ class Stream:
     async def write(self, message: Message | bytes) -> None:
         """Return when the transport has taken the message. Raises RequestTimedOut for a client that does not read."""
         assert self._writer is None, "writes do not overlap"
-        self._writer = writer = asyncio.current_task()
+        self._writer = writer = asyncio.current_task(self._loop)
         self._write_began_s = self._loop.time()
         try:
             await self._context.write(message)
@@ -115,7 +117,8 @@ class Calls:
 
     def _handler(self, method: MethodDescriptor, door: object) -> "grpc.RpcMethodHandler[Any, Any]":
         answer = getattr(door, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
-        parse = GetMessageClass(method.input_type).FromString
+        is_raw = method.name in getattr(door, "reads_itself", ())
+        parse = None if is_raw else GetMessageClass(method.input_type).FromString
         if method.client_streaming and method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(self._stream(answer), parse, _serialize)
         assert not method.client_streaming

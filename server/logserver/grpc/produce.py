@@ -3,18 +3,26 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from logserver.appends import Ack, Acks, BatchAppend, PendingAcks
 from logserver.broker import Broker
 from logserver.context import RequestContext
 from logserver.errors import InvalidRequest
+from logserver.futures import finish
 from logserver.grpc.calls import Calls, Stream
 from logserver.grpc.checks import check_count
 from logserver.limits import BytesInFlight
 from logserver.status import describe
 from logstore.batch import Record
+from logwire.framing import (
+    ReceivedBatch,
+    partition_ack,
+    produce_response,
+    read_produce_request,
+    received,
+)
 from logwire.v1 import records_pb2 as pb
 
 PARTITIONS_PER_REQUEST_MAX = 10_000
@@ -22,19 +30,27 @@ PARTITIONS_PER_REQUEST_MAX = 10_000
 #: Plain records are encoded on the loop, about a microsecond each.
 PLAIN_RECORDS_MAX = 10_000
 
-_ACKS = {pb.ACKS_UNSPECIFIED: Acks.ALL, pb.ACKS_ALL: Acks.ALL, pb.ACKS_ONE: Acks.ONE, pb.ACKS_ZERO: Acks.ZERO}
+_ACKS: dict[int, Acks] = {
+    pb.ACKS_UNSPECIFIED: Acks.ALL,
+    pb.ACKS_ALL: Acks.ALL,
+    pb.ACKS_ONE: Acks.ONE,
+    pb.ACKS_ZERO: Acks.ZERO,
+}
 
 
 class ProduceDoor:
+    #: Its messages carry batches, and are read without copying them.
+    reads_itself = frozenset({"ProduceStream"})
+
     def __init__(self, broker: Broker, calls: Calls) -> None:
         self.broker = broker
         self.calls = calls
 
     async def produce(self, request: pb.ProduceRequest, context: RequestContext) -> pb.ProduceResponse:
-        acks = requested_acks(request)
+        acks = requested_acks(request.acks, len(request.partitions))
         connection = self.broker.connections.enter(context.peer)
         try:
-            batches = self.batches(request.partitions, context)
+            batches = self.batches([received(part) for part in request.partitions], context)
             with connection.hold(_size(batches)):
                 answers = await self.broker.appends.append_and_wait(context, batches, acks)
         finally:
@@ -51,11 +67,19 @@ class ProduceDoor:
     async def init_producer(self, request: pb.InitProducerRequest, context: RequestContext) -> pb.InitProducerResponse:
         return pb.InitProducerResponse(producer_id=self.broker.new_producer_id(context), producer_epoch=0)
 
-    def batches(self, partitions: Sequence[pb.PartitionRecords], context: RequestContext) -> list[BatchAppend | Ack]:
+    def batches(
+        self, partitions: Sequence[ReceivedBatch | pb.PartitionRecords], context: RequestContext
+    ) -> list[BatchAppend | Ack]:
         batches: list[BatchAppend | Ack] = []
         for part in partitions:
-            if part.WhichOneof("payload") == "batch" and part.HasField("partition"):
-                batches.append(BatchAppend(part.topic, part.topic_id, part.partition, part.batch))
+            if isinstance(part, ReceivedBatch):
+                topic, topic_id, partition = part.head
+                if partition is not None:
+                    batches.append(BatchAppend(topic, topic_id, partition, part.batch))
+                else:
+                    batches.append(
+                        Ack(topic, -1, error=_incomplete(f"a batch for topic {topic!r} without a partition"))
+                    )
                 continue
             try:
                 batches.extend(self._encoded(part, context))
@@ -65,12 +89,7 @@ class ProduceDoor:
 
     def _encoded(self, part: pb.PartitionRecords, context: RequestContext) -> list[BatchAppend]:
         if part.WhichOneof("payload") != "records":
-            raise InvalidRequest(
-                f"a batch for topic {part.topic!r} comes without a partition"
-                if part.WhichOneof("payload") == "batch"
-                else f"neither a batch nor records came for topic {part.topic!r}",
-                remedy="Send one batch with its partition, or records with or without one.",
-            )
+            raise _incomplete(f"neither a batch nor records for topic {part.topic!r}")
         records = part.records.records
         if not 1 <= len(records) <= PLAIN_RECORDS_MAX:
             raise InvalidRequest(
@@ -86,13 +105,14 @@ class ProduceDoor:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """One request of a stream, from when it is read until its answer is sent."""
+    """One request of a stream, from when it is appended until its answer is sent."""
 
     request_id: int
     acks: Acks
     size: int
-    give_up_ms: int
-    pending: PendingAcks = field(default_factory=lambda: PendingAcks([]))
+    pending: PendingAcks
+    #: Of one that waits.
+    give_up_ms: int = 0
 
 
 class _ProduceStream:
@@ -111,7 +131,7 @@ class _ProduceStream:
         self._clock = broker.clock
         self._timeout_ms = broker.config.produce_timeout_ms
         self._in_flight = BytesInFlight(broker.config.stream_bytes_in_flight_max, "this stream", connection)
-        #: What is not answered, oldest first.
+        #: What is appended and not answered, oldest first.
         self._open: dict[_Request, None] = {}
         self._ready: deque[_Request] = deque()
         self._reader: asyncio.Task[None] | None = None
@@ -119,7 +139,8 @@ class _ProduceStream:
         self._writer: asyncio.Task[None] | None = None
         self._is_writing = False
         self._failure: Exception | None = None
-        self._all_answered = asyncio.Event()
+        #: Waited for once nothing more is read.
+        self._all_answered: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -129,9 +150,9 @@ class _ProduceStream:
         stopping.add_done_callback(self._stop_reading)
         try:
             await asyncio.wait([self._reader])
-            while self._open and self._failure is None:
-                self._all_answered.clear()
-                await self._all_answered.wait()
+            if self._open and self._failure is None:
+                self._all_answered = asyncio.get_running_loop().create_future()
+                await self._all_answered
             if self._failure is not None:
                 raise self._failure
             if stopping.done():
@@ -142,7 +163,8 @@ class _ProduceStream:
             await self._close()
 
     async def _read(self) -> None:
-        while self._failure is None and not self._door.calls.stopping.done():
+        stopping = self._door.calls.stopping
+        while self._failure is None and not stopping.done():
             self._is_reading = True
             if not self._in_flight.has_room:
                 await self._in_flight.room()
@@ -151,37 +173,44 @@ class _ProduceStream:
             if message is None:
                 return
             request = await self._append(message)
+            self._open[request] = None
             if request.pending.done:
                 self._ready.append(request)
-                await self._write_ready()
+                if not self._is_writing:  # Else who is writing finds it.
+                    await self._write_ready()
             else:
-                request.pending.on_done = partial(self._acknowledged, request)
-                if self._timer is None:
-                    self._timer = asyncio.get_running_loop().call_later(self._timeout_ms / 1000, self._give_up_overdue)
+                self._wait(request)
 
-    async def _append(self, message: pb.ProduceStreamRequest) -> _Request:
-        acks = requested_acks(message)
-        batches = self._door.batches(message.partitions, self._context)
-        give_up_ms = self._clock.monotonic_ms() + self._timeout_ms
-        request = _Request(message.request_id, acks, _size(batches), give_up_ms)
-        self._in_flight.add(request.size)
-        self._open[request] = None
+    async def _append(self, message: bytes) -> _Request:
         try:
-            request.pending = await self._appends.append(self._context, batches, acks)
-        except BaseException:
-            self._done(request)
-            raise
-        return request
+            produce = read_produce_request(message)
+        except ValueError as error:
+            raise InvalidRequest(f"a message is no request: {error}", remedy="Send ProduceStreamRequests.") from error
+        acks = requested_acks(produce.acks, len(produce.partitions))
+        batches = self._door.batches(produce.partitions, self._context)
+        size = len(message)
+        self._in_flight.add(size)
+        pending = None
+        try:
+            pending = await self._appends.append(self._context, batches, acks)
+        finally:
+            if pending is None:
+                self._in_flight.remove(size)
+        return _Request(produce.request_id, acks, size, pending)
+
+    def _wait(self, request: _Request) -> None:
+        request.pending.on_done = partial(self._acknowledged, request)
+        request.give_up_ms = self._clock.monotonic_ms() + self._timeout_ms
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._timeout_ms / 1000, self._give_up_overdue)
 
     async def _write_ready(self) -> None:
-        if self._is_writing:
-            return  # Who is writing finds it.
         self._is_writing = True
         try:
             while self._ready:
                 request = self._ready.popleft()
-                acks = [to_wire(ack, request.acks) for ack in request.pending.acks]
-                await self._stream.write(pb.ProduceStreamResponse(request_id=request.request_id, acks=acks))
+                acks = [_encoded_ack(ack, request.acks) for ack in request.pending.acks]
+                await self._stream.write(produce_response(request.request_id, acks))
                 self._done(request)
         except Exception as error:
             self._fail(error)
@@ -216,13 +245,17 @@ class _ProduceStream:
         """Nothing can be answered any more."""
         self._failure = error
         self._stop_reading()
-        self._all_answered.set()
+        self._end()
 
     def _done(self, request: _Request) -> None:
         del self._open[request]
         self._in_flight.remove(request.size)
         if not self._open:
-            self._all_answered.set()
+            self._end()
+
+    def _end(self) -> None:
+        if self._all_answered is not None:
+            finish(self._all_answered)
 
     async def _close(self) -> None:
         if self._timer is not None:
@@ -236,13 +269,19 @@ class _ProduceStream:
             self._done(request)
 
 
-def requested_acks(request: pb.ProduceRequest | pb.ProduceStreamRequest) -> Acks:
+def requested_acks(acks: int, partitions: int) -> Acks:
     """Check what concerns the request as a whole. Raises InvalidRequest, RequestTooLarge."""
-    check_count("partitions", len(request.partitions), PARTITIONS_PER_REQUEST_MAX)
-    acks = _ACKS.get(request.acks)
-    if acks is None:
-        raise InvalidRequest(f"acks={request.acks} is no level", remedy="Use ACKS_ALL, ACKS_ONE or ACKS_ZERO.")
-    return acks
+    check_count("partitions", partitions, PARTITIONS_PER_REQUEST_MAX)
+    known = _ACKS.get(acks)
+    if known is None:
+        raise InvalidRequest(f"acks={acks} is no level", remedy="Use ACKS_ALL, ACKS_ONE or ACKS_ZERO.")
+    return known
+
+
+def _incomplete(what: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"the request has {what}", remedy="Send one batch with its partition, or records with or without one."
+    )
 
 
 def _size(batches: Sequence[BatchAppend | Ack]) -> int:
@@ -261,6 +300,19 @@ def to_wire(ack: Ack, acks: Acks) -> pb.PartitionAck:
         log_start_offset=ack.log_start_offset,
         error=None if ack.error is None else describe(ack.error),
         topic_id=ack.topic_id,
+    )
+
+
+def _encoded_ack(ack: Ack, acks: Acks) -> bytes:
+    if ack.error is not None or acks is Acks.ZERO:
+        return to_wire(ack, acks).SerializeToString()
+    return partition_ack(
+        ack.topic,
+        ack.topic_id,
+        ack.partition,
+        base_offset=ack.base_offset,
+        log_start_offset=ack.log_start_offset,
+        duplicate=ack.duplicate,
     )
 
 

@@ -74,6 +74,7 @@ def play(*, as_json: bool) -> bool:
     with ExitStack() as cleanup:
         cleanup.enter_context(_interruptible())
         directory = Path(tempfile.mkdtemp(prefix="tailrace-demo-"))
+        # A file that stays in the temporary directory must not hide what the play ended with.
         cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
             checks = _Play(story, directory, cleanup).run()

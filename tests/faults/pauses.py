@@ -70,6 +70,7 @@ def run(session: Session, tally: Tally) -> None:
 
 def _pause_member(members: list["_Member"], rng: random.Random, tally: Tally) -> None:
     """Beyond its session, so that others have to take over what it holds."""
+    _wait_until(lambda: any(member.held() for member in members), "a member has a partition")
     paused = rng.choice([member for member in members if member.held()])
     others = [member for member in members if member is not paused]
     at = time.monotonic()

@@ -90,10 +90,10 @@ class Output:
                 f"{what} needs --yes, because there is no terminal to ask on.", remedy="Add --yes if you mean it."
             )
 
-    def confirm(self, question: str) -> None:
+    def confirm(self, question: str, *, declined: str = "Nothing was deleted.") -> None:
         """Ask before something is destroyed. Raises when the answer is no."""
         if not click.confirm(question, err=True):
-            raise CommandError("Nothing was deleted.", remedy="", code="DECLINED")
+            raise CommandError(declined, remedy="", code="DECLINED")
 
 
 class Progress:

@@ -2,10 +2,10 @@
 
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,16 +14,11 @@ from logctl.verifying import verify_segments
 
 if TYPE_CHECKING:
     from logstore.findings import Finding
-    from logstore.partition_files import PartitionFiles, Place
+    from logstore.partition_files import Place
+    from logstore.repair_plan import VerifiedPartition
     from logstore.stopped import StoppedDirectory
-    from logstore.verification import SegmentReport
 
 COLOURS = {"damage": "red", "rebuildable": "yellow", "note": "blue"}
-
-
-class VerifiedPartition(NamedTuple):
-    files: "PartitionFiles"
-    reports: "dict[int, SegmentReport]"  # by base offset
 
 
 class Findings:
@@ -112,7 +107,8 @@ def verify_directory(found: "StoppedDirectory", places: "Sequence[Place]", outpu
     findings = Findings(output, found.path)
     totals: Counter[str] = Counter()
     try:
-        with closing(verify_partitions(found, places, findings)) as partitions:
+        findings.write(found.findings)
+        with closing(verify_partitions(found, places, findings.write)) as partitions:
             for partition in partitions:
                 totals["partitions"] += 1
                 totals["segments"] += len(partition.reports)
@@ -127,12 +123,12 @@ def verify_directory(found: "StoppedDirectory", places: "Sequence[Place]", outpu
 
 
 def verify_partitions(
-    found: "StoppedDirectory", places: "Sequence[Place]", findings: Findings
-) -> Generator[VerifiedPartition, None, None]:
-    """Verify partition by partition. Findings go where they are told."""
+    found: "StoppedDirectory", places: "Sequence[Place]", tell: "Callable[[Iterable[Finding]], None]"
+) -> "Generator[VerifiedPartition, None, None]":
+    """Verify partition by partition, and tell what is found in each."""
     from logstore.partition_files import read_partition
+    from logstore.repair_plan import VerifiedPartition
 
-    findings.write(found.findings)
     partitions = [read_partition(found.disk, place) for place in places]
     segments = [segment for files in partitions for segment in files.segments]
     bytes_total = sum(_size(found, segment.log_path) for segment in segments)
@@ -141,11 +137,11 @@ def verify_partitions(
         closing(verify_segments(segments, bytes_total, progress.update)) as verified,
     ):
         for files in partitions:
-            findings.write(files.findings)
+            tell(files.findings)
             reports = {}
             for _ in files.segments:
                 segment = next(verified)
-                findings.write(segment.findings)
+                tell(segment.findings)
                 reports[segment.segment.base_offset] = segment.report
             yield VerifiedPartition(files, reports)
 

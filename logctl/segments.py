@@ -115,3 +115,36 @@ def verify(context: click.Context, directory: Path, topic: str | None, partition
         is_sound = verify_directory(found, select(found, topic, partition), output)
     if not is_sound:
         context.exit(ExitCode.REFUSED)
+
+
+@segments.command(
+    examples=[
+        "logctl segments repair tailrace-data",
+        "logctl segments repair tailrace-data --topic flights --partition 0 --yes",
+    ]
+)
+@directory_argument
+@topic_option
+@partition_option
+@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal to ask on.")
+@click.pass_context
+def repair(context: click.Context, directory: Path, topic: str | None, partition: int | None, yes: bool) -> None:
+    """Repair DIR so that a server can use it again.
+
+    It then reads on both sides of what is damaged, and takes appends. DIR is verified first, and you are told what will
+    be done: which records are given up, by topic, partition and offset; headers that are put right; indexes, seals and
+    snapshots that are made anew; and the checkpoint, if both its slots are lost. Nothing is given up before you agree.
+    Damaged bytes are kept beside their log, in files named *.discarded-1 and so on.
+
+    Without --yes and without a terminal it says what it would give up, and stops. Make a copy of DIR first, if there is
+    room for one. The exit code is 1 if something is left that is damaged.
+    """
+    from logctl.segment_repair import repair_directory
+
+    output = context.ensure_object(Settings).output
+    with opened(directory, output, to_repair=True) as found:
+        places = select(found, topic, partition)
+        is_part = topic is not None or partition is not None
+        is_sound = repair_directory(found, places, output, is_part=is_part, yes=yes)
+    if not is_sound:
+        context.exit(ExitCode.REFUSED)

@@ -14,7 +14,6 @@ class Severity(StrEnum):
 _ACCEPT = "Keep a copy of the files. `logctl segments repair` accepts the loss: the rest stays, and appends go on."
 _RESTORE = "Restore it from a copy of the data directory: nothing else has what it says."
 _REBUILD = "`logctl segments repair` makes it anew."
-_NEXT_START = "Nothing to do: the next start of the server sees to it."
 _NOTHING = "Nothing to do."
 
 
@@ -65,7 +64,7 @@ class Kind(Enum):
         Severity.NOTE,
         "Nothing to do: the server checks every row it uses, and makes them anew.",
     )
-    SNAPSHOT_WRONG = ("snapshot-wrong", Severity.REBUILDABLE, _NEXT_START)
+    SNAPSHOT_WRONG = ("snapshot-wrong", Severity.REBUILDABLE, _REBUILD)
     BYTES_BEHIND = ("bytes-behind", Severity.NOTE, _NOTHING)
     SET_ASIDE = ("set-aside", Severity.NOTE, "Nothing to do: keep them as long as you may want to look into them.")
     LEFTOVER = ("leftover", Severity.NOTE, _NOTHING)

@@ -98,7 +98,7 @@ class _PartitionRepair:
             self._put_right(segment)
         for base, pieces in self.plan.pieces.items():
             self._prepare(self._segments.get(base), pieces)
-        if self.plan.pieces:
+        if self.plan.makes_snapshot:
             self._write_snapshot()
 
     def commit(self) -> None:
@@ -268,7 +268,7 @@ class _PartitionRepair:
     # The snapshot.
 
     def _write_snapshot(self) -> None:
-        """One that covers the log to its end. Without it, the next start would look for what is in a hole."""
+        """One that covers the log to its end."""
         place = self.plan.files.place
         snapshot = read_snapshot(
             self._directory, self._disk, place.topic_id, place.partition, producers_max=INT64_MAX, notes=[]

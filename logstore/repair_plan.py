@@ -73,6 +73,7 @@ class PartitionPlan:
     #: By the base offset of a damaged segment, or of one that is missing, in order: its pieces.
     pieces: dict[int, list[Piece]] = field(default_factory=dict)
     resealed: list[SegmentToVerify] = field(default_factory=list)  # whose seal or index is made anew
+    makes_snapshot: bool = False
     obstacles: list[Finding] = field(default_factory=list)  # of which only a person can say what to do
 
     @property
@@ -92,7 +93,7 @@ class PartitionPlan:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.pieces or self.resealed or self.patched)
+        return not (self.pieces or self.resealed or self.patched or self.makes_snapshot)
 
 
 def plan_partition(verified: VerifiedPartition) -> PartitionPlan:
@@ -101,6 +102,7 @@ def plan_partition(verified: VerifiedPartition) -> PartitionPlan:
     plan = PartitionPlan(files, reports, LogEnd(files.log_start_offset, 0, files.log_start_offset, -1))
     plan.obstacles += [finding for finding in files.findings if finding.kind is Kind.MISPLACED]
     plan.obstacles += [report.misplaced for report in reports.values() if report.misplaced is not None]
+    plan.makes_snapshot = any(finding.kind is Kind.SNAPSHOT_WRONG for finding in files.findings)
     damaged_seals = {finding.path.name for finding in files.findings if finding.kind is Kind.SEAL_WRONG}
     for number, link in enumerate(files.chain):
         if isinstance(link, MissingSegments):
@@ -121,6 +123,7 @@ def plan_partition(verified: VerifiedPartition) -> PartitionPlan:
             if report.index_is_wrong or report.seal_is_wrong or (is_seal_damaged and link.next_base_offset is not None):
                 plan.resealed.append(link)
             plan.end = _end_of(whole_piece(link, report))
+    plan.makes_snapshot |= bool(plan.pieces)  # else the next start would look for what is in a hole
     return plan
 
 

@@ -135,9 +135,9 @@ def test_a_repair_that_is_cut_short_anywhere_can_be_done_again(clean: bool) -> N
     damaged = badly_damaged(clean)
     disk = copied(damaged)
     before = disk.steps_count
-    mend(disk)
+    plans = mend(disk)
     expected = content(disk)
-    lost = sum(finding.next_offset - finding.offset for finding in verify(damaged).of(Kind.RECORDS_LOST))
+    lost = sum(hole.next_offset - hole.offset for plan in plans for hole in plan.lost)
     assert lost == len(CONTENT_60[0]) - len(expected[0]) > 5
     for step in range(int(clean), disk.steps_count - before + 1, 2):
         rng = random.Random(step)
@@ -314,8 +314,8 @@ def test_nothing_is_made_anew_from_a_log_that_only_a_person_can_judge() -> None:
 # Indexes and seals.
 
 
-@pytest.mark.parametrize("harm", ["remove", "flip", "seal", "wrong seal"])
-def test_an_index_or_a_seal_is_made_anew(harm: str) -> None:
+@pytest.mark.parametrize("harm", ["remove", "flip", "seal", "wrong seal", "snapshot"])
+def test_an_index_a_seal_or_a_snapshot_is_made_anew(harm: str) -> None:
     disk = copied(SOUND)
     path = logs(disk)[1]
     seal = files.seal_path(path.parent, int(path.stem))
@@ -327,6 +327,8 @@ def test_an_index_or_a_seal_is_made_anew(harm: str) -> None:
             disk.flip_bit(array, 33)
         case "seal":
             disk.flip_bit(seal, 33)
+        case "snapshot":
+            disk.flip_bit(path.with_name(files.SNAPSHOT), 33)
         case "wrong seal":
             disk.overwrite(seal, replace(read_seal(disk, seal), max_timestamp_ms=7).encode())
     assert verify(disk).worse_than_notes != []

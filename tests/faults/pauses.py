@@ -35,7 +35,7 @@ def run(session: Session, tally: Tally) -> None:
     rng = session.rng("pauses")
     history = History(session.directory / "history.jsonl")
     with ServerProcess(session.directory / "data", *SERVER_OPTIONS, patches=session.planted) as server:
-        workload = Workload(server.address, history, session.seed, pause_seconds=0.1)
+        workload = Workload(server.address, history, session.seed, pause_seconds=0.3)
         workload.start()
         members = [
             _Member(server.address, workload.topic, session.directory / f"member-{number}.jsonl")

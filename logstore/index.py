@@ -108,13 +108,12 @@ class SealedRows:
 class ActiveIndex:
     """The rows of a segment that is not sealed. The owner thread appends, the sync thread stores, any thread reads."""
 
-    def __init__(self, disk: Disk, path: Path, *, stored_count: int = 0, recovered: Cells | None = None) -> None:
-        """`stored_count` rows are in the array at `path`; or, after a recovery, all there are in `recovered`, and the
-        array is written anew with the next store."""
+    def __init__(self, disk: Disk, path: Path, *, stored_count: int = 0, in_memory: Cells | None = None) -> None:
+        """`stored_count` rows are in the array at `path`, and those that follow in memory."""
         self._disk = disk
         self._path = path
         # One assignment, so that a reader in another thread sees rows that belong together.
-        self._state: tuple[int, Cells] = (stored_count, recovered if recovered is not None else array("q"))
+        self._state: tuple[int, Cells] = (stored_count, in_memory if in_memory is not None else array("q"))
         self._stored_count = stored_count  # the sync thread's count; the state follows with `mark_stored`
 
     @property

@@ -36,13 +36,15 @@ from logstore.handles import Handles
 from logstore.header import CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL
 from logstore.reader import LogReader, Places
 from logstore.segment import Segment, WouldWait
-from logstore.snapshot import Snapshot, encode_snapshot
+from logstore.snapshot import IndexTail, Snapshot, encode_snapshot
 from logstore.sync import LogEnd, Synchronizer, Unsynced
 
 PREFIX_SIZE = 16  # base_offset, batch_length, leader_epoch: what the log stamps, and the CRC leaves out
 #: Readers skip control batches, and would wait for the end of a transaction that nobody can end.
 NOT_FOR_PRODUCERS = CONTROL | TRANSACTIONAL | LOG_APPEND_TIME | DELETE_HORIZON
 SNAPSHOT_BYTES = 16 * 1024 * 1024
+#: So many index rows are in a snapshot rather than in an array of their own, which is a directory with five files.
+TAIL_ROWS_MAX = 256
 
 
 class Appended(NamedTuple):
@@ -108,7 +110,7 @@ class Log:
         self.is_closed = False
         self._handles = handles
         self._sync = sync
-        self._epochs, self._producers = derived
+        self._epochs, self._producers = derived.epochs, derived.producers
         self._places = Places()
         # Replaced, never changed: any thread may look at it.
         self._segments = segments
@@ -424,7 +426,8 @@ class Log:
 
         Owner thread, in the place of the sync thread, with all that is appended synced and maintained.
         """
-        self._store_rows(end)
+        if end.segment.index.in_memory().count > TAIL_ROWS_MAX:
+            self._store_rows(end)
         return self.directory / files.SNAPSHOT, self._encoded_snapshot()
 
     def _store_rows(self, end: LogEnd) -> None:
@@ -438,7 +441,10 @@ class Log:
         self._snapshot = PendingSnapshot(self._producers.next_offset, self._encoded_snapshot())
 
     def _encoded_snapshot(self) -> bytes:
-        return encode_snapshot(Snapshot(self._epochs, self._producers), self.topic_id, self.partition)
+        active = self._segments[-1]
+        rows = active.index.in_memory()
+        tail = IndexTail(active.base_offset, rows.cells) if rows.count <= TAIL_ROWS_MAX else None
+        return encode_snapshot(Snapshot(self._epochs, self._producers, tail), self.topic_id, self.partition)
 
     def store_snapshot(self, synced_offset: int) -> None:
         """Put the snapshot that waits for it on the disk, unless the log goes on behind what is synced. Sync thread."""

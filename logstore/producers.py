@@ -168,8 +168,10 @@ class ProducerStates:
         return b"".join(parts)
 
     @classmethod
-    def unpack(cls, data: bytes, position: int, *, next_offset: int, producers_max: int) -> "ProducerStates":
-        """What `pack` made, in the order of the last appends. `struct.error` if it is cut."""
+    def unpack(
+        cls, data: bytes, position: int, *, next_offset: int, producers_max: int
+    ) -> tuple["ProducerStates", int]:
+        """What `pack` made, and where it ends. `struct.error` if it is cut."""
         states = cls(producers_max=producers_max, next_offset=next_offset)
         (count,) = _COUNT.unpack_from(data, position)
         position += _COUNT.size
@@ -180,7 +182,7 @@ class ProducerStates:
             batches = [SequencedBatch._make(row) for row in _BATCH.iter_unpack(data[position:end])]
             states._states[producer_id] = ProducerState(epoch, last_append_ms, records_count, batches)
             position = end
-        return states
+        return states, position
 
     def _check_unknown(self, header: BatchHeader) -> None:
         if header.base_sequence != 0:

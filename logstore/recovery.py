@@ -30,7 +30,7 @@ from logstore.log import Hole, Log
 from logstore.scan import SCAN_BYTES, UNKNOWN_MS, Scan, count_sound, scan_file
 from logstore.seal import Seal, read_seal
 from logstore.segment import Segment
-from logstore.snapshot import bring_up_to_date, read_snapshot
+from logstore.snapshot import Snapshot, bring_up_to_date, read_snapshot
 from logstore.sync import Synchronizer
 
 
@@ -85,7 +85,7 @@ def open_log(
     disk.make_dir(directory)
     snapshot = read_snapshot(directory, disk, topic_id, partition, producers_max=producers_max, notes=findings.notes)
     snapshot_offset = snapshot.next_offset
-    chain = _Chain(directory, config, disk, clock, handles, checkpoint, snapshot_offset, findings, clean=clean)
+    chain = _Chain(directory, config, disk, clock, handles, checkpoint, snapshot, findings, clean=clean)
     segments, retired = chain.follow()
     log_start_offset = chain.log_start_offset
     if snapshot_offset < log_start_offset:
@@ -128,7 +128,7 @@ class _Chain:
         clock: Clock,
         handles: Handles,
         checkpoint: PartitionCheckpoint | None,
-        snapshot_offset: int,
+        snapshot: Snapshot,
         findings: RecoveryFindings,
         *,
         clean: bool,
@@ -148,7 +148,8 @@ class _Chain:
         # (base offset, position) below which everything is known to have been synced.
         self._recovery_point = (checkpoint.segment_base_offset, checkpoint.position) if checkpoint else (0, 0)
         # The offset of that, or of the snapshot, which is not written before its batches are synced.
-        self._synced_offset = max(snapshot_offset, checkpoint.recovery_offset if checkpoint else 0)
+        self._synced_offset = max(snapshot.next_offset, checkpoint.recovery_offset if checkpoint else 0)
+        self._tail = snapshot.tail
         self._last_append_ms = -1
 
     def follow(self) -> tuple[tuple[Segment, ...], list[Segment]]:
@@ -261,17 +262,29 @@ class _Chain:
         checkpoint = self._checkpoint
         assert checkpoint is not None
         path = files.active_index_path(self._directory, base)
-        cells, is_whole = read_rows(self._disk, path)
-        stored_count = len(cells) // COLUMNS if is_whole else 0
+        stored, is_whole = read_rows(self._disk, path)
+        tail = self._tail_after(stored, base)
+        first = RowTable(stored or tail)
         return self._segment(
             base,
             next_offset=checkpoint.recovery_offset,
             end_position=checkpoint.position,
             max_timestamp_ms=checkpoint.max_timestamp_ms,
-            first_append_ms=RowTable(cells)[0].append_time_ms if cells else checkpoint.last_append_ms,
+            first_append_ms=first[0].append_time_ms if first.count else checkpoint.last_append_ms,
             last_append_ms=checkpoint.last_append_ms,
-            index=ActiveIndex(self._disk, path, stored_count=stored_count, recovered=None if is_whole else cells),
+            index=ActiveIndex(self._disk, path, stored_count=len(stored) // COLUMNS, in_memory=tail)
+            if is_whole
+            else ActiveIndex(self._disk, path, in_memory=stored + tail),
         )
+
+    def _tail_after(self, stored: Cells, base: int) -> Cells:
+        """The rows of the snapshot that follow those of the segment's array."""
+        if self._tail is None or self._tail.base_offset != base:
+            return array("q")
+        stored_up_to = stored[-COLUMNS] if stored else 0
+        cells = self._tail.cells
+        at = next((at for at in range(0, len(cells), COLUMNS) if cells[at] > stored_up_to), len(cells))
+        return cells[at:]
 
     def _segment_from(self, base: int, scan: Scan, last_append_ms: int) -> Segment:
         cells = scan.cells
@@ -286,7 +299,7 @@ class _Chain:
             max_timestamp_ms=scan.max_timestamp_ms,
             first_append_ms=RowTable(cells)[0].append_time_ms if cells else -1,
             last_append_ms=last_append_ms if cells else -1,
-            index=ActiveIndex(self._disk, path, recovered=cells),
+            index=ActiveIndex(self._disk, path, in_memory=cells),
         )
 
     def _segment(self, base: int, **state: object) -> Segment:
@@ -314,6 +327,7 @@ class _Chain:
         try:
             if use_index:
                 trusted, _ = read_rows(self._disk, files.active_index_path(self._directory, base))
+                trusted += self._tail_after(trusted, base)
             while trusted and (base, trusted[-COLUMNS + 1]) >= self._recovery_point:
                 del trusted[-COLUMNS:]
             interval_bytes = self._config.index_interval_bytes

@@ -1,14 +1,19 @@
 """The snapshot: what is derived from a log up to some offset, in a file beside it. From there on it is read again.
 
-    magic "TRSNAP" | version u16 | topic_id: 16 | partition i32 | next_offset i64 | epochs | producers | crc u32
+    magic "TRSNAP" | version u16 | topic_id: 16 | partition i32 | next_offset i64 | epochs | producers | tail | crc u32
+    tail   base_offset i64 | rows u32 | four i64 a row
 
-Leader epochs and producer states are laid out in their modules. Two rules make the file more than a way to save time:
+Leader epochs and producer states are laid out in their modules. The tail is of the index over the active segment: its
+newest rows if they are few, so that a partition with little in it needs no array. Two rules make the file more than a
+way to save time:
 
 - It is written when the log is synced up to next_offset, and not before. So a log that ends below has lost something.
 - It is written before the log's start passes next_offset on the disk. So no batch that it does not cover is deleted,
   and a producer is never forgotten because retention took what it wrote.
 """
 
+import sys
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
@@ -23,20 +28,30 @@ from logstore.batch import BatchHeader
 from logstore.disk import Disk
 from logstore.epochs import LeaderEpochs
 from logstore.errors import DataLoss, FormatTooNew, MetadataCorrupt
+from logstore.index import ROW_BYTES, Cells
 from logstore.producers import ProducerStates
 from logstore.segment import REBUILD_BYTES, Segment
 
 _MAGIC = b"TRSNAP"
 _VERSION = 1
 _HEAD = Struct(">6sH16siq")
+_TAIL = Struct(">qI")
 _CRC = Struct(">I")
 
 _FILE_BYTES_MAX = 1024 * 1024 * 1024
 
 
+class IndexTail(NamedTuple):
+    """The newest rows of the index over the segment that begins at `base_offset`."""
+
+    base_offset: int
+    cells: Cells
+
+
 class Snapshot(NamedTuple):
     epochs: LeaderEpochs
     producers: ProducerStates
+    tail: IndexTail | None = None
 
     @property
     def next_offset(self) -> int:
@@ -50,6 +65,7 @@ def encode_snapshot(snapshot: Snapshot, topic_id: UUID, partition: int) -> bytes
             _HEAD.pack(_MAGIC, _VERSION, topic_id.bytes, partition, snapshot.next_offset),
             snapshot.epochs.pack(),
             snapshot.producers.pack(),
+            _pack_tail(snapshot.tail or IndexTail(0, array("q"))),
         )
     )
     return body + _CRC.pack(crc32c(body))
@@ -70,10 +86,13 @@ def decode_snapshot(data: bytes, topic_id: UUID, partition: int, *, producers_ma
         if (owner, number) != (topic_id.bytes, partition):
             raise _damaged(f"it belongs to partition {number} of the topic with the id {UUID(bytes=owner)}")
         epochs, position = LeaderEpochs.unpack(data, _HEAD.size)
-        producers = ProducerStates.unpack(data, position, next_offset=next_offset, producers_max=producers_max)
+        producers, position = ProducerStates.unpack(
+            data, position, next_offset=next_offset, producers_max=producers_max
+        )
+        tail = _unpack_tail(data, position)
     except StructError:
         raise _damaged("it is cut") from None
-    return Snapshot(epochs, producers)
+    return Snapshot(epochs, producers, tail)
 
 
 def read_snapshot(
@@ -92,7 +111,7 @@ def read_snapshot(
 
 def bring_up_to_date(snapshot: Snapshot, segments: tuple[Segment, ...], now_ms: int) -> DataLoss | None:
     """Take in the batches that it does not cover. Returns the damage that was in the way: there it ends then."""
-    epochs, producers = snapshot
+    epochs, producers, _ = snapshot
     covered = snapshot.next_offset
     try:
         for header in _headers(segments, covered):
@@ -116,6 +135,23 @@ def _headers(segments: tuple[Segment, ...], start_offset: int) -> Iterator[Batch
                 yield header
         finally:
             handle.release()
+
+
+def _pack_tail(tail: IndexTail) -> bytes:
+    cells = array("q", tail.cells)
+    if sys.byteorder == "little":
+        cells.byteswap()
+    return _TAIL.pack(tail.base_offset, len(cells) * cells.itemsize // ROW_BYTES) + cells.tobytes()
+
+
+def _unpack_tail(data: bytes, position: int) -> IndexTail:
+    base_offset, count = _TAIL.unpack_from(data, position)
+    position += _TAIL.size
+    cells: Cells = array("q")
+    cells.frombytes(data[position : position + count * ROW_BYTES])
+    if sys.byteorder == "little":
+        cells.byteswap()
+    return IndexTail(base_offset, cells)
 
 
 def _damaged(why: str) -> MetadataCorrupt:

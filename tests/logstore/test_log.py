@@ -55,10 +55,20 @@ class LogAgainstList(RuleBasedStateMachine):
         durable=st.booleans(),
         syncfs=st.booleans(),
         snapshot_bytes=st.sampled_from([600, 20_000, log.SNAPSHOT_BYTES]),
+        tail_rows_max=st.sampled_from([0, 3, log.TAIL_ROWS_MAX]),
     )
-    def begin(self, segment_bytes: int, interval_bytes: int, durable: bool, syncfs: bool, snapshot_bytes: int) -> None:
+    def begin(
+        self,
+        segment_bytes: int,
+        interval_bytes: int,
+        durable: bool,
+        syncfs: bool,
+        snapshot_bytes: int,
+        tail_rows_max: int,
+    ) -> None:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(log, "SNAPSHOT_BYTES", snapshot_bytes)
+        self.patch.setattr(log, "TAIL_ROWS_MAX", tail_rows_max)
         self.clock = ManualClock()
         self.durable = durable
         self.config = TopicConfig(

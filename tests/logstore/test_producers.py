@@ -257,7 +257,8 @@ class KafkaAnswers(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         data = self.states.pack()
-        self.states = ProducerStates.unpack(data, 0, next_offset=self.states.next_offset, producers_max=10)
+        self.states, end = ProducerStates.unpack(data, 0, next_offset=self.states.next_offset, producers_max=10)
+        assert end == len(data)
         assert self.states.pack() == data
 
     @invariant()

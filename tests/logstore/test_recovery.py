@@ -395,6 +395,51 @@ def test_a_restart_after_a_crash_reads_little_below_the_recovery_point() -> None
     assert after.findings.scanned_bytes < 4 * 600
 
 
+@pytest.mark.parametrize("tail_rows_max", [0, 3, 100])
+@pytest.mark.parametrize("snapshot_bytes", [300, 1 << 20])
+@pytest.mark.parametrize("crash", [False, True])
+def test_append_times_are_known_after_a_stop_whatever_has_the_index_rows(
+    monkeypatch: pytest.MonkeyPatch, tail_rows_max: int, snapshot_bytes: int, crash: bool
+) -> None:
+    """The array, the snapshot, each a part, or both the same."""
+    monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", tail_rows_max)
+    monkeypatch.setattr("logstore.log.SNAPSHOT_BYTES", snapshot_bytes)
+    partition = Partition(SimulatedDisk(), config=TopicConfig(index_interval_bytes=0))
+    times = []
+    for number in range(8):
+        for _ in range(number):
+            partition.clock.now_ms += 1000
+            times.append(partition.clock.wall_ms())
+            partition.append(b"value")
+        partition.close()
+        partition = Partition(simulated(partition).kill(), config=partition.config, clock=partition.clock)
+    has_array = partition.disk.exists(files.active_index_path(partition.directory, 0))
+    assert has_array == (tail_rows_max < 28 or snapshot_bytes == 300)
+    if crash:
+        partition.append(b"last")
+        partition.sync_now()
+        partition.clock.now_ms += 1000
+        partition = reopened(partition)
+    assert [partition.log.append_time_ms(offset) for offset in range(len(times))] == times
+    assert partition.log._segments[0].index.all_rows().count == partition.log.log_end_offset, "one a batch"
+    assert partition.log._segments[0].first_append_ms == times[0]
+
+
+def test_the_index_rows_of_a_snapshot_are_of_one_segment_and_no_other() -> None:
+    partition = Partition(SimulatedDisk(), config=SMALL)
+    partition.append(b"unlike", b"the first batch of those that follow")
+    partition.close()
+    partition = reopened(partition)
+    while partition.log.segments_count < 3:
+        partition.append(b"value")
+        partition.clock.now_ms += 1000
+        partition.sync_now()
+    partition.append(b"last")
+    after = reopened(partition)
+    assert after.findings.notes == []
+    assert len(values_of(after)) == partition.log.log_end_offset
+
+
 def test_names_are_synced_before_a_killed_process_s_records_are_shown_again() -> None:
     for seed in range(8):
         partition = Partition(SimulatedDisk(), config=WIDE)

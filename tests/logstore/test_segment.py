@@ -287,8 +287,9 @@ def test_an_index_that_lies_costs_time_and_nothing_else(column: int, kind: str) 
     assert found.offset == 0
 
 
-def test_a_row_is_checked_against_the_header_it_names() -> None:
+def test_a_row_is_checked_against_the_header_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that leads to a later batch would hide the ones before it."""
+    monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", 0)
     partition = Partition(SimulatedDisk(), config=TopicConfig(index_interval_bytes=0))
     for number in range(20):
         partition.append(b"value %02d" % number)

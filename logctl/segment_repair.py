@@ -76,13 +76,14 @@ def _tell_what_is_left(
     """Tell of damage that nothing here repairs, and return whether there is any."""
     from logstore.findings import Kind
 
-    beyond = (Kind.META_WRONG, Kind.TOPIC_WRONG, Kind.EPOCH_WRONG, Kind.CHECKPOINT_WRONG)
     told = Findings(output, found.path)
-    told.write(finding for finding in findings if finding.kind in beyond)
-    obstacles = [finding for plan in plans for finding in plan.obstacles]
+    told.write(finding for finding in findings if finding.kind in (Kind.META_WRONG, Kind.EPOCH_WRONG))
+    told.write(finding for finding in findings if finding.kind is Kind.CHECKPOINT_WRONG)
+    obstacles = [finding for finding in findings if finding.kind is Kind.TOPIC_WRONG]
+    obstacles += [finding for plan in plans for finding in plan.obstacles]
     told.write(obstacles)
     told.flush()
-    if obstacles and found.checkpoint is None:
+    if obstacles and found.checkpoint is None:  # what has no row would count as never synced
         raise CommandError(
             "the checkpoint cannot be made anew before every partition can be judged",
             remedy="Put right what is said above, or restore `checkpoint` from a copy. Nothing was changed.",

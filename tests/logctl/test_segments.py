@@ -320,6 +320,18 @@ def test_repair_makes_a_lost_checkpoint_anew(data: Path, segments: Segments) -> 
     assert Opened(LinuxDisk(), directory=data).append("delays", 0, b"afterwards") == 40
 
 
+def test_a_checkpoint_is_not_made_anew_while_a_partition_is_missing(data: Path, segments: Segments) -> None:
+    """It would count as one that never had a record, if its directory came back."""
+    (data / "checkpoint").unlink()
+    partition(data, "flights", 1).rename(data.parent / "mislaid")
+    before = state(data)
+    ran = segments("repair --yes --json", data)
+    assert ran.status == 1
+    assert [row["kind"] for row in ran.rows] == ["topic-wrong"]
+    assert "Nothing was changed." in ran.error["remedy"]
+    assert state(data) == before
+
+
 def test_what_is_rebuilt_without_loss_needs_no_yes(data: Path, segments: Segments) -> None:
     flip(partition(data) / "snapshot", 33)
     seal = next(partition(data).glob("*.seal"))

@@ -25,8 +25,7 @@ from uuid import UUID
 from crc32c import crc32c
 
 from logstore.disk import PAGE_BYTES, Disk, DiskFile
-from logstore.documents import corrupt
-from logstore.errors import DataLoss, FormatTooNew
+from logstore.errors import DataLoss, FormatTooNew, MetadataCorrupt
 
 _MAGIC = b"TRcp"
 _VERSION = 1
@@ -97,7 +96,7 @@ class Checkpoint:
         slots, size = read_slots(path, disk)
         newest = max(filter(None, slots), key=lambda slot: slot.generation, default=None)
         if newest is None:
-            raise corrupt(path, "neither of its two slots is whole")
+            raise _lost(path, "neither of its two slots is whole")
         checkpoint = cls(path, disk, newest)
         if size != 2 * newest.slot_bytes:
             checkpoint._write_file(newest.slot_bytes, clean=newest.is_clean)
@@ -189,10 +188,17 @@ def read_slots(path: Path, disk: Disk) -> tuple[tuple[Slot | None, Slot | None],
     try:
         data = disk.read_file(path, _FILE_BYTES_MAX)
     except FileNotFoundError:
-        raise corrupt(path, "it is not there") from None
+        raise _lost(path, "it is not there") from None
     except DataLoss as error:
-        raise corrupt(path, str(error)) from error
+        raise _lost(path, str(error)) from error
     return (_decode(path, data), _decode(path, data[len(data) // 2 :])), len(data)
+
+
+def _lost(path: Path, why: str) -> MetadataCorrupt:
+    return MetadataCorrupt(
+        f"{path} cannot be believed: {why}",
+        remedy="Restore it from a copy of the data directory, or have `logctl segments repair` make it anew.",
+    )
 
 
 def _slot_bytes(slot_bytes: int, rows_count: int) -> int:

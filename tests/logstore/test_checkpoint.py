@@ -243,3 +243,14 @@ def test_reading_the_slots_changes_nothing_whatever_is_wrong_with_them(disk: Sim
         assert len(slots) == 2
         assert disk.steps_count == before
         assert disk.read_file(PATH, 1 << 20) == data
+
+
+@pytest.mark.parametrize("content", [None, b"lost", bytes(8192)])
+def test_who_has_lost_the_checkpoint_is_told_what_makes_it_anew(disk: SimulatedDisk, content: bytes | None) -> None:
+    if content is None:
+        disk.remove(PATH)
+    else:
+        disk.overwrite(PATH, content)
+    with pytest.raises(MetadataCorrupt) as raised:
+        Checkpoint.load(PATH, disk)
+    assert "logctl segments repair" in raised.value.remedy

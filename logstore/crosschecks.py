@@ -31,15 +31,19 @@ def read_sealed_index(disk: Disk, path: Path, seal: Seal) -> tuple[Cells, str | 
     return cells, None
 
 
-def read_active_index(disk: Disk, path: Path) -> tuple[Cells, str | None]:
-    """The same of an array that is still extended, which may be missing as long as it has no rows."""
+def read_active_index(disk: Disk, path: Path, tail: Cells) -> tuple[Cells, str | None]:
+    """The same of the index over a segment that is not sealed: its array, which may be missing, and the newest rows,
+    which stand in the snapshot."""
     cells, is_whole = read_rows(disk, path)
     count = len(cells) // COLUMNS
+    stored_offset = cells[-COLUMNS] if cells else 0
+    follows = next((at for at in range(0, len(tail), COLUMNS) if tail[at] > stored_offset), len(tail))
+    rows = cells + tail[follows:]
     if not is_whole:
-        return cells, f"only its first {count} rows are rows"
+        return rows, f"only the first {count} rows of its array are rows"
     if disk.exists(path) and (count == 0 or disk.open_array(path, (count, COLUMNS)) is None):
-        return cells, "the files that say its type and shape do not fit its rows"
-    return cells, None
+        return rows, "the files that say its type and shape do not fit its rows"
+    return rows, None
 
 
 class IndexCheck:

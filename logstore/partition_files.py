@@ -4,6 +4,7 @@ It is read as recovery reads it, and nothing is changed. The log files themselve
 `verification` does, one by one, with what is known of each from here.
 """
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,7 +20,7 @@ from logstore.files import SegmentFile
 from logstore.findings import Finding, Kind
 from logstore.losses import Loss, read_loss
 from logstore.seal import Seal, read_seal
-from logstore.snapshot import read_snapshot
+from logstore.snapshot import IndexTail, read_snapshot
 from logstore.verification import CheckpointedEnd, SegmentToVerify
 
 
@@ -52,6 +53,7 @@ class PartitionFiles:
     names: list[str]
     snapshot_offset: int
     leader_epochs: tuple[tuple[int, int], ...]  # below the snapshot's offset
+    index_tail: IndexTail
     log_start_offset: int
     synced_offset: int
     chain: list[SegmentToVerify | MissingSegments] = field(default_factory=list)
@@ -86,6 +88,7 @@ def read_partition(disk: Disk, place: Place) -> PartitionFiles:
         disk.list_dir(place.directory),
         snapshot.next_offset,
         snapshot.epochs.entries,
+        snapshot.tail or IndexTail(-1, array("q")),
         log_start_offset=row.log_start_offset if row else 0,
         synced_offset=max(snapshot.next_offset, row.recovery_offset if row else 0),
     )
@@ -248,6 +251,7 @@ class _Chain:
             leader_epochs=found.leader_epochs,
             leader_epochs_end=found.snapshot_offset,
             leader_epoch_max=place.leader_epoch_max,
+            index_tail=found.index_tail.cells if found.index_tail.base_offset == base else array("q"),
         )
 
     def _miss(self, offset: int, next_offset: int, why: str) -> None:

@@ -19,6 +19,7 @@ from logstore import files
 from logstore.batch import BatchHeader
 from logstore.checkpoint import Checkpoint, PartitionCheckpoint
 from logstore.config import INT64_MAX, TopicConfig
+from logstore.crosschecks import read_active_index
 from logstore.disk import Disk
 from logstore.index import Cells, IndexBuilder, RowTable, as_rows, read_rows, rows_crc
 from logstore.losses import Loss, write_loss
@@ -245,13 +246,12 @@ class _PartitionRepair:
         seal = segment.seal
         if seal is None:
             path = files.active_index_path(self._directory, segment.base_offset)
-        else:
-            path = files.sealed_index_path(self._directory, segment.base_offset, seal.index_crc)
-        cells, _ = read_rows(self._disk, path)
-        if seal is not None and rows_crc(as_rows(cells)) != seal.index_crc:
+            cells, _ = read_active_index(self._disk, path, segment.index_tail)
+            return _AppendTimes(RowTable(cells), segment.base_offset, self._last_append_ms())
+        cells, _ = read_rows(self._disk, files.sealed_index_path(self._directory, segment.base_offset, seal.index_crc))
+        if rows_crc(as_rows(cells)) != seal.index_crc:
             cells = array("q")
-        last_ms = self._last_append_ms() if seal is None else seal.last_append_ms
-        return _AppendTimes(RowTable(cells), segment.base_offset, last_ms)
+        return _AppendTimes(RowTable(cells), segment.base_offset, seal.last_append_ms)
 
     def _last_append_ms(self) -> int:
         """Of the whole log. Where nobody knows, now: then nothing is kept shorter than it should be."""

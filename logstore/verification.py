@@ -9,6 +9,7 @@ past the page cache, so that what is verified is what the disk holds. Findings a
 is for whoever repairs.
 """
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from logstore.config import INT64_MAX
 from logstore.crosschecks import EpochCheck, IndexCheck, WrongEpoch, read_active_index, read_sealed_index
 from logstore.disk import Disk, DiskFile
 from logstore.findings import Finding, Kind
+from logstore.index import Cells
 from logstore.losses import Loss
 from logstore.seal import Seal
 from logstore.walk import Damage, Searching, SoundBatch, Walk, prefix_of
@@ -52,6 +54,7 @@ class SegmentToVerify:
     leader_epochs: tuple[tuple[int, int], ...] = ()  # (epoch, start_offset), known for the offsets below the next
     leader_epochs_end: int = 0
     leader_epoch_max: int = 2**31 - 1
+    index_tail: Cells = field(default_factory=lambda: array("q"))  # rows of its index that stand in the snapshot
 
     @property
     def log_path(self) -> Path:
@@ -143,7 +146,9 @@ class SegmentVerification:
     def _read_index(self) -> IndexCheck:
         directory, base, seal = self._segment.directory, self._segment.base_offset, self._segment.seal
         if seal is None:
-            cells, why = read_active_index(self._disk, files.active_index_path(directory, base))
+            cells, why = read_active_index(
+                self._disk, files.active_index_path(directory, base), self._segment.index_tail
+            )
         else:
             cells, why = read_sealed_index(self._disk, files.sealed_index_path(directory, base, seal.index_crc), seal)
         return IndexCheck(cells, base, why)

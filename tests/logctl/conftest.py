@@ -3,6 +3,7 @@
 import io
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -13,6 +14,12 @@ import pytest
 
 from logctl.main import run
 from tests.processes import ServerProcess
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_counts() -> None:
+    """A shell that starts the tests in its background has Ctrl-C ignored, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,8 @@
 
 After a clean stop the checkpoint says where the log ends, and nothing of it is read. After any other:
 
-1. Sync. What the page cache holds may not be what the disk holds, and a failed sync leaves it looking clean.
+1. Sync. What the page cache holds may not be what the disk holds, and a failed sync leaves it looking clean. A log that
+   ends where the checkpoint says has nothing that was not synced before, and is not read either.
 2. Follow the chain of segments. A seal says what its segment holds; the others are read past the cache, from the last
    row of the index below the recovery point on, and every batch is checked: header, offset, CRC.
 3. The first thing that is wrong is a torn tail if nothing at or after it was ever known to be synced: no recovery
@@ -32,6 +33,9 @@ from logstore.seal import Seal, read_seal
 from logstore.segment import Segment
 from logstore.snapshot import Snapshot, bring_up_to_date, read_snapshot
 from logstore.sync import Synchronizer
+
+#: So much of a segment may be without index rows: whoever looks for a record there reads it.
+UNINDEXED_BYTES_MAX = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,12 @@ def open_log(
     sync: Synchronizer,
     checkpoint: PartitionCheckpoint | None,
     clean: bool,
+    is_synced: bool,
     leader_epoch: int,
     producers_max: int,
 ) -> tuple[Log, RecoveryFindings]:
-    """Open a partition's log. `clean`: the last stop was, so the checkpoint is exact.
+    """Open a partition's log. `clean`: the last stop was, so the checkpoint is exact. `is_synced`: all files were
+    synced since the last process wrote to them, and their names too.
 
     A damaged log is opened with a hole rather than refused. Raises StorageFailed if the first or last sync fails, and
     FormatTooNew for the files of a later version.
@@ -85,8 +91,8 @@ def open_log(
     disk.make_dir(directory)
     snapshot = read_snapshot(directory, disk, topic_id, partition, producers_max=producers_max, notes=findings.notes)
     snapshot_offset = snapshot.next_offset
-    chain = _Chain(directory, config, disk, clock, handles, checkpoint, snapshot, findings, clean=clean)
-    segments, retired = chain.follow()
+    chain = _Chain(directory, config, disk, clock, handles, checkpoint, snapshot, findings)
+    segments, retired = chain.follow(clean=clean, is_synced=is_synced)
     log_start_offset = chain.log_start_offset
     if snapshot_offset < log_start_offset:
         findings.notes.append(
@@ -130,8 +136,6 @@ class _Chain:
         checkpoint: PartitionCheckpoint | None,
         snapshot: Snapshot,
         findings: RecoveryFindings,
-        *,
-        clean: bool,
     ) -> None:
         self._directory = directory
         self._config = config
@@ -139,7 +143,6 @@ class _Chain:
         self._handles = handles
         self._checkpoint = checkpoint
         self._findings = findings
-        self._clean = clean
         self._now_ms = clock.wall_ms()
         self._names = disk.list_dir(directory)
         self._bases = sorted(base for name in self._names if (base := files.log_base_offset(name)) is not None)
@@ -152,13 +155,14 @@ class _Chain:
         self._tail = snapshot.tail
         self._last_append_ms = -1
 
-    def follow(self) -> tuple[tuple[Segment, ...], list[Segment]]:
+    def follow(self, *, clean: bool, is_synced: bool) -> tuple[tuple[Segment, ...], list[Segment]]:
         """(the log's segments, those below its start whose removal a crash has interrupted)."""
         retired = self._take_retired()
         unsealed = [base for base in self._bases if base not in self._seals]
-        trusted = self._clean and self._is_as_checkpointed(unsealed)
-        if not trusted:
+        is_as_checkpointed = self._is_as_checkpointed(unsealed)
+        if not is_synced and not (clean and is_as_checkpointed):
             self._sync(unsealed)
+        trusted = is_as_checkpointed and (clean or all(map(self._is_indexed, unsealed)))
         segments: list[Segment] = []
         expected = self.log_start_offset
         if self._bases and self._bases[0] < expected:
@@ -202,13 +206,20 @@ class _Chain:
         return [self._segment(base, next_offset=ends[base]) for base in gone]
 
     def _is_as_checkpointed(self, unsealed: list[int]) -> bool:
-        """Whether the only segment without a seal is the one that the clean checkpoint describes, to the byte."""
+        """Whether the only segment without a seal is the one that the checkpoint describes, to the byte."""
         checkpoint = self._checkpoint
         if checkpoint is None:
             return not self._bases
         if unsealed not in ([], [checkpoint.segment_base_offset]):
             return False
         return checkpoint.position == (self._size(unsealed[0]) if unsealed else 0)
+
+    def _is_indexed(self, base: int) -> bool:
+        """Whether index rows reach so far that the segment need not be read for others."""
+        stored, _ = read_rows(self._disk, files.active_index_path(self._directory, base))
+        cells = stored + self._tail_after(stored, base)
+        indexed_position = cells[-COLUMNS + 1] if cells else 0
+        return self._recovery_point[1] - indexed_position <= UNINDEXED_BYTES_MAX
 
     def _sync(self, unsealed: list[int]) -> None:
         for base in unsealed:

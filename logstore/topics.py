@@ -119,6 +119,9 @@ class TopicStore:
             # What a killed process renamed can be seen here before it is on the disk. Nothing may be built on it yet.
             disk.sync_dir(directory)
             checkpoint = Checkpoint.load(directory / CHECKPOINT, disk)
+            is_synced = not checkpoint.is_clean and disk.can_sync_filesystem(directory)
+            if is_synced:  # rather than every file: 10,000 of them take many seconds
+                disk.sync_filesystem(directory)
             store = cls(
                 directory,
                 disk=disk,
@@ -130,13 +133,13 @@ class TopicStore:
                 lock=lock,
                 identity=Identity.load(directory, disk),
                 checkpoint=checkpoint,
-                catalog=TopicCatalog(directory / TOPICS, disk, sync_first=not checkpoint.is_clean),
+                catalog=TopicCatalog(directory / TOPICS, disk, sync_first=not (checkpoint.is_clean or is_synced)),
             )
         except BaseException:
             lock.release()
             raise
         try:
-            store._start(in_thread=sync_in_thread)
+            store._start(is_synced=is_synced, in_thread=sync_in_thread)
         except BaseException:
             store._let_go()
             raise
@@ -278,14 +281,14 @@ class TopicStore:
 
     # Inside.
 
-    def _start(self, *, in_thread: bool) -> None:
+    def _start(self, *, is_synced: bool, in_thread: bool) -> None:
         self._checkpoint.keep_only(self._catalog.topic_ids())
         was_clean = self._checkpoint.is_clean
         if not was_clean:
             self._identity.raise_leader_epoch()
             for topic in self._catalog.topics():
                 for partition in range(topic.partitions):
-                    self._open_log(topic, partition, clean=False)
+                    self._open_log(topic, partition, clean=False, is_synced=is_synced)
         self._reserve(0)
         self._checkpoint.update(log.checkpoint() for log in self._logs.values())
         self._checkpoint.write(both=True)
@@ -309,7 +312,7 @@ class TopicStore:
             self.synchronizer.fail(error)
             raise
 
-    def _open_log(self, topic: Topic, partition: int, *, clean: bool = True) -> Log:
+    def _open_log(self, topic: Topic, partition: int, *, clean: bool = True, is_synced: bool = False) -> Log:
         """`clean` holds for all logs that are opened after the start: they were closed cleanly, or never written."""
         if not 0 <= partition < topic.partitions:
             raise UnknownTopicOrPartition(
@@ -328,6 +331,7 @@ class TopicStore:
             sync=self.synchronizer,
             checkpoint=self._checkpoint.get(topic.topic_id, partition),
             clean=clean,
+            is_synced=is_synced,
             leader_epoch=self._identity.leader_epoch,
             producers_max=self._config.producers_per_partition_max,
         )

@@ -91,6 +91,7 @@ class Partition:
             sync=self.sync,
             checkpoint=self.checkpoint.get(TOPIC_ID, 0),
             clean=self.checkpoint.is_clean,
+            is_synced=False,
             leader_epoch=self.checkpoint._generation,
             producers_max=100,
         )

@@ -383,6 +383,32 @@ def test_a_clean_start_reads_nothing_of_the_log() -> None:
     assert values_of(after) == [*expected, b"goes on"]
 
 
+def test_a_log_that_a_crash_found_as_the_checkpoint_has_it_is_not_read() -> None:
+    """There is nothing above the recovery point. So an idle partition costs a start little, whatever stopped it."""
+    partition = with_batches(20)
+    partition.close()
+    crashed = reopened(partition)
+    disk = simulated(crashed).kill()
+    disk._file(active_path(partition)).unreadable.add(0)
+    after = Partition(disk, config=WIDE)
+    assert (after.findings.hole, after.findings.scanned_bytes) == (None, 0)
+    assert after.log.log_end_offset == 40
+    assert after.append(b"goes on").base_offset == 40
+
+
+def test_a_log_whose_index_rows_are_lost_is_read_if_it_is_not_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logstore.recovery.UNINDEXED_BYTES_MAX", 300)
+    for batches in (2, 5):
+        partition = with_batches(batches)
+        partition.close()
+        crashed = reopened(partition)
+        disk = simulated(crashed).kill()
+        disk.remove(crashed.directory / files.SNAPSHOT)
+        after = Partition(disk, config=WIDE)
+        assert (after.findings.scanned_bytes > 0) == (batches == 5)
+        assert values_of(after) == values_of(crashed)
+
+
 def test_a_restart_after_a_crash_reads_little_below_the_recovery_point() -> None:
     partition = with_batches(0, TopicConfig(index_interval_bytes=1000))
     for _ in range(40):
@@ -421,7 +447,7 @@ def test_append_times_are_known_after_a_stop_whatever_has_the_index_rows(
         partition.clock.now_ms += 1000
         partition = reopened(partition)
     assert [partition.log.append_time_ms(offset) for offset in range(len(times))] == times
-    assert partition.log._segments[0].index.all_rows().count == partition.log.log_end_offset, "one a batch"
+    assert partition.log._segments[0].index.all_rows().count == len(times), "one a batch, no row twice"
     assert partition.log._segments[0].first_append_ms == times[0]
 
 

@@ -43,6 +43,21 @@ def test_after_a_clean_stop_no_log_is_opened_before_it_is_asked_for(
     assert sorted(calls[1:]) == [0, 1, 2]
 
 
+def test_a_start_after_a_crash_waits_for_the_disk_a_few_times_however_many_partitions_there_are() -> None:
+    counts = []
+    for partitions in (10, 100):
+        disk = SimulatedDisk()
+        opened = Opened(disk, config=replace(BOUNDS, open_files_max=1000))
+        opened.store.create_topic("flights", partitions, SMALL)
+        for partition in range(partitions):
+            opened.append("flights", partition, b"x")
+        survivor = disk.kill()
+        again = Opened(survivor)
+        counts.append(len(survivor.syncs))
+        assert all(values_of(again.store.log("flights", partition)) == [b"x"] for partition in range(partitions))
+    assert counts[0] == counts[1] < 10
+
+
 def test_once_started_no_slot_of_the_checkpoint_says_clean(disk: SimulatedDisk) -> None:
     Opened(disk).close()
     Opened(disk)

@@ -29,7 +29,7 @@ SYNC_NUMBER_MAX = 300
 #: To reach that sync, with clients that find their server gone every second.
 REACH_SECONDS_MAX = 30.0
 #: To meet a disk that takes nothing, and to end.
-END_SECONDS_MAX = 5.0
+END_SECONDS_MAX = 10.0
 #: A sync that fails may be one of the start's: the one after it finds the disk as it is.
 STARTS_MAX = 4
 

@@ -18,9 +18,9 @@ from tests.faults.loop_filesystem import LoopFilesystem, unmount
 PAGE_BYTES = 4096
 SIZE_BYTES = 512 << 20
 #: All inode tables and the journal lie below this, and are given memory at the beginning.
-METADATA_BYTES = 48 << 20
+METADATA_BYTES = 17 << 20
 ATTEMPTS_MAX = 100
-MKFS_OPTIONS = ("-E", "lazy_itable_init=0,nodiscard", "-J", "size=8,location=32M")
+MKFS_OPTIONS = ("-E", "lazy_itable_init=0,nodiscard", "-J", "size=8,location=9M")
 
 
 class ThinFilesystem(LoopFilesystem):

@@ -56,6 +56,11 @@ class SegmentToVerify:
     leader_epoch_max: int = 2**31 - 1
     index_tail: Cells = field(default_factory=lambda: array("q"))  # rows of its index that stand in the snapshot
 
+    @classmethod
+    def sealed(cls, directory: Path, seal: Seal, *, topic: str, partition: int) -> "SegmentToVerify":
+        """One of a running log, which says everything in its seal."""
+        return cls(directory, seal.base_offset, topic, partition, seal=seal, generation=seal.generation)
+
     @property
     def log_path(self) -> Path:
         return files.log_path(self.directory, self.base_offset, self.generation)

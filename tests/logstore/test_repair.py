@@ -16,11 +16,12 @@ from logstore.errors import DataLoss, MetadataCorrupt
 from logstore.findings import Kind, Severity
 from logstore.log import Log
 from logstore.losses import Loss, read_loss
+from logstore.scan import check_batches
 from logstore.seal import read_seal
 from logstore.topics import CHECKPOINT
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.store import DATA, SMALL, Opened
-from tests.logstore.test_verification import copied, logs, made
+from tests.logstore.test_verification import COMPACTED, copied, logs, made
 from tests.logstore.verified import REPAIRED_AT_MS, mend, verify
 
 
@@ -354,3 +355,25 @@ def test_append_times_that_are_known_stay_and_the_others_are_never_too_early() -
     log = Opened(disk).store.log("flights", 0)
     for offset in [*range(6), *range(8, 20)]:
         assert log.append_time_ms(offset) >= known[offset]
+
+
+# Compacted logs.
+
+
+@given(data=st.data())
+def test_a_hole_in_a_compacted_segment_is_cut_out_like_any_other(data: st.DataObject) -> None:
+    disk = copied(COMPACTED)
+    path = data.draw(st.sampled_from(logs(disk)))
+    batches = list(check_batches(disk.open(path).pread, 0, len(disk.files()[path]), None, gaps_allowed=True))
+    position, header = data.draw(st.sampled_from(batches))
+    disk.flip_bit(path, position + header.size - 1)
+    (before,) = verify(disk).partitions
+
+    mend(disk)
+
+    verified = verify(disk)
+    assert [finding for finding in verified.findings if finding.kind.severity is Severity.DAMAGE] == []
+    (after,) = verified.partitions
+    count = sum(report.records_count for report in after.reports.values())
+    assert count == sum(report.records_count for report in before.reports.values())
+    assert len(verified.of(Kind.LOSS_ACCEPTED)) == 1

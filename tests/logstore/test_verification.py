@@ -5,13 +5,19 @@ from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from logstore import files
+from logstore.batch import Record, encode_batch, iter_headers
 from logstore.checkpoint import read_slots
+from logstore.compaction import CompactionPlan, compact
 from logstore.errors import DataDirectoryUnusable
 from logstore.findings import Kind
+from logstore.seal import read_seal
 from logstore.topics import CHECKPOINT
+from logstore.verification import SegmentToVerify, SegmentVerification
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.store import DATA, SMALL, Driver, Model, Opened
 from tests.logstore.verified import verify
@@ -113,3 +119,109 @@ def test_a_crash_at_any_step_leaves_nothing_worse_than_notes(seed: int, steps: i
             assert verify(survivor).worse_than_notes == []
         Opened(survivor).close()
         assert verify(survivor.kill()).worse_than_notes == []
+
+
+# One segment of a running log, as a scrub would do it.
+
+
+def sealed_segment(disk: SimulatedDisk) -> SegmentToVerify:
+    path = logs(disk)[0]
+    seal = read_seal(disk, files.seal_path(path.parent, 0))
+    return SegmentToVerify.sealed(path.parent, seal, topic="flights", partition=0)
+
+
+def test_a_sealed_segment_is_verified_by_its_seal_alone_in_bounded_steps() -> None:
+    disk = copied(SOUND)
+    position, header = list(iter_headers(disk.files()[logs(disk)[0]]))[2]
+    disk.flip_bit(logs(disk)[0], position + header.size - 1)
+    verification = SegmentVerification(disk, sealed_segment(disk))
+    found = []
+    steps = 0
+    while not verification.is_done:
+        before = verification.position
+        found += verification.step(1)
+        assert verification.position - before <= 400  # one batch
+        steps += 1
+    assert steps > 4
+    assert [(finding.kind, finding.position) for finding in found] == [(Kind.RECORDS_LOST, position)]
+    assert disk.open_files == []
+
+
+def test_a_segment_that_retention_removes_meanwhile_is_verified_to_its_end() -> None:
+    disk = copied(SOUND)
+    segment = sealed_segment(disk)
+    verification = SegmentVerification(disk, segment)
+    verification.step(1)
+    disk.remove(segment.log_path)
+    while not verification.is_done:
+        assert verification.step(1 << 20) == []
+    with pytest.raises(FileNotFoundError):
+        SegmentVerification(disk, segment)
+
+
+def test_a_verification_that_is_given_up_leaves_no_file_open() -> None:
+    disk = copied(SOUND)
+    verification = SegmentVerification(disk, sealed_segment(disk))
+    verification.step(1)
+    verification.close()
+    assert disk.open_files == []
+
+
+def test_rot_on_the_disk_is_found_though_the_page_cache_is_right() -> None:
+    disk = copied(SOUND)
+    segment = sealed_segment(disk)
+    node = disk._file(segment.log_path)
+    node.durable = bytes(reversed(node.durable))
+    node.lost.add(0)  # clean to the kernel, which has another content than the disk
+    verification = SegmentVerification(disk, segment)
+    assert Kind.RECORDS_LOST in [finding.kind for finding in verification.step(1 << 20)]
+
+
+# Compacted logs.
+
+
+def compacted() -> SimulatedDisk:
+    """As `made`, with keys, and all sealed segments of partition 0 written anew without what was replaced."""
+    disk = SimulatedDisk()
+    store = Opened(disk)
+    store.store.create_topic("flights", 1, SMALL.with_changes({"index.interval.bytes": "128"}))
+    log = store.store.log("flights", 0)
+    for number in range(60):
+        records = [Record(0, 1000 + number, b"%d" % (number % 7), b"x" * 30), Record(0, 1000, b"once %d" % number, b"")]
+        log.append(encode_batch(records), store.clock.wall_ms())
+        store.settle()
+    store.close()
+    disk = disk.kill()
+    directory = logs(disk)[0].parent
+    seals = [read_seal(disk, directory / name) for name in disk.list_dir(directory) if name.endswith(files.SEAL_SUFFIX)]
+    result = compact(CompactionPlan(directory, tuple(seals), 0, 0, 0, 1024, 128, 10_000), disk, lambda size: None)
+    assert result.records_kept < result.records_read
+    for seal in seals:
+        for name in disk.list_dir(directory):
+            if files.belongs_to_segment(name, seal.base_offset) and name.endswith((".seal", f"{seal.base_offset}.log")):
+                disk.remove(directory / name)
+            if name == files.sealed_index_path(directory, seal.base_offset, seal.index_crc).name:
+                disk.remove_tree(directory / name)
+    for seal in result.seals:
+        disk.replace_file(files.seal_path(directory, seal.base_offset), seal.encode())
+    disk.sync_dir(directory)
+    return disk
+
+
+COMPACTED = compacted()
+
+
+def test_the_gaps_that_compaction_leaves_are_no_damage() -> None:
+    verified = verify(COMPACTED)
+    assert verified.findings == []
+    (partition,) = verified.partitions
+    assert sum(report.records_count for report in partition.reports.values()) < 120
+
+
+@given(st.data())
+def test_one_flipped_bit_in_a_compacted_log_is_found(data: st.DataObject) -> None:
+    disk = copied(COMPACTED)
+    path = data.draw(st.sampled_from(logs(disk)))
+    position = data.draw(st.integers(0, len(disk.files()[path]) - 1))
+    disk.flip_bit(path, position, data.draw(st.integers(0, 7)))
+    assert verify(disk).worse_than_notes != []

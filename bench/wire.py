@@ -50,29 +50,35 @@ async def produce_rate(address: str, topic: str, acks: records_pb2.Acks.ValueTyp
             started = time.perf_counter()
             waiting = 0
             for number in range(BURST_BYTES // BATCH_BYTES):
-                await call.write(records_pb2.ProduceStreamRequest(request_id=number, acks=acks, partitions=[part]))
+                request = records_pb2.ProduceStreamRequest(
+                    request_id=number, acks=acks, partitions=[part], reads_others=True
+                )
+                await call.write(request)
                 waiting += 1
-                if waiting == IN_FLIGHT:
-                    check(await call.read())
-                    waiting -= 1
-            for _ in range(waiting):
-                check(await call.read())
+                while waiting >= IN_FLIGHT:
+                    waiting -= answered(await call.read())
+            while waiting:
+                waiting -= answered(await call.read())
             seconds += time.perf_counter() - started
             if drain:
                 await call.write(
                     records_pb2.ProduceStreamRequest(request_id=0, acks=records_pb2.ACKS_ALL, partitions=[part])
                 )
-                check(await call.read())
+                answered(await call.read())
         await call.done_writing()
     return BURSTS * BURST_BYTES / seconds / 1e6
 
 
-def check(response: object) -> None:
+def answered(response: object) -> int:
+    """How many requests are answered."""
     if not isinstance(response, records_pb2.ProduceStreamResponse):
         raise RuntimeError(f"the stream ended: {response!r}")
-    for ack in response.acks:
-        if ack.HasField("error"):
-            raise RuntimeError(f"the server refused a batch: {ack.error.message}")
+    answers = [response, *response.others]
+    for answer in answers:
+        for ack in answer.acks:
+            if ack.HasField("error"):
+                raise RuntimeError(f"the server refused a batch: {ack.error.message}")
+    return len(answers)
 
 
 def messages_per_cpu_second(pid: int, produce: Callable[[], object]) -> float:

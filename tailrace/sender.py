@@ -215,12 +215,13 @@ class Sender:
         async for response in call:
             backoff.reset()
             self._last_error = None
-            request = self._requests.pop(response.request_id, None)
-            if request is None:
-                continue
-            self._in_flight_bytes -= request.size
-            for batch, ack in zip(request.batches, response.acks, strict=True):
-                self._answered(batch, ack)
+            for answer in (response, *response.others):
+                request = self._requests.pop(answer.request_id, None)
+                if request is None:
+                    continue
+                self._in_flight_bytes -= request.size
+                for batch, ack in zip(request.batches, answer.acks, strict=True):
+                    self._answered(batch, ack)
             self._wake.set()
 
     async def _wait(self, until: float | None) -> None:
@@ -299,7 +300,8 @@ class Sender:
             if not queue.sequence.renew(*self._identity):
                 self._identity = None
                 return False
-        batch.build()  # This may fail, so before it takes numbers that nothing else could have.
+        if not batch.is_counted:
+            batch.build()
         batch.stamp(queue.sequence.take(batch.count))
         return True
 

@@ -11,6 +11,7 @@ from logwire.framing import (
     fetch_response,
     partition_ack,
     partition_head,
+    produce_answer,
     produce_request,
     produce_response,
     read_fetch_response,
@@ -39,6 +40,7 @@ def test_a_request_written_by_hand_reads_as_protobuf_would_write_it(
     expected = pb.ProduceStreamRequest(
         request_id=request_id,
         acks=acks,
+        reads_others=True,
         partitions=[
             pb.PartitionRecords(topic=topic, topic_id=topic_id, partition=partition, batch=batch)
             for topic, topic_id, partition, batch in parts
@@ -68,13 +70,15 @@ REQUESTS = st.builds(
     pb.ProduceStreamRequest,
     request_id=st.integers(0, 2**64 - 1),
     acks=st.sampled_from([*pb.Acks.values(), 7]),
+    reads_others=st.booleans(),
     partitions=st.lists(PARTITION_RECORDS | PLAIN_RECORDS, max_size=4),
 )
 
 
 def assert_reads_as(message: bytes, expected: pb.ProduceStreamRequest) -> None:
     read = read_produce_request(message)
-    assert (read.request_id, read.acks) == (expected.request_id, expected.acks)
+    for name in ("request_id", "acks", "reads_others"):
+        assert getattr(read, name) == getattr(expected, name)
     for received, part in zip(read.partitions, expected.partitions, strict=True):
         if part.WhichOneof("payload") != "batch":
             assert received == part
@@ -121,7 +125,8 @@ def test_a_request_that_is_cut_or_damaged_is_refused_or_is_what_protobuf_takes_i
             assert_reads_as(message, expected)
 
 
-@given(
+ANSWERS = st.builds(
+    pb.ProduceStreamResponse,
     request_id=st.integers(0, 2**64 - 1),
     acks=st.lists(
         st.builds(
@@ -136,24 +141,24 @@ def test_a_request_that_is_cut_or_damaged_is_refused_or_is_what_protobuf_takes_i
         max_size=3,
     ),
 )
-def test_acknowledgements_written_by_hand_read_as_protobuf_would_write_them(
-    request_id: int, acks: list[pb.PartitionAck]
-) -> None:
-    written = produce_response(
-        request_id,
-        [
-            partition_ack(
-                ack.topic,
-                ack.topic_id,
-                ack.partition,
-                base_offset=ack.base_offset,
-                log_start_offset=ack.log_start_offset,
-                duplicate=ack.duplicate,
-            )
-            for ack in acks
-        ],
-    )
-    assert pb.ProduceStreamResponse.FromString(written) == pb.ProduceStreamResponse(request_id=request_id, acks=acks)
+
+
+@given(answers=st.lists(ANSWERS, min_size=1, max_size=3))
+def test_answers_written_by_hand_read_as_protobuf_would_write_them(answers: list[pb.ProduceStreamResponse]) -> None:
+    def written(ack: pb.PartitionAck) -> bytes:
+        return partition_ack(
+            ack.topic,
+            ack.topic_id,
+            ack.partition,
+            base_offset=ack.base_offset,
+            log_start_offset=ack.log_start_offset,
+            duplicate=ack.duplicate,
+        )
+
+    message = produce_response([produce_answer(answer.request_id, map(written, answer.acks)) for answer in answers])
+    expected, *others = answers
+    expected.others.extend(others)
+    assert pb.ProduceStreamResponse.FromString(message) == expected
 
 
 DATA = st.builds(

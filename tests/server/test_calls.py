@@ -42,8 +42,10 @@ class Door:
                 if request.request_id == 1:
                     await asyncio.get_running_loop().create_future()
                 while request.request_id == 2:
-                    await stream.write(pb.ProduceStreamResponse(acks=[pb.PartitionAck(topic="x" * 100_000)]))
-                await stream.write(pb.ProduceStreamResponse(request_id=request.request_id))
+                    await stream.write(
+                        pb.ProduceStreamResponse(acks=[pb.PartitionAck(topic="x" * 100_000)]).SerializeToString()
+                    )
+                await stream.write(pb.ProduceStreamResponse(request_id=request.request_id).SerializeToString())
             await self.ended.put("EOF")
         except BaseException as error:
             await self.ended.put(type(error).__name__)

@@ -1,12 +1,15 @@
 import asyncio
+import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grpc.aio
 import pytest
 
 from logserver.context import RequestContext
 from logserver.server import Server
+from logstore import disk
 from logstore.batch import Record, decode_batch
 from logstore.partitioner import partition_for_key
 from logwire.v1 import records_pb2 as pb
@@ -14,6 +17,21 @@ from logwire.v1 import topics_pb2
 from tests.logstore.partition import ManualClock
 from tests.server.conftest import StartServer
 from tests.server.wire import NOW_MS, Client, batch, code, error_of
+
+
+@pytest.fixture
+def held_syncs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """While it is not set, no sync of a file ends."""
+    may_end = threading.Event()
+    may_end.set()
+
+    def held(descriptor: int, sync: Callable[[int], None] = os.fdatasync) -> None:
+        assert may_end.wait(20)
+        sync(descriptor)
+
+    monkeypatch.setattr(disk, "_fdatasync", held)
+    yield may_end
+    may_end.set()
 
 
 def stamped(sent: bytes, stored: bytes) -> bytes:
@@ -357,6 +375,31 @@ async def test_a_stream_answers_as_a_call_does(client: Client, acks: "pb.Acks.Va
     assert answers[0] == expected
     expected.duplicate = acks != pb.ACKS_ZERO
     assert answers[1] == expected
+
+
+@pytest.mark.parametrize("reads_others", [True, False])
+async def test_what_one_sync_covers_is_answered_by_one_message_to_a_client_that_reads_it(
+    client: Client, server: Server, held_syncs: threading.Event, reads_others: bool
+) -> None:
+    await client.create("t")
+    held_syncs.clear()
+    call = client.producing.ProduceStream()
+    for number in range(20):
+        request = _stream_request(number, batch(b"x"))
+        request.reads_others = reads_others
+        await call.write(request)
+    log = server.broker.store.log("t", 0)
+    async with asyncio.timeout(10):
+        while log.log_end_offset < 20:
+            await asyncio.sleep(0)
+    held_syncs.set()
+    await call.done_writing()
+    messages = [message async for message in call]
+    answers = [answer for message in messages for answer in (message, *message.others)]
+    assert [answer.request_id for answer in answers] == list(range(20))
+    assert [answer.acks[0].base_offset for answer in answers] == list(range(20))
+    # The first may have had a sync of its own.
+    assert len(messages) <= 2 if reads_others else len(messages) == 20
 
 
 async def test_many_streams_share_the_syncs(client: Client, server: Server) -> None:

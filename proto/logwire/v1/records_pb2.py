@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from logwire.v1 import errors_pb2 as logwire_dot_v1_dot_errors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18logwire/v1/records.proto\x12\nlogwire.v1\x1a\x17logwire/v1/errors.proto\"3\n\x06Header\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x08\n\x06_value\"\xa1\x01\n\x06Record\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x19\n\x0ctimestamp_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x03key\x18\x03 \x01(\x0cH\x01\x88\x01\x01\x12\x12\n\x05value\x18\x04 \x01(\x0cH\x02\x88\x01\x01\x12#\n\x07headers\x18\x05 \x03(\x0b\x32\x12.logwire.v1.HeaderB\x0f\n\r_timestamp_msB\x06\n\x04_keyB\x08\n\x06_value\"1\n\nRecordList\x12#\n\x07records\x18\x01 \x03(\x0b\x32\x12.logwire.v1.Record\"\xa0\x01\n\x10PartitionRecords\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\x0c\x12\x16\n\tpartition\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x0f\n\x05\x62\x61tch\x18\x04 \x01(\x0cH\x00\x12)\n\x07records\x18\x05 \x01(\x0b\x32\x16.logwire.v1.RecordListH\x00\x42\t\n\x07payloadB\x0c\n\n_partition\"\xa6\x01\n\x0cPartitionAck\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0b\x62\x61se_offset\x18\x03 \x01(\x03\x12\x11\n\tduplicate\x18\x04 \x01(\x08\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x03\x12 \n\x05\x65rror\x18\x06 \x01(\x0b\x32\x11.logwire.v1.Error\x12\x10\n\x08topic_id\x18\x07 \x01(\x0c\"b\n\x0eProduceRequest\x12\x1e\n\x04\x61\x63ks\x18\x01 \x01(\x0e\x32\x10.logwire.v1.Acks\x12\x30\n\npartitions\x18\x02 \x03(\x0b\x32\x1c.logwire.v1.PartitionRecords\"9\n\x0fProduceResponse\x12&\n\x04\x61\x63ks\x18\x01 \x03(\x0b\x32\x18.logwire.v1.PartitionAck\"|\n\x14ProduceStreamRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x1e\n\x04\x61\x63ks\x18\x02 \x01(\x0e\x32\x10.logwire.v1.Acks\x12\x30\n\npartitions\x18\x03 \x03(\x0b\x32\x1c.logwire.v1.PartitionRecords\"S\n\x15ProduceStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12&\n\x04\x61\x63ks\x18\x02 \x03(\x0b\x32\x18.logwire.v1.PartitionAck\"\x15\n\x13InitProducerRequest\"C\n\x14InitProducerResponse\x12\x13\n\x0bproducer_id\x18\x01 \x01(\x03\x12\x16\n\x0eproducer_epoch\x18\x02 \x01(\x05\"h\n\rFetchPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\x0c\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x13\n\x0bposition_id\x18\x05 \x01(\x04\"2\n\x0eTopicPartition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\"\xe5\x01\n\rPartitionData\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0bposition_id\x18\x03 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x05 \x01(\x03\x12\x16\n\x0ehigh_watermark\x18\x06 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x07 \x01(\x03\x12 \n\x05\x65rror\x18\x08 \x01(\x0b\x32\x11.logwire.v1.Error\x12#\n\x07records\x18\t \x03(\x0b\x32\x12.logwire.v1.Record\"t\n\x0c\x46\x65tchRequest\x12,\n\tpositions\x18\x01 \x03(\x0b\x32\x19.logwire.v1.FetchPosition\x12\x13\n\x0bwait_ms_max\x18\x02 \x01(\r\x12\x11\n\tbytes_max\x18\x03 \x01(\r\x12\x0e\n\x06\x64\x65\x63ode\x18\x04 \x01(\x08\">\n\rFetchResponse\x12-\n\npartitions\x18\x01 \x03(\x0b\x32\x19.logwire.v1.PartitionData\"|\n\x12\x46\x65tchStreamRequest\x12&\n\x03set\x18\x01 \x03(\x0b\x32\x19.logwire.v1.FetchPosition\x12(\n\x04\x64rop\x18\x02 \x03(\x0b\x32\x1a.logwire.v1.TopicPartition\x12\x14\n\x0c\x63redit_bytes\x18\x03 \x01(\x04\"D\n\x13\x46\x65tchStreamResponse\x12-\n\npartitions\x18\x01 \x03(\x0b\x32\x19.logwire.v1.PartitionData\"p\n\x10ListOffsetsQuery\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12$\n\x04spec\x18\x03 \x01(\x0e\x32\x16.logwire.v1.OffsetSpec\x12\x14\n\x0ctimestamp_ms\x18\x04 \x01(\x03\"C\n\x12ListOffsetsRequest\x12-\n\x07queries\x18\x01 \x03(\x0b\x32\x1c.logwire.v1.ListOffsetsQuery\"\xa5\x01\n\x11ListOffsetsResult\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x19\n\x0ctimestamp_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12 \n\x05\x65rror\x18\x05 \x01(\x0b\x32\x11.logwire.v1.Error\x12\x10\n\x08topic_id\x18\x06 \x01(\x0c\x42\x0f\n\r_timestamp_ms\"E\n\x13ListOffsetsResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.logwire.v1.ListOffsetsResult*G\n\x04\x41\x63ks\x12\x14\n\x10\x41\x43KS_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43KS_ALL\x10\x01\x12\x0c\n\x08\x41\x43KS_ONE\x10\x02\x12\r\n\tACKS_ZERO\x10\x03*v\n\nOffsetSpec\x12\x1b\n\x17OFFSET_SPEC_UNSPECIFIED\x10\x00\x12\x18\n\x14OFFSET_SPEC_EARLIEST\x10\x01\x12\x16\n\x12OFFSET_SPEC_LATEST\x10\x02\x12\x19\n\x15OFFSET_SPEC_TIMESTAMP\x10\x03\x32\x81\x02\n\x0eProduceService\x12\x42\n\x07Produce\x12\x1a.logwire.v1.ProduceRequest\x1a\x1b.logwire.v1.ProduceResponse\x12X\n\rProduceStream\x12 .logwire.v1.ProduceStreamRequest\x1a!.logwire.v1.ProduceStreamResponse(\x01\x30\x01\x12Q\n\x0cInitProducer\x12\x1f.logwire.v1.InitProducerRequest\x1a .logwire.v1.InitProducerResponse2\xf0\x01\n\x0c\x46\x65tchService\x12<\n\x05\x46\x65tch\x12\x18.logwire.v1.FetchRequest\x1a\x19.logwire.v1.FetchResponse\x12R\n\x0b\x46\x65tchStream\x12\x1e.logwire.v1.FetchStreamRequest\x1a\x1f.logwire.v1.FetchStreamResponse(\x01\x30\x01\x12N\n\x0bListOffsets\x12\x1e.logwire.v1.ListOffsetsRequest\x1a\x1f.logwire.v1.ListOffsetsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18logwire/v1/records.proto\x12\nlogwire.v1\x1a\x17logwire/v1/errors.proto\"3\n\x06Header\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x08\n\x06_value\"\xa1\x01\n\x06Record\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x19\n\x0ctimestamp_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x03key\x18\x03 \x01(\x0cH\x01\x88\x01\x01\x12\x12\n\x05value\x18\x04 \x01(\x0cH\x02\x88\x01\x01\x12#\n\x07headers\x18\x05 \x03(\x0b\x32\x12.logwire.v1.HeaderB\x0f\n\r_timestamp_msB\x06\n\x04_keyB\x08\n\x06_value\"1\n\nRecordList\x12#\n\x07records\x18\x01 \x03(\x0b\x32\x12.logwire.v1.Record\"\xa0\x01\n\x10PartitionRecords\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\x0c\x12\x16\n\tpartition\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x0f\n\x05\x62\x61tch\x18\x04 \x01(\x0cH\x00\x12)\n\x07records\x18\x05 \x01(\x0b\x32\x16.logwire.v1.RecordListH\x00\x42\t\n\x07payloadB\x0c\n\n_partition\"\xa6\x01\n\x0cPartitionAck\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0b\x62\x61se_offset\x18\x03 \x01(\x03\x12\x11\n\tduplicate\x18\x04 \x01(\x08\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x03\x12 \n\x05\x65rror\x18\x06 \x01(\x0b\x32\x11.logwire.v1.Error\x12\x10\n\x08topic_id\x18\x07 \x01(\x0c\"b\n\x0eProduceRequest\x12\x1e\n\x04\x61\x63ks\x18\x01 \x01(\x0e\x32\x10.logwire.v1.Acks\x12\x30\n\npartitions\x18\x02 \x03(\x0b\x32\x1c.logwire.v1.PartitionRecords\"9\n\x0fProduceResponse\x12&\n\x04\x61\x63ks\x18\x01 \x03(\x0b\x32\x18.logwire.v1.PartitionAck\"\x92\x01\n\x14ProduceStreamRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x1e\n\x04\x61\x63ks\x18\x02 \x01(\x0e\x32\x10.logwire.v1.Acks\x12\x30\n\npartitions\x18\x03 \x03(\x0b\x32\x1c.logwire.v1.PartitionRecords\x12\x14\n\x0creads_others\x18\x04 \x01(\x08\"\x86\x01\n\x15ProduceStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12&\n\x04\x61\x63ks\x18\x02 \x03(\x0b\x32\x18.logwire.v1.PartitionAck\x12\x31\n\x06others\x18\x03 \x03(\x0b\x32!.logwire.v1.ProduceStreamResponse\"\x15\n\x13InitProducerRequest\"C\n\x14InitProducerResponse\x12\x13\n\x0bproducer_id\x18\x01 \x01(\x03\x12\x16\n\x0eproducer_epoch\x18\x02 \x01(\x05\"h\n\rFetchPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\x0c\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x13\n\x0bposition_id\x18\x05 \x01(\x04\"2\n\x0eTopicPartition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\"\xe5\x01\n\rPartitionData\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0bposition_id\x18\x03 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x05 \x01(\x03\x12\x16\n\x0ehigh_watermark\x18\x06 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x07 \x01(\x03\x12 \n\x05\x65rror\x18\x08 \x01(\x0b\x32\x11.logwire.v1.Error\x12#\n\x07records\x18\t \x03(\x0b\x32\x12.logwire.v1.Record\"t\n\x0c\x46\x65tchRequest\x12,\n\tpositions\x18\x01 \x03(\x0b\x32\x19.logwire.v1.FetchPosition\x12\x13\n\x0bwait_ms_max\x18\x02 \x01(\r\x12\x11\n\tbytes_max\x18\x03 \x01(\r\x12\x0e\n\x06\x64\x65\x63ode\x18\x04 \x01(\x08\">\n\rFetchResponse\x12-\n\npartitions\x18\x01 \x03(\x0b\x32\x19.logwire.v1.PartitionData\"|\n\x12\x46\x65tchStreamRequest\x12&\n\x03set\x18\x01 \x03(\x0b\x32\x19.logwire.v1.FetchPosition\x12(\n\x04\x64rop\x18\x02 \x03(\x0b\x32\x1a.logwire.v1.TopicPartition\x12\x14\n\x0c\x63redit_bytes\x18\x03 \x01(\x04\"D\n\x13\x46\x65tchStreamResponse\x12-\n\npartitions\x18\x01 \x03(\x0b\x32\x19.logwire.v1.PartitionData\"p\n\x10ListOffsetsQuery\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12$\n\x04spec\x18\x03 \x01(\x0e\x32\x16.logwire.v1.OffsetSpec\x12\x14\n\x0ctimestamp_ms\x18\x04 \x01(\x03\"C\n\x12ListOffsetsRequest\x12-\n\x07queries\x18\x01 \x03(\x0b\x32\x1c.logwire.v1.ListOffsetsQuery\"\xa5\x01\n\x11ListOffsetsResult\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x19\n\x0ctimestamp_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12 \n\x05\x65rror\x18\x05 \x01(\x0b\x32\x11.logwire.v1.Error\x12\x10\n\x08topic_id\x18\x06 \x01(\x0c\x42\x0f\n\r_timestamp_ms\"E\n\x13ListOffsetsResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.logwire.v1.ListOffsetsResult*G\n\x04\x41\x63ks\x12\x14\n\x10\x41\x43KS_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43KS_ALL\x10\x01\x12\x0c\n\x08\x41\x43KS_ONE\x10\x02\x12\r\n\tACKS_ZERO\x10\x03*v\n\nOffsetSpec\x12\x1b\n\x17OFFSET_SPEC_UNSPECIFIED\x10\x00\x12\x18\n\x14OFFSET_SPEC_EARLIEST\x10\x01\x12\x16\n\x12OFFSET_SPEC_LATEST\x10\x02\x12\x19\n\x15OFFSET_SPEC_TIMESTAMP\x10\x03\x32\x81\x02\n\x0eProduceService\x12\x42\n\x07Produce\x12\x1a.logwire.v1.ProduceRequest\x1a\x1b.logwire.v1.ProduceResponse\x12X\n\rProduceStream\x12 .logwire.v1.ProduceStreamRequest\x1a!.logwire.v1.ProduceStreamResponse(\x01\x30\x01\x12Q\n\x0cInitProducer\x12\x1f.logwire.v1.InitProducerRequest\x1a .logwire.v1.InitProducerResponse2\xf0\x01\n\x0c\x46\x65tchService\x12<\n\x05\x46\x65tch\x12\x18.logwire.v1.FetchRequest\x1a\x19.logwire.v1.FetchResponse\x12R\n\x0b\x46\x65tchStream\x12\x1e.logwire.v1.FetchStreamRequest\x1a\x1f.logwire.v1.FetchStreamResponse(\x01\x30\x01\x12N\n\x0bListOffsets\x12\x1e.logwire.v1.ListOffsetsRequest\x1a\x1f.logwire.v1.ListOffsetsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'logwire.v1.records_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACKS']._serialized_start=2317
-  _globals['_ACKS']._serialized_end=2388
-  _globals['_OFFSETSPEC']._serialized_start=2390
-  _globals['_OFFSETSPEC']._serialized_end=2508
+  _globals['_ACKS']._serialized_start=2392
+  _globals['_ACKS']._serialized_end=2463
+  _globals['_OFFSETSPEC']._serialized_start=2465
+  _globals['_OFFSETSPEC']._serialized_end=2583
   _globals['_HEADER']._serialized_start=65
   _globals['_HEADER']._serialized_end=116
   _globals['_RECORD']._serialized_start=119
@@ -50,38 +50,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCEREQUEST']._serialized_end=763
   _globals['_PRODUCERESPONSE']._serialized_start=765
   _globals['_PRODUCERESPONSE']._serialized_end=822
-  _globals['_PRODUCESTREAMREQUEST']._serialized_start=824
-  _globals['_PRODUCESTREAMREQUEST']._serialized_end=948
-  _globals['_PRODUCESTREAMRESPONSE']._serialized_start=950
-  _globals['_PRODUCESTREAMRESPONSE']._serialized_end=1033
-  _globals['_INITPRODUCERREQUEST']._serialized_start=1035
-  _globals['_INITPRODUCERREQUEST']._serialized_end=1056
-  _globals['_INITPRODUCERRESPONSE']._serialized_start=1058
-  _globals['_INITPRODUCERRESPONSE']._serialized_end=1125
-  _globals['_FETCHPOSITION']._serialized_start=1127
-  _globals['_FETCHPOSITION']._serialized_end=1231
-  _globals['_TOPICPARTITION']._serialized_start=1233
-  _globals['_TOPICPARTITION']._serialized_end=1283
-  _globals['_PARTITIONDATA']._serialized_start=1286
-  _globals['_PARTITIONDATA']._serialized_end=1515
-  _globals['_FETCHREQUEST']._serialized_start=1517
-  _globals['_FETCHREQUEST']._serialized_end=1633
-  _globals['_FETCHRESPONSE']._serialized_start=1635
-  _globals['_FETCHRESPONSE']._serialized_end=1697
-  _globals['_FETCHSTREAMREQUEST']._serialized_start=1699
-  _globals['_FETCHSTREAMREQUEST']._serialized_end=1823
-  _globals['_FETCHSTREAMRESPONSE']._serialized_start=1825
-  _globals['_FETCHSTREAMRESPONSE']._serialized_end=1893
-  _globals['_LISTOFFSETSQUERY']._serialized_start=1895
-  _globals['_LISTOFFSETSQUERY']._serialized_end=2007
-  _globals['_LISTOFFSETSREQUEST']._serialized_start=2009
-  _globals['_LISTOFFSETSREQUEST']._serialized_end=2076
-  _globals['_LISTOFFSETSRESULT']._serialized_start=2079
-  _globals['_LISTOFFSETSRESULT']._serialized_end=2244
-  _globals['_LISTOFFSETSRESPONSE']._serialized_start=2246
-  _globals['_LISTOFFSETSRESPONSE']._serialized_end=2315
-  _globals['_PRODUCESERVICE']._serialized_start=2511
-  _globals['_PRODUCESERVICE']._serialized_end=2768
-  _globals['_FETCHSERVICE']._serialized_start=2771
-  _globals['_FETCHSERVICE']._serialized_end=3011
+  _globals['_PRODUCESTREAMREQUEST']._serialized_start=825
+  _globals['_PRODUCESTREAMREQUEST']._serialized_end=971
+  _globals['_PRODUCESTREAMRESPONSE']._serialized_start=974
+  _globals['_PRODUCESTREAMRESPONSE']._serialized_end=1108
+  _globals['_INITPRODUCERREQUEST']._serialized_start=1110
+  _globals['_INITPRODUCERREQUEST']._serialized_end=1131
+  _globals['_INITPRODUCERRESPONSE']._serialized_start=1133
+  _globals['_INITPRODUCERRESPONSE']._serialized_end=1200
+  _globals['_FETCHPOSITION']._serialized_start=1202
+  _globals['_FETCHPOSITION']._serialized_end=1306
+  _globals['_TOPICPARTITION']._serialized_start=1308
+  _globals['_TOPICPARTITION']._serialized_end=1358
+  _globals['_PARTITIONDATA']._serialized_start=1361
+  _globals['_PARTITIONDATA']._serialized_end=1590
+  _globals['_FETCHREQUEST']._serialized_start=1592
+  _globals['_FETCHREQUEST']._serialized_end=1708
+  _globals['_FETCHRESPONSE']._serialized_start=1710
+  _globals['_FETCHRESPONSE']._serialized_end=1772
+  _globals['_FETCHSTREAMREQUEST']._serialized_start=1774
+  _globals['_FETCHSTREAMREQUEST']._serialized_end=1898
+  _globals['_FETCHSTREAMRESPONSE']._serialized_start=1900
+  _globals['_FETCHSTREAMRESPONSE']._serialized_end=1968
+  _globals['_LISTOFFSETSQUERY']._serialized_start=1970
+  _globals['_LISTOFFSETSQUERY']._serialized_end=2082
+  _globals['_LISTOFFSETSREQUEST']._serialized_start=2084
+  _globals['_LISTOFFSETSREQUEST']._serialized_end=2151
+  _globals['_LISTOFFSETSRESULT']._serialized_start=2154
+  _globals['_LISTOFFSETSRESULT']._serialized_end=2319
+  _globals['_LISTOFFSETSRESPONSE']._serialized_start=2321
+  _globals['_LISTOFFSETSRESPONSE']._serialized_end=2390
+  _globals['_PRODUCESERVICE']._serialized_start=2586
+  _globals['_PRODUCESERVICE']._serialized_end=2843
+  _globals['_FETCHSERVICE']._serialized_start=2846
+  _globals['_FETCHSERVICE']._serialized_end=3086
 # @@protoc_insertion_point(module_scope)

@@ -305,9 +305,12 @@ class ProduceStreamRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ACKS_FIELD_NUMBER: _builtins.int
     PARTITIONS_FIELD_NUMBER: _builtins.int
+    READS_OTHERS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     """Chosen by the client, echoed in the answer, unique among the requests in flight."""
     acks: Global___Acks.ValueType
+    reads_others: _builtins.bool
+    """The client reads `others` in answers, so one message may answer several requests."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionRecords]: ...
     def __init__(
@@ -316,10 +319,11 @@ class ProduceStreamRequest(_message.Message):
         request_id: _builtins.int = ...,
         acks: Global___Acks.ValueType = ...,
         partitions: _abc.Iterable[Global___PartitionRecords] | None = ...,
+        reads_others: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks", "partitions", b"partitions", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks", "partitions", b"partitions", "reads_others", b"reads_others", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,18 +335,24 @@ class ProduceStreamResponse(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ACKS_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     @_builtins.property
     def acks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionAck]: ...
+    @_builtins.property
+    def others(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProduceStreamResponse]:
+        """Answers to other requests, ready at the same moment, as after a sync that covers them all. None of them has others."""
+
     def __init__(
         self,
         *,
         request_id: _builtins.int = ...,
         acks: _abc.Iterable[Global___PartitionAck] | None = ...,
+        others: _abc.Iterable[Global___ProduceStreamResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks", "others", b"others", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,7 +5,8 @@ A door is an object with one coroutine per method of a service in the .proto, na
     async def create_topic(self, request, context) -> response         unary
     async def fetch_stream(self, stream, context) -> None              streams: `stream.read()`, `stream.write(...)`
 
-What it writes may be the bytes of a message, and what it reads is for the methods that its `reads_itself` names.
+Streams carry batches, which the generated code would copy too often: what a door writes to one is the bytes of a
+message, and what it reads too for the methods that its `reads_itself` names.
 """
 
 import asyncio
@@ -44,7 +45,8 @@ class Stream:
         # One timer for the whole stream: one of each write costs a tenth of the throughput.
         self._watch = self._loop.call_later(self._write_timeout_s, self._look)
         self._writer: asyncio.Task[Any] | None = None
-        self._write_began_s = 0.0
+        #: Of the write that is under way.
+        self._write_began_s: float | None = None
         self._is_cut = False
 
     async def read(self) -> Any:
@@ -52,35 +54,41 @@ class Stream:
         message = await self._context.read()
         return None if message is grpc.aio.EOF else message
 
-    async def write(self, message: Message | bytes) -> None:
-        """Return when the transport has taken the message. Raises RequestTimedOut for a client that does not read."""
-        assert self._writer is None, "writes do not overlap"
-        self._writer = writer = asyncio.current_task(self._loop)
+    async def write(self, message: bytes) -> None:
+        """Return when the transport has taken the message. Raises RequestTimedOut for a client that does not read.
+
+        One task does all the writing.
+        """
+        assert self._write_began_s is None, "writes do not overlap"
+        if self._writer is None:
+            self._writer = asyncio.current_task()
         self._write_began_s = self._loop.time()
         try:
             await self._context.write(message)
         except asyncio.CancelledError:
             if not self._is_cut:
                 raise
-            assert writer is not None
-            writer.uncancel()
+            assert self._writer is not None
+            self._writer.uncancel()
             raise RequestTimedOut(
                 f"the client took nothing for {self._write_timeout_s:g} s",
                 remedy="Read the stream while it is open, and ask for less at a time.",
             ) from None
         finally:
-            self._writer = None
+            self._write_began_s = None
 
     def close(self) -> None:
         self._watch.cancel()
 
     def _look(self) -> None:
         """Cut a write that takes too long; look again when the one that is under way might."""
-        due_s = self._loop.time() if self._writer is None else self._write_began_s
-        left_s = due_s + self._write_timeout_s - self._loop.time()
+        now_s = self._loop.time()
+        began_s = now_s if self._write_began_s is None else self._write_began_s
+        left_s = began_s + self._write_timeout_s - now_s
         if left_s > 0:
             self._watch = self._loop.call_later(left_s, self._look)
-        elif self._writer is not None:
+        else:
+            assert self._writer is not None
             self._is_cut = True
             self._writer.cancel()
 
@@ -120,10 +128,11 @@ class Calls:
         is_raw = method.name in getattr(door, "reads_itself", ())
         parse = None if is_raw else GetMessageClass(method.input_type).FromString
         if method.client_streaming and method.server_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._stream(answer), parse, _serialize)
+            return grpc.stream_stream_rpc_method_handler(self._stream(answer), parse, None)
         assert not method.client_streaming
         assert not method.server_streaming, "streams go both ways here"
-        return grpc.unary_unary_rpc_method_handler(self._unary(answer), parse, _serialize)
+        serialize = GetMessageClass(method.output_type).SerializeToString
+        return grpc.unary_unary_rpc_method_handler(self._unary(answer), parse, serialize)
 
     def _unary(self, answer: Callable[[Any, RequestContext], Awaitable[Message]]) -> Callable[..., Any]:
         async def call(request: Message, context: Context) -> Message | None:
@@ -185,8 +194,3 @@ class Calls:
         """End the call with the error's status. Always raises."""
         code, message, status = refusal(error)
         await context.abort(code, message, ((_STATUS_KEY, status),))
-
-
-def _serialize(message: Message | bytes) -> bytes:
-    """A door may write an answer's bytes itself, where the generated code would copy too much."""
-    return message if isinstance(message, bytes) else message.SerializeToString()

@@ -19,6 +19,7 @@ from logstore.batch import Record
 from logwire.framing import (
     ReceivedBatch,
     partition_ack,
+    produce_answer,
     produce_response,
     read_produce_request,
     received,
@@ -29,6 +30,9 @@ PARTITIONS_PER_REQUEST_MAX = 10_000
 
 #: Plain records are encoded on the loop, about a microsecond each.
 PLAIN_RECORDS_MAX = 10_000
+
+#: A message of answers is sent once it is so large.
+GROUPED_BYTES_MAX = 64 << 10
 
 _ACKS: dict[int, Acks] = {
     pb.ACKS_UNSPECIFIED: Acks.ALL,
@@ -109,6 +113,7 @@ class _Request:
 
     request_id: int
     acks: Acks
+    reads_others: bool
     size: int
     pending: PendingAcks
     #: Of one that waits.
@@ -118,8 +123,7 @@ class _Request:
 class _ProduceStream:
     """One stream: requests are read and appended in order, and answered in the order in which syncs complete.
 
-    A request that need not wait is answered by the task that read it: between two tasks it would cost a fifth of the
-    throughput. Whoever is writing writes all that is ready, so writes never overlap.
+    One task reads and appends, another writes; so the next request may come while an answer is on its way.
     """
 
     def __init__(self, door: ProduceDoor, stream: Stream, context: RequestContext, connection: BytesInFlight) -> None:
@@ -130,31 +134,27 @@ class _ProduceStream:
         self._appends = broker.appends
         self._clock = broker.clock
         self._timeout_ms = broker.config.produce_timeout_ms
+        self._loop = asyncio.get_running_loop()
         self._in_flight = BytesInFlight(broker.config.stream_bytes_in_flight_max, "this stream", connection)
         #: What is appended and not answered, oldest first.
         self._open: dict[_Request, None] = {}
+        #: What of it can be answered now.
         self._ready: deque[_Request] = deque()
-        self._reader: asyncio.Task[None] | None = None
         self._is_reading = False
-        self._writer: asyncio.Task[None] | None = None
-        self._is_writing = False
-        self._failure: Exception | None = None
-        #: Waited for once nothing more is read.
-        self._all_answered: asyncio.Future[None] | None = None
+        self._reader = self._loop.create_task(self._read())
+        self._writer = self._loop.create_task(self._write())
+        self._wake: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Serve the stream to its end: all that was read is answered, also when the server stops."""
         stopping = self._door.calls.stopping
-        self._reader = asyncio.create_task(self._read())
         stopping.add_done_callback(self._stop_reading)
+        self._writer.add_done_callback(self._stop_reading)
+        self._reader.add_done_callback(self._wake_writer)
         try:
-            await asyncio.wait([self._reader])
-            if self._open and self._failure is None:
-                self._all_answered = asyncio.get_running_loop().create_future()
-                await self._all_answered
-            if self._failure is not None:
-                raise self._failure
+            await asyncio.wait([self._reader, self._writer])
+            self._writer.result()
             if stopping.done():
                 raise self._door.calls.shutting_down()
             self._reader.result()  # Raises what ended the reading, now that all before it is answered.
@@ -164,7 +164,7 @@ class _ProduceStream:
 
     async def _read(self) -> None:
         stopping = self._door.calls.stopping
-        while self._failure is None and not stopping.done():
+        while not stopping.done() and not self._writer.done():
             self._is_reading = True
             if not self._in_flight.has_room:
                 await self._in_flight.room()
@@ -175,11 +175,14 @@ class _ProduceStream:
             request = await self._append(message)
             self._open[request] = None
             if request.pending.done:
-                self._ready.append(request)
-                if not self._is_writing:  # Else who is writing finds it.
-                    await self._write_ready()
+                self._answer(request)
             else:
                 self._wait(request)
+
+    def _stop_reading(self, _: object = None) -> None:
+        """Take no more requests. One that is read already is appended and answered."""
+        if self._is_reading:
+            self._reader.cancel()
 
     async def _append(self, message: bytes) -> _Request:
         try:
@@ -196,31 +199,13 @@ class _ProduceStream:
         finally:
             if pending is None:
                 self._in_flight.remove(size)
-        return _Request(produce.request_id, acks, size, pending)
+        return _Request(produce.request_id, acks, produce.reads_others, size, pending)
 
     def _wait(self, request: _Request) -> None:
-        request.pending.on_done = partial(self._acknowledged, request)
+        request.pending.on_done = partial(self._answer, request)
         request.give_up_ms = self._clock.monotonic_ms() + self._timeout_ms
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._timeout_ms / 1000, self._give_up_overdue)
-
-    async def _write_ready(self) -> None:
-        self._is_writing = True
-        try:
-            while self._ready:
-                request = self._ready.popleft()
-                acks = [_encoded_ack(ack, request.acks) for ack in request.pending.acks]
-                await self._stream.write(produce_response(request.request_id, acks))
-                self._done(request)
-        except Exception as error:
-            self._fail(error)
-        finally:
-            self._is_writing = False
-
-    def _acknowledged(self, request: _Request) -> None:
-        self._ready.append(request)
-        if not self._is_writing and (self._writer is None or self._writer.done()):
-            self._writer = asyncio.create_task(self._write_ready())
+            self._timer = self._loop.call_later(self._timeout_ms / 1000, self._give_up_overdue)
 
     def _give_up_overdue(self) -> None:
         """One timer for the whole stream: all its requests are given the same time, so the oldest is due first."""
@@ -230,40 +215,51 @@ class _ProduceStream:
             if request.pending.done:
                 continue
             if request.give_up_ms > now_ms:
-                left_s = (request.give_up_ms - now_ms) / 1000
-                self._timer = asyncio.get_running_loop().call_later(left_s, self._give_up_overdue)
+                self._timer = self._loop.call_later((request.give_up_ms - now_ms) / 1000, self._give_up_overdue)
                 return
             self._appends.give_up(request.pending)
-            self._acknowledged(request)
+            self._answer(request)
 
-    def _stop_reading(self, _: object = None) -> None:
-        """Take no more requests. One that is read already is appended and answered."""
-        if self._is_reading and self._reader is not None:
-            self._reader.cancel()
+    def _answer(self, request: _Request) -> None:
+        self._ready.append(request)
+        self._wake_writer()
 
-    def _fail(self, error: Exception) -> None:
-        """Nothing can be answered any more."""
-        self._failure = error
-        self._stop_reading()
-        self._end()
+    def _wake_writer(self, _: object = None) -> None:
+        if self._wake is not None:
+            finish(self._wake)
+
+    async def _write(self) -> None:
+        while self._open or not self._reader.done():
+            if not self._ready:
+                self._wake = self._loop.create_future()
+                await self._wake
+                continue
+            requests, message = self._next_message()
+            await self._stream.write(message)
+            for request in requests:
+                self._done(request)
+
+    def _next_message(self) -> tuple[list[_Request], bytes]:
+        """The next answer, with all others that are ready where their client reads that; and what they answer."""
+        request = self._ready.popleft()
+        requests, answers = [request], [_encoded_answer(request)]
+        size = len(answers[0])
+        while request.reads_others and self._ready and self._ready[0].reads_others and size < GROUPED_BYTES_MAX:
+            requests.append(self._ready.popleft())
+            answers.append(_encoded_answer(requests[-1]))
+            size += len(answers[-1])
+        return requests, produce_response(answers)
 
     def _done(self, request: _Request) -> None:
         del self._open[request]
         self._in_flight.remove(request.size)
-        if not self._open:
-            self._end()
-
-    def _end(self) -> None:
-        if self._all_answered is not None:
-            finish(self._all_answered)
 
     async def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        tasks = [task for task in (self._reader, self._writer) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        self._reader.cancel()
+        self._writer.cancel()
+        await asyncio.gather(self._reader, self._writer, return_exceptions=True)
         for request in list(self._open):
             self._appends.forget(request.pending)
             self._done(request)
@@ -301,6 +297,10 @@ def to_wire(ack: Ack, acks: Acks) -> pb.PartitionAck:
         error=None if ack.error is None else describe(ack.error),
         topic_id=ack.topic_id,
     )
+
+
+def _encoded_answer(request: _Request) -> bytes:
+    return produce_answer(request.request_id, [_encoded_ack(ack, request.acks) for ack in request.pending.acks])
 
 
 def _encoded_ack(ack: Ack, acks: Acks) -> bytes:

@@ -45,6 +45,7 @@ class SegmentDump:
         self._from_offset = from_offset
         self._left = count_max
         self._records = RecordOutput(as_json=output.as_json) if with_records else None
+        self._has_told = False
 
     @property
     def is_full(self) -> bool:
@@ -66,6 +67,7 @@ class SegmentDump:
         self.damages_count += 1
         place = partition.place
         what = "no file holds them" if link.ready is None else f"a repair was cut short: they are in {link.ready.name}"
+        self._separate()
         row = {
             "kind": "damage",
             "topic": place.topic,
@@ -79,17 +81,17 @@ class SegmentDump:
             "is_lost": link.ready is None,
             "batch": None,
         }
-        self._tell(row, f"\n{place.topic} {place.partition}: {_offsets(link.offset, link.next_offset)}: {what}")
+        self._tell(row, f"{place.topic} {place.partition}: {_offsets(link.offset, link.next_offset)}: {what}")
 
     # One segment.
 
     def _write_segment(self, segment: "SegmentToVerify") -> None:
-        from logstore.walk import Damage, SoundBatch, Walk
+        from logstore.walk import Searching, SoundBatch, Walk
 
         file = self._disk.open(segment.log_path)
         try:
             size = file.size()
-            self._write_heading(segment, size)
+            has_heading = False
             walk = Walk(
                 file,
                 end=size if segment.seal is None else min(size, segment.seal.end_position),
@@ -98,14 +100,27 @@ class SegmentDump:
                 gaps_allowed=segment.gaps_allowed,
             )
             for item in walk:
-                if isinstance(item, SoundBatch) and item.header.next_offset > self._from_offset:
+                if isinstance(item, Searching) or not self._is_wanted(item):
+                    continue
+                if not has_heading:
+                    self._write_heading(segment, size)
+                    has_heading = True
+                if isinstance(item, SoundBatch):
                     self._write_batch(segment, file, item)
-                elif isinstance(item, Damage) and (item.next_offset is None or item.next_offset > self._from_offset):
+                else:
                     self._write_damage(segment, item)
                 if self.is_full:
                     return
+            if not has_heading and self._from_offset == 0:
+                self._write_heading(segment, size)
         finally:
             file.close()
+
+    def _is_wanted(self, item: "SoundBatch | Damage") -> bool:
+        from logstore.walk import SoundBatch
+
+        next_offset = item.header.next_offset if isinstance(item, SoundBatch) else item.next_offset
+        return next_offset is None or next_offset > self._from_offset
 
     def _write_heading(self, segment: "SegmentToVerify", size: int) -> None:
         seal = segment.seal
@@ -121,7 +136,8 @@ class SegmentDump:
             "last_append_ms": None if seal is None else seal.last_append_ms,
         }
         state = "not sealed" if seal is None else f"sealed, goes on to offset {seal.next_offset}"
-        line = f"\n{segment.topic} {segment.partition}: {segment.log_path.name}, {size:,} bytes, {state}\n{HEADINGS}"
+        self._separate()
+        line = f"{segment.topic} {segment.partition}: {segment.log_path.name}, {size:,} bytes, {state}\n{HEADINGS}"
         self._tell(row, line)
 
     def _write_batch(self, segment: "SegmentToVerify", file: "DiskFile", batch: "SoundBatch") -> None:
@@ -185,6 +201,12 @@ class SegmentDump:
             self._output.row(row)
         else:
             self._output.say(line)
+
+    def _separate(self) -> None:
+        """An empty line between one segment and the next, for people."""
+        if self._has_told and not self._output.as_json:
+            self._output.say("")
+        self._has_told = True
 
     def _count(self, amount: int) -> None:
         if self._left is not None:

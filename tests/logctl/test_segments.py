@@ -108,7 +108,7 @@ def test_dump_shows_every_batch_of_a_partition(data: Path, segments: Segments) -
 def test_dump_is_a_table_for_people(data: Path, segments: Segments) -> None:
     ran = segments("dump --topic delays", data)
     assert ran.status == 0
-    heading, columns, first = ran.out.strip().splitlines()[:3]
+    heading, columns, first = ran.out.splitlines()[:3]
     assert heading.startswith("delays 0: 00000000000000000000.log, ")
     assert columns.split()[:3] == ["OFFSET", "RECORDS", "POSITION"]
     assert first.split()[:3] == ["0", "2", "0"]
@@ -117,6 +117,8 @@ def test_dump_is_a_table_for_people(data: Path, segments: Segments) -> None:
 def test_dump_begins_at_an_offset_and_ends_after_so_many(data: Path, segments: Segments) -> None:
     rows = segments("dump --json --topic delays --from-offset 13 --max 3", data).rows
     assert [row["base_offset"] for row in rows if row["kind"] == "batch"] == [12, 14, 16]
+
+    assert segments("dump --json --from-offset 1000", data).rows == []
 
     rows = segments("dump --json --topic delays --from-offset 13 --max 3 --records", data).rows
     assert [row["offset"] for row in rows if "kind" not in row] == [13, 14, 15]
@@ -449,3 +451,23 @@ def test_without_the_storage_engine_it_says_what_to_install(data: Path) -> None:
     assert (ran.returncode, error["code"]) == (1, "NOT_INSTALLED")
     assert "mmap_ninja" in error["message"]
     assert "tailrace[server]" in error["remedy"]
+
+
+@pytest.mark.parametrize("name", ["data.ninja", "dtype.ninja", "order.ninja", "shape.ninja"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "zero"])
+def test_each_file_of_an_index_counts(data: Path, segments: Segments, name: str, harm: str) -> None:
+    file = next(partition(data).glob("*.*.index")) / name
+    content = file.read_bytes()
+    match harm:
+        case "flip":
+            flip(file, 0)
+        case "cut":
+            file.write_bytes(content[:-1])
+        case "remove":
+            file.unlink()
+        case "zero":
+            file.write_bytes(bytes(len(content)))
+    ran = segments("verify --json", data)
+    assert [(row["kind"], row["severity"]) for row in ran.rows[:-1]] == [("index-wrong", "rebuildable")]
+    assert segments("repair", data).status == 0
+    assert segments("verify", data).status == 0

@@ -117,16 +117,13 @@ class Fetches:
             )
         if offset >= log.high_watermark and offset <= log.log_end_offset:
             return None
-        reader = log.open_read(offset, bytes_max)
-        try:
+        with log.open_read(offset, bytes_max) as reader:
             read = reader.read_nowait()
-        except BaseException:
-            reader.close()
-            raise
-        if read is None:
-            return await self._read_cold(reader)
-        reader.close()
-        return read
+        if read is not None:
+            return read
+        # A reader of its own, which the thread closes, also when nobody waits for it any more.
+        reader = log.open_read(offset, bytes_max)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, _read_and_close, reader)
 
     async def offset_for_timestamp(self, log: Log, timestamp_ms: int) -> tuple[int, int | None]:
         """Offset and timestamp of the first record at or after timestamp_ms, else the high watermark and None."""
@@ -177,19 +174,10 @@ class Fetches:
             for log, key in keys:
                 self._waiters.cancel(log, key)
 
-    async def _read_cold(self, reader: LogReader) -> LogRead:
-        reading = asyncio.get_running_loop().run_in_executor(self._readers, reader.read)
-        try:
-            read = await asyncio.shield(reading)
-        except asyncio.CancelledError:
-            # The thread still reads, and must not find its segment gone.
-            reading.add_done_callback(partial(_close_after, reader))
-            raise
-        except BaseException:
-            reader.close()
-            raise
-        reader.close()
-        return read
+
+def _read_and_close(reader: LogReader) -> LogRead:
+    with reader:
+        return reader.read()
 
 
 def _decode(read: PartitionRead, offset: int) -> None:
@@ -206,9 +194,3 @@ def _decode(read: PartitionRead, offset: int) -> None:
         inflated_bytes += sum(len(record.key or b"") + len(record.value or b"") for record in batch)
     read.records = records
     read.batches = b""
-
-
-def _close_after(reader: LogReader, reading: asyncio.Future[LogRead]) -> None:
-    reader.close()
-    if not reading.cancelled():
-        reading.exception()  # Looked at, so that a failed read that nobody waits for is not reported as lost.

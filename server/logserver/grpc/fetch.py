@@ -1,6 +1,7 @@
 """FetchService: whole batches out, or plain records for callers without a codec."""
 
 import asyncio
+from functools import partial
 
 from logserver.broker import Broker
 from logserver.context import Operation, RequestContext
@@ -36,6 +37,7 @@ class FetchDoor:
     async def fetch_stream(self, stream: Stream, context: RequestContext) -> None:
         followed = self._broker.fetch_stream(context)
         reader = asyncio.create_task(_obey(stream, followed))
+        reader.add_done_callback(partial(_no_more_requests, followed))
         stopping = self._calls.stopping
         stopping.add_done_callback(stop := lambda _: followed.stop())
         try:
@@ -80,16 +82,7 @@ class FetchDoor:
 
 
 async def _obey(stream: Stream, followed: FetchStream) -> None:
-    """Take the client's requests until it says no more; its credit may be used up after that."""
-    try:
-        await _obey_each(stream, followed)
-    except BaseException:
-        followed.stop()
-        raise
-    followed.end()
-
-
-async def _obey_each(stream: Stream, followed: FetchStream) -> None:
+    """Take the client's requests until it says no more."""
     while (request := await stream.read()) is not None:
         check_count("positions", len(request.set) + len(request.drop), POSITIONS_PER_REQUEST_MAX, least=0)
         for part in request.drop:
@@ -98,6 +91,13 @@ async def _obey_each(stream: Stream, followed: FetchStream) -> None:
             followed.follow(_start(position), position.position_id)
         if request.credit_bytes:
             followed.grant(request.credit_bytes)
+
+
+def _no_more_requests(followed: FetchStream, reader: "asyncio.Task[None]") -> None:
+    if reader.cancelled() or reader.exception() is not None:
+        followed.stop()
+    else:
+        followed.end()  # What credit the client has left may be used up after that.
 
 
 def to_wire(read: PartitionRead) -> pb.PartitionData:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from logstore import files
@@ -79,7 +79,6 @@ def harm(data: st.DataObject, disk: SimulatedDisk) -> None:
 
 
 @given(data=st.data(), is_clean=st.booleans(), harms=st.integers(1, 4))
-@settings(max_examples=200)
 def test_a_damaged_log_is_made_one_that_opens_reads_and_takes_appends(
     data: st.DataObject, is_clean: bool, harms: int
 ) -> None:
@@ -140,7 +139,7 @@ def test_a_repair_that_is_cut_short_anywhere_can_be_done_again(clean: bool) -> N
     expected = content(disk)
     lost = sum(hole.next_offset - hole.offset for plan in plans for hole in plan.lost)
     assert lost == len(CONTENT_60[0]) - len(expected[0]) > 5
-    for step in range(int(clean), disk.steps_count - before + 1, 2):
+    for step in range(int(clean), disk.steps_count - before + 1, 3):
         rng = random.Random(step)
         disk = copied(damaged)
         disk.cut_power_after(step)
@@ -235,6 +234,22 @@ def test_a_second_hole_in_a_repaired_log_leaves_the_first_as_it_is() -> None:
     assert [(finding.offset, finding.next_offset) for finding in noted] == [(6, 8), (12, 14)]
     assert verify(disk).worse_than_notes == []
     assert sorted(readable(Opened(disk).store.log("flights", 0))) == [*range(6), *range(8, 12), *range(14, 20)]
+
+
+def test_the_note_of_a_loss_lets_a_lost_seal_be_made_again() -> None:
+    disk, batches = one_partition(closes=False)
+    path = logs(disk)[0]
+    position, size = batches[3]
+    disk.flip_bit(path, position + size - 1)
+    mend(disk)
+    disk.flip_bit(files.seal_path(path.parent, 0), 20)
+    assert [finding.kind for finding in verify(disk).worse_than_notes] == [Kind.SEAL_WRONG]
+
+    (plan,) = mend(disk)
+
+    assert plan.lost == []
+    assert verify(disk).worse_than_notes == []
+    assert sorted(readable(Opened(disk).store.log("flights", 0))) == [*range(6), *range(8, 20)]
 
 
 # The checkpoint.

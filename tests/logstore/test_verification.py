@@ -67,7 +67,7 @@ SOUND = made()
 
 
 @given(st.data())
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_one_flipped_bit_in_any_file_is_found(data: st.DataObject) -> None:
     disk = copied(SOUND)
     sizes = {path: len(content) for path, content in disk.files().items() if path.name != "lock"}

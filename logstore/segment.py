@@ -175,7 +175,7 @@ class Segment:
             handle.file.truncate(self.end_position)  # gives back what was reserved past the end
             table = self.index.all_rows()
             if self._index_is_wrong or not self._first_and_last_match(table, handle.file):
-                table = self._rebuild(handle.file)
+                table = self._rebuild(handle.file, known=table)
         finally:
             handle.release()
         rows = as_rows(table.cells)
@@ -316,10 +316,10 @@ class Segment:
                 return row
         if not wait:
             raise WouldWait
-        self._index_is_wrong = True
         if self.seal is None:
+            self._index_is_wrong = True
             return None  # the rows still grow; sealing makes them anew, and until then the scan begins at the start
-        self._rebuilt = self._rebuild(file)
+        self._rebuilt = self._rebuild(file, known=table or RowTable(array("q")))
         return look_up(self._rebuilt)
 
     def _row_covering(self, relative_offset: int, *, wait: bool) -> IndexRow | None:
@@ -332,14 +332,13 @@ class Segment:
         newest = self.index.in_memory()
         is_before_newest = newest.count == 0 or relative_offset < newest[0].relative_next_offset
         if is_before_newest and newest.count < self.index.count:
-            stored = self._stored_rows(wait=wait)
-            return stored.covering(relative_offset) if stored is not None else None
+            return self._stored_rows(wait=wait).covering(relative_offset)
         return newest.covering(relative_offset)
 
-    def _stored_rows(self, *, wait: bool) -> RowTable | None:
+    def _stored_rows(self, *, wait: bool) -> RowTable:
         if not wait:
             raise WouldWait
-        return None if self._index_is_wrong else self.index.all_rows()
+        return self.index.all_rows()
 
     def _sealed_rows(self, *, wait: bool) -> SealedRows | None:
         seal = self.seal
@@ -348,20 +347,20 @@ class Segment:
         rows = self._handles.arrays.peek(path)
         if rows is None and not wait:
             raise WouldWait
-        if rows is None and not self._index_is_wrong:
+        if rows is None:
             rows = open_sealed(self._handles.disk, path, rows_count=seal.index_rows_count, crc=seal.index_crc)
             if rows is not None:
                 self._handles.arrays.put(path, rows)
         return rows
 
     def _row_matches(self, row: IndexRow, file: DiskFile, *, wait: bool) -> bool:
-        if row.position + HEADER_SIZE > self.end_position:
+        if not 0 <= row.position <= self.end_position - HEADER_SIZE:
             return False
         read = file.pread if wait else waitless(file)
         try:
             header = read_header(read(HEADER_SIZE, row.position))
             check_header(header, available=self.end_position - row.position, expected_base_offset=None)
-        except CorruptBatch:
+        except (CorruptBatch, DataLoss):  # whoever wants the batch itself is told
             return False
         return header.next_offset - self.base_offset == row.relative_next_offset
 
@@ -370,15 +369,28 @@ class Segment:
             return False
         return all(self._row_matches(table[number], file, wait=True) for number in (0, table.count - 1))
 
-    def _rebuild(self, file: DiskFile) -> RowTable:
-        """Make the rows anew from the log. Append times that are lost become the segment's last: kept longer."""
+    def _rebuild(self, file: DiskFile, *, known: RowTable | SealedRows) -> RowTable:
+        """Make the rows anew from the log. Append times that are lost become the segment's last: kept longer.
+
+        The log may be damaged. An index is no place to tell, and all behind the damage should be found nevertheless:
+        there the rows that were known stay, as far as they fit.
+        """
         cells: Cells = array("q")
         builder = IndexBuilder(self._interval_bytes)
         newest_ms = -1
-        for position, header in self.walk(file.pread, 0, self.end_position, bytes_each=REBUILD_BYTES):
-            newest_ms = max(newest_ms, header.max_timestamp_ms)
-            if builder.is_due(header.size):
-                cells.extend((header.next_offset - self.base_offset, position, newest_ms, self.last_append_ms))
+        end_position = 0
+        try:
+            for position, header in self.walk(file.pread, 0, self.end_position, bytes_each=REBUILD_BYTES):
+                newest_ms = max(newest_ms, header.max_timestamp_ms)
+                if builder.is_due(header.size):
+                    cells.extend((header.next_offset - self.base_offset, position, newest_ms, self.last_append_ms))
+                end_position = position + header.size
+        except DataLoss:
+            for number in range(known.count):
+                row = known[number]
+                if row.position >= end_position and self._row_matches(row, file, wait=True):
+                    newest_ms = max(newest_ms, row.max_timestamp_ms)
+                    cells.extend((row.relative_next_offset, row.position, newest_ms, self.last_append_ms))
         return RowTable(cells)
 
 

@@ -12,6 +12,7 @@ from logstore.config import TopicConfig
 from logstore.disk import ARRAY_DATA, LinuxDisk
 from logstore.errors import DataLoss, OffsetOutOfRange, StorageFailed, StorageFull
 from logstore.handles import Cache, Handles
+from logstore.index import ActiveIndex
 from logstore.segment import POSITION_MAX, RESERVE_BYTES_MAX, RESERVE_BYTES_MIN, Segment
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.partition import Partition, batch_of
@@ -313,6 +314,44 @@ def test_a_cold_read_says_so_and_a_waiting_one_reads() -> None:
         assert reader.read_nowait() is None
         assert reader.read().next_offset == 3
         assert reader.read_nowait() is not None
+
+
+@pytest.mark.parametrize("damaged", [0, 3, 6])
+@pytest.mark.parametrize("how", ["flipped", "unreadable"])
+@pytest.mark.parametrize("has_rows", [True, False])
+def test_damage_in_a_segment_that_is_sealed_is_met_by_who_reads_it_and_by_nobody_else(
+    damaged: int, how: str, has_rows: bool
+) -> None:
+    """It was there before the start, which had no reason to read it. The process must not end for it."""
+    partition = Partition(SimulatedDisk(), config=TopicConfig(segment_bytes=70_000, index_interval_bytes=0))
+    expected = [b"%d" % number + bytes(9000) for number in range(7)]
+    for value in expected:
+        partition.append(value)
+    batch_bytes = partition.log.size_bytes // 7
+    partition.close()
+    disk = simulated(partition).kill()
+    path = partition.log._segments[0].path
+    if how == "flipped":
+        disk.flip_bit(path, damaged * batch_bytes + 8)
+    else:
+        disk.make_unreadable(path, damaged * batch_bytes + 4096)
+    after = Partition(disk, config=partition.config)
+    if not has_rows:
+        after.log._segments[0].index = ActiveIndex(disk, files.active_index_path(partition.directory, 0))
+    while after.log.segments_count == 1:
+        after.append(b"rolls" + bytes(9000))
+    after.sync_now()
+
+    assert after.failures == []
+    assert after.log._segments[0].seal is not None
+    for log in (after, Partition(simulated(after).kill(), config=partition.config)):
+        assert log.findings.hole is None
+        for offset, value in enumerate(expected):
+            if offset == damaged or (offset > damaged and not has_rows):
+                with pytest.raises(DataLoss):
+                    log.read(offset, 1)
+            else:
+                assert log.read(offset, 1)[0][0].value == value
 
 
 def test_an_append_time_that_is_not_in_memory_is_waited_for_or_not_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,9 @@ class Walk:
         )
         if not self._crc_is_right(position, header.size, header.crc):
             raise CorruptBatch("its CRC is wrong", remedy="")
+        unreadable = self._window.why_unreadable(position, position + header.size)
+        if unreadable is not None:  # and zeros happened to be right
+            raise CorruptBatch(unreadable, remedy="")
         return header
 
     def _header_at(self, position: int, expected: int | None) -> BatchHeader | None:
@@ -167,7 +170,8 @@ class Walk:
     def _following(self, position: int, header: BatchHeader, expected: int, why: str) -> Damage | None:
         """What is damaged if the header's length can be believed: then what it leads to carries on. None if not."""
         end = position + header.size
-        if self._crc_is_right(position, header.size, header.crc):
+        is_misnumbered = header.base_offset < expected if self._gaps_allowed else header.base_offset != expected
+        if is_misnumbered and self._crc_is_right(position, header.size, header.crc):
             return self._misnumbered(position, header, expected)
         if end == self._end:
             return None if header.base_offset != expected else Damage(position, end, expected, None, why, header)
@@ -279,8 +283,10 @@ class Window:
 
     def why_unreadable(self, position: int, end: int) -> str | None:
         """What the disk said, if it could not read all of these bytes."""
+        if not self._unreadable:
+            return None
         pages = range(position // PAGE_BYTES, -(-end // PAGE_BYTES))
-        return self._why if not self._unreadable.isdisjoint(pages) else None
+        return None if self._unreadable.isdisjoint(pages) else self._why
 
     def _fill(self, position: int, size: int) -> None:
         size = max(0, min(size, self._end - position))

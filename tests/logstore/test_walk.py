@@ -273,6 +273,18 @@ def test_a_block_that_cannot_be_read_is_damage_and_the_batches_around_it_are_not
     assert set(sound(items)) >= set(whole)
 
 
+def test_a_batch_is_not_sound_because_what_cannot_be_read_would_be_zeros() -> None:
+    file = LogFile(20)
+    zeros = encode_batch([Record(0, 1, None, bytes(3 * PAGE_BYTES))], base_offset=file.next_offset, leader_epoch=3)
+    following = encode_batch([Record(0, 1, None, b"x")], base_offset=file.next_offset + 1, leader_epoch=3)
+    file.data += zeros
+    for more in (b"", following):
+        file.data += more
+        damage = only(file.walk(unreadable_at=2 * PAGE_BYTES))
+        assert damage.is_unreadable
+        assert damage.end_position == len(file.data) - len(more)
+
+
 @pytest.mark.parametrize("harm", [lambda file: None, lambda file: file.flip(file.batches[2].end_position - 1)])
 def test_batches_larger_than_the_window_are_checked_all_the_same(
     monkeypatch: pytest.MonkeyPatch, harm: Callable[[LogFile], None]

@@ -1,12 +1,14 @@
 """All faults, in the order in which they are worth running: each with how often CI and a full run inject it."""
 
 from tests.faults import (
+    bit_flips,
     clock_jumps,
     crash_images,
     double_starts,
     full_disks,
     kills,
     loop_filesystem,
+    lost_files,
     network_cuts,
     pauses,
     power_cuts,
@@ -36,6 +38,22 @@ FAULTS = {
             cycles_ci=6,
             cycles_full=200,
             session_cycles=3,
+        ),
+        Fault(
+            "bit-flip",
+            "one bit of a stopped data directory",
+            bit_flips.run,
+            cycles_ci=500,
+            cycles_full=10_000,
+            session_cycles=100,
+        ),
+        Fault(
+            "lost-file",
+            "a file or directory lost, cut, zeroed, swapped, doubled or renamed",
+            lost_files.run,
+            cycles_ci=100,
+            cycles_full=1000,
+            session_cycles=25,
         ),
         Fault(
             "kill",

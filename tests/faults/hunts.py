@@ -4,6 +4,9 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from _pytest.mark import ParameterSet
+
 from tests.faults.catalog import FAULTS
 from tests.faults.planted import BUGS
 from tests.faults.runs import Fault, run_session
@@ -12,6 +15,12 @@ from tests.faults.runs import Fault, run_session
 def bugs_for(fault: str) -> list[str]:
     """The bugs that the fault must catch, by name."""
     return [bug.name for bug in BUGS.values() if fault in bug.caught_by]
+
+
+def bug_cases(fault: str, *quick: str) -> list[ParameterSet]:
+    """The same as cases of a test, those slow that are not caught in a moment."""
+    assert set(quick) <= set(bugs_for(fault))
+    return [pytest.param(bug, marks=() if bug in quick else pytest.mark.slow) for bug in bugs_for(fault)]
 
 
 def sessions_of(fault: str, cycles: int) -> Fault:

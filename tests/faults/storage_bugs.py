@@ -9,14 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from logstore import reader, recovery, scan, segment
+from logstore import checkpoint, documents, reader, recovery, scan, segment, snapshot
 from logstore.batch import BatchHeader, Buffer
-from logstore.checkpoint import PartitionCheckpoint
+from logstore.catalog import TopicCatalog
+from logstore.checkpoint import Checkpoint, PartitionCheckpoint
 from logstore.disk import Disk, DiskFile, LinuxDisk, LinuxFile
-from logstore.errors import StorageFailed
+from logstore.errors import MetadataCorrupt, StorageFailed
 from logstore.identity import Identity
+from logstore.index import COLUMNS, SealedRows
 from logstore.log import Log
 from logstore.retention import Retention
+from logstore.segment import Segment
 from logstore.sync import Synchronizer, SyncWork, Unsynced
 from tests.logstore.disk import SimulatedDisk, SimulatedFile
 
@@ -180,3 +183,59 @@ def skip_crc(patch: Patch) -> None:
 
     patch(reader, "crc_matches", always)
     patch(scan, "crc_matches", always)
+
+
+def trust_index(patch: Patch) -> None:
+    def open_unchecked(disk: Disk, path: Path, *, rows_count: int, crc: int) -> SealedRows | None:
+        rows = disk.open_array(path, (rows_count, COLUMNS))
+        return None if rows is None else SealedRows(rows)
+
+    def always(*arguments: object, **named: object) -> bool:
+        return True
+
+    patch(segment, "open_sealed", open_unchecked)
+    patch(Segment, "_row_matches", always)
+
+
+def ignore_damage(patch: Patch) -> None:
+    patch(recovery._Chain, "_make_hole", do_nothing)
+
+
+def ignore_missing_segment(patch: Patch) -> None:
+    patch(recovery._Chain, "_on_gap", do_nothing)
+    patch(recovery._Chain, "_check_end", do_nothing)
+
+
+# Metadata.
+
+
+def skip_document_checksum(patch: Patch) -> None:
+    patch(documents, "_checksum", _no_checksum)
+
+
+def skip_checkpoint_checksum(patch: Patch) -> None:
+    patch(checkpoint, "crc32c", _no_checksum)
+
+
+def skip_snapshot_checksum(patch: Patch) -> None:
+    patch(snapshot, "crc32c", _no_checksum)
+
+
+def _no_checksum(*data: object) -> int:
+    return 0
+
+
+def take_lost_checkpoint_for_new(patch: Patch) -> None:
+    load = Checkpoint.load
+
+    def load_or_create(cls: type[Checkpoint], path: Path, disk: Disk) -> Checkpoint:
+        try:
+            return load(path, disk)
+        except MetadataCorrupt:
+            return Checkpoint.create(path, disk)
+
+    patch(Checkpoint, "load", classmethod(load_or_create))
+
+
+def take_lost_topic_for_none(patch: Patch) -> None:
+    patch(TopicCatalog, "_refuse_records", do_nothing)

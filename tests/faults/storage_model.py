@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from logstore.batch import BatchHeader, Record, encode_batch, read_header, stamped_prefix
+from logstore.batch import BatchHeader, Compression, Record, encode_batch, read_header, stamped_prefix
 from logstore.catalog import Topic
 from logstore.errors import LogStoreError
 from logstore.log import PREFIX_SIZE, Appended, Log, TimestampedOffset
@@ -107,6 +107,10 @@ class PartitionModel:
         model._recall_producers()
         return model
 
+    def copy(self) -> "PartitionModel":
+        producers = {producer_id: list(known) for producer_id, known in self.producers.items()}
+        return replace(self, batches=list(self.batches), producers=producers)
+
     def _recall_producers(self) -> None:
         batches, self.batches, self.producers = self.batches, [], {}
         for batch in batches:
@@ -134,6 +138,10 @@ class StoreModel:
     change: Change | None = None  # the one under way
     producer_ids: set[int] = field(default_factory=set)  # that were handed out
 
+    def copy(self) -> "StoreModel":
+        partitions = {key: partition.copy() for key, partition in self.partitions.items()}
+        return replace(self, topics=dict(self.topics), partitions=partitions, producer_ids=set(self.producer_ids))
+
     def begin(self, change: Change) -> None:
         assert self.change is None
         self.change = change
@@ -158,27 +166,27 @@ class StoreModel:
                 self.partitions[key] = old.get(key, PartitionModel()) if is_same else PartitionModel()
 
 
-def stored_batch(
-    sent: bytes, *, base_offset: int, leader_epoch: int, append_ms: int, times_ms: Sequence[int]
-) -> StoredBatch:
-    header = read_header(sent)
-    data = stamped_prefix(header, base_offset, leader_epoch) + sent[PREFIX_SIZE:]
-    return StoredBatch(header, base_offset, leader_epoch, append_ms, tuple(times_ms), data)
-
-
 def new_batch(
-    values: Iterable[tuple[int, bytes]], log: Log, append_ms: int, *, producer: tuple[int, int, int] = (-1, -1, -1)
+    records: Sequence[Record],
+    log: Log,
+    append_ms: int,
+    *,
+    producer: tuple[int, int, int] = (-1, -1, -1),
+    compression: Compression = Compression.NONE,
 ) -> StoredBatch:
-    """What the log will have once it is given a batch of these (time, value). `producer`: id, epoch and sequence."""
-    records = [Record(0, time_ms, None, value) for time_ms, value in values]
+    """What the log will have once it is given a batch of these. `producer`: id, epoch and sequence."""
     producer_id, producer_epoch, base_sequence = producer
-    return stored_batch(
-        encode_batch(records, producer_id=producer_id, producer_epoch=producer_epoch, base_sequence=base_sequence),
-        base_offset=log.log_end_offset,
-        leader_epoch=log.leader_epoch,
-        append_ms=append_ms,
-        times_ms=[record.timestamp_ms for record in records],
+    sent = encode_batch(
+        records,
+        compression=compression,
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
+        base_sequence=base_sequence,
     )
+    header = read_header(sent)
+    data = stamped_prefix(header, log.log_end_offset, log.leader_epoch) + sent[PREFIX_SIZE:]
+    times_ms = tuple(record.timestamp_ms for record in records)
+    return StoredBatch(header, log.log_end_offset, log.leader_epoch, append_ms, times_ms, data)
 
 
 # The judgement.
@@ -211,7 +219,10 @@ def judge_store(store: TopicStore, model: StoreModel, rng: random.Random, *, who
     return after
 
 
-def judge_log(log: Log, model: PartitionModel, rng: random.Random, *, whole: bool, now_ms: int) -> PartitionModel:
+def judge_log(
+    log: Log, model: PartitionModel, rng: random.Random, *, whole: bool, now_ms: int, producers_from: int = 0
+) -> PartitionModel:
+    """`producers_from`: what was lost of producers is what they wrote before that offset."""
     start, end = log.log_start_offset, log.high_watermark
     least = model.returned_offset if whole else model.synced_offset
     if log.log_end_offset != end:
@@ -228,7 +239,7 @@ def judge_log(log: Log, model: PartitionModel, rng: random.Random, *, whole: boo
     after = model.adopted(start, end, now_ms)
     _check_places(log, after.between(start, end), rng)
     _check_epochs(log, batches, end)
-    _check_producers(log, after)
+    _check_producers(log, after, producers_from)
     return after
 
 
@@ -293,10 +304,12 @@ def _check_epochs(log: Log, batches: Sequence[StoredBatch], end: int) -> None:
             raise Violation(f"epoch {epoch} ended at {end_offset}, not {log.epoch_end_offset(epoch)}")
 
 
-def _check_producers(log: Log, model: PartitionModel) -> None:
+def _check_producers(log: Log, model: PartitionModel, start_offset: int) -> None:
     """Whatever of the last five batches is sent again gets its first answer."""
     for producer_id, batches in model.producers.items():
         for batch in batches:
+            if batch.base_offset < start_offset:
+                continue
             try:
                 answer = log.append(batch.data, max(batch.times_ms))
             except LogStoreError as error:

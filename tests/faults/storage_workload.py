@@ -5,7 +5,7 @@ in between, as it does in a server; and everything, down to which page reaches t
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import Enum, auto
@@ -13,11 +13,20 @@ from pathlib import Path
 from unittest.mock import patch
 from uuid import UUID
 
+from logstore.batch import Compression, Record
 from logstore.catalog import Topic
 from logstore.config import DAY_MS, HOUR_MS, StoreConfig, TopicConfig
 from logstore.errors import StorageFailed, StorageFull
 from logstore.log import Log
-from tests.faults.storage_model import Change, PartitionModel, StoreModel, Violation, judge_store, new_batch
+from tests.faults.storage_model import (
+    Change,
+    PartitionModel,
+    StoredBatch,
+    StoreModel,
+    Violation,
+    judge_store,
+    new_batch,
+)
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import NOW_MS, ManualClock
 from tests.logstore.store import Opened
@@ -64,16 +73,27 @@ class Stop(Enum):
 class StorageWorkload:
     """One process at a time that has the store open. What it must never see is a Violation."""
 
-    def __init__(self, disk: SimulatedDisk, rng: random.Random, *, clock: JumpingClock, model: StoreModel) -> None:
+    def __init__(
+        self,
+        disk: SimulatedDisk,
+        rng: random.Random,
+        *,
+        clock: JumpingClock,
+        model: StoreModel,
+        has_troubles: bool = True,
+        codecs: Sequence[Compression] = (Compression.NONE,),
+    ) -> None:
+        """`has_troubles`: sometimes syncs fail, the disk is full and the clock is wrong."""
         self.disk = disk
         self.rng = rng
         self.clock = clock
         self.model = model
         self.opened: Opened | None = None
-        #: What goes wrong beside power cuts, and how often the owner thread comes in between.
-        self.fills_disk = rng.random() < 0.3
-        self.fails_syncs = rng.random() < 0.5
-        self.interleaving = rng.choice((0.0, 0.1, 0.5))
+        self._fills_disk = has_troubles and rng.random() < 0.3
+        self._fails_syncs = has_troubles and rng.random() < 0.5
+        self._sets_clock = has_troubles
+        self._interleaving = rng.choice((0.0, 0.1, 0.5))  # how often the owner thread comes in between
+        self._codecs = codecs
         self._config = TopicConfig.from_strings(
             {"segment.bytes": "1024", "retention.ms": "-1", "index.interval.bytes": rng.choice(("0", "200", "4096"))}
         )
@@ -132,6 +152,13 @@ class StorageWorkload:
         self._note_published()
         self.disk.before_step = None
 
+    def cut_power(self) -> None:
+        """The power goes between two steps, and comes again."""
+        self._note_published()
+        self.disk.before_step = None
+        self.disk = self.disk.crash(self.rng)
+        self.start(Stop.POWER_CUT)
+
     def work(self) -> None:
         """Do one thing, whatever it is."""
         [operation] = self.rng.choices(self._operations, self._weights)
@@ -164,7 +191,7 @@ class StorageWorkload:
         self.disk.capacity_bytes = None
         for name, number in self.model.partitions:
             self._append(name, number)
-        self.interleaving = 0.0
+        self._interleaving = 0.0
         self._settle()
         for key, partition in self.model.partitions.items():
             if partition.synced_offset != partition.end_offset:
@@ -192,15 +219,15 @@ class StorageWorkload:
         yield self._stop_and_start, 2
         yield self._kill_and_start, 1
         yield self._pass_time, 2
-        if self.fills_disk:
+        if self._fills_disk:
             yield self._fill_disk, 2
             yield self._free_disk, 2
-        if self.fails_syncs:
+        if self._fails_syncs:
             yield self._fail_sync, 5
 
     def _append_somewhere(self) -> None:
-        if self.model.partitions:
-            self._append(*self.rng.choice(list(self.model.partitions)))
+        if topic := self._any_topic():
+            self._append(topic.name, self.rng.randrange(topic.partitions))
 
     def _append(self, name: str, number: int) -> None:
         log, partition = self._log(name, number), self.model.partitions[name, number]
@@ -208,10 +235,14 @@ class StorageWorkload:
             self.store.store.on_room(lambda: None)
             return
         now_ms = self.clock.wall_ms()
-        batch = new_batch(self._values(now_ms), log, now_ms, producer=self._producer(partition))
+        producer, codec = self._producer(partition), self.rng.choice(self._codecs)
+        self.append(name, number, new_batch(self._records(now_ms), log, now_ms, producer=producer, compression=codec))
+
+    def append(self, name: str, number: int, batch: StoredBatch) -> None:
+        log, partition = self._log(name, number), self.model.partitions[name, number]
         partition.expect(batch)
         try:
-            answer = log.append(batch.data, now_ms)
+            answer = log.append(batch.data, batch.append_ms)
         except StorageFull:
             self._check_full()
             partition.take_back()
@@ -220,11 +251,11 @@ class StorageWorkload:
             raise Violation(f"{name} {number}: {batch.answer} was due, and the answer was {answer}")
         partition.returned_offset = partition.end_offset
 
-    def _values(self, now_ms: int) -> list[tuple[int, bytes]]:
+    def _records(self, now_ms: int) -> list[Record]:
         count = self.rng.choice((1, 1, 2, 3))
         bytes_max = self.rng.choice((100, 300, 300, VALUE_BYTES_MAX)) // count
         sizes = [8 + self.rng.randrange(bytes_max) for _ in range(count)]
-        return [(now_ms - self.rng.randrange(100_000), self.rng.randbytes(size)) for size in sizes]
+        return [Record(0, now_ms - self.rng.randrange(100_000), None, self.rng.randbytes(size)) for size in sizes]
 
     def _producer(self, partition: PartitionModel) -> tuple[int, int, int]:
         """Id, epoch and sequence of a batch that this partition takes."""
@@ -369,7 +400,8 @@ class StorageWorkload:
             self._relaxed.add(after.topic_id)
 
     def _any_topic(self) -> Topic | None:
-        return self.rng.choice(list(self.model.topics.values())) if self.model.topics else None
+        topics = [topic for topic in self.model.topics.values() if not topic.internal]
+        return self.rng.choice(topics) if topics else None
 
     def _any_config(self) -> TopicConfig:
         return self._config.with_changes(
@@ -385,7 +417,8 @@ class StorageWorkload:
 
     def _pass_time(self) -> None:
         self.clock.now_ms += self.rng.randrange(600_000)
-        self.clock.wall_ahead_ms = self.rng.choice((0, 0, -HOUR_MS, HOUR_MS, -365 * DAY_MS))
+        if self._sets_clock:
+            self.clock.wall_ahead_ms = self.rng.choice((0, 0, -HOUR_MS, HOUR_MS, -365 * DAY_MS))
 
     def _stop_and_start(self) -> None:
         try:
@@ -424,7 +457,7 @@ class StorageWorkload:
             raise Violation("the disk was said to have failed, and had not")
 
     def _before_step(self, operation: str, path: Path) -> None:
-        if self._is_in_round and self.rng.random() < self.interleaving:
+        if self._is_in_round and self.rng.random() < self._interleaving:
             self._interleave()
         if self._steps_left is not None:
             self._steps_left -= 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.catalog import FAULTS
-from tests.faults.hunts import any_seed, bugs_for, find_violation, sessions_of
+from tests.faults.hunts import any_seed, bug_cases, find_violation, sessions_of
 from tests.faults.runs import run_session
 
 FAULT = sessions_of("crash-image", 40)
@@ -22,6 +22,6 @@ def test_a_session_repeats_to_the_last_image(tmp_path: Path) -> None:
     assert first.counts["images"] == 40
 
 
-@pytest.mark.parametrize("bug", bugs_for("crash-image"))
+@pytest.mark.parametrize("bug", bug_cases("crash-image", "sync-skipped", "directory-not-synced", "leader-epoch-kept"))
 def test_a_planted_bug_is_caught(tmp_path: Path, bug: str) -> None:
     assert find_violation(FAULT, tmp_path, cycles=FAULTS["crash-image"].cycles_ci, seed=4, bug=bug) is not None

@@ -18,6 +18,7 @@ Reading order:
     offsets, lag                  how far a group has read, and how far behind it is
     timers, turns, live           the groups of a running server; `live` is the one way any of them changes
     commits, seeks, descriptions  what is done to a live group, and what is told of it
+    rewriting                     how the journal is kept short
     coordinator                   the front of it all: heartbeats that wait, start and stop
 
 What to know before relying on it. Nothing is answered before it is durable. A partition has one owner, who may commit

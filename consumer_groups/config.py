@@ -19,6 +19,9 @@ class GroupConfig:
     seek_timeout_ms: int = 60_000
     #: Targets are planned at most this often, so that a crowd that joins at once is planned for once.
     assignment_interval_ms: int = 200
+    #: Above this the journal is written anew, unless it is the groups themselves that take so many records. It is read
+    #: at start, which takes some 15 us of one core for each.
+    journal_records_max: int = 20_000
     #: Used by members that name none.
     assignor: str = "uniform"
     members_max: int = 1_000

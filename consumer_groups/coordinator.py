@@ -30,6 +30,7 @@ from consumer_groups.requests import (
     SoughtPartition,
     TopicPartitions,
 )
+from consumer_groups.rewriting import Rewriting
 from consumer_groups.seeks import Seeks
 from consumer_groups.topics import by_topic
 from logstore.clock import Clock
@@ -53,6 +54,7 @@ class GroupCoordinator:
         self._groups = LiveGroups(journal, topics, clock, config)
         self._commits = Commits(self._groups)
         self._seeks = Seeks(self._groups)
+        self._rewriting = Rewriting(self._groups)
         self._topics_are_news = True
         self._is_refreshing = False
 
@@ -75,6 +77,7 @@ class GroupCoordinator:
         self._groups.is_open = True
         # Topics may have gone meanwhile, and partitions that were being sought are in no target: plan again.
         await self._refresh()
+        self._rewriting.begin(sum(map(len, images.values())))
         log.info("groups: %d read from the journal", len(images))
 
     async def stop(self) -> None:

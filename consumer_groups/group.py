@@ -118,6 +118,10 @@ class Group:
         """What to write so that the journal has this group instead of the one before."""
         return self._roster.changes_since(before._roster)
 
+    def image(self) -> list[Change]:
+        """What to write so that a journal has this group, whatever it had of it."""
+        return self._roster.changes_since(Roster(self.name))
+
     # What is asked of a group.
 
     @property

@@ -21,7 +21,7 @@ from consumer_groups.errors import GroupError, GroupIdNotFound, GroupsUnavailabl
 from consumer_groups.group import Group
 from consumer_groups.offsets import CommittedOffsets
 from consumer_groups.protocols import Journal, TopicDirectory
-from consumer_groups.records import Change, OffsetKey, OffsetValue, encode
+from consumer_groups.records import Change, OffsetKey, OffsetValue, encode_all
 from consumer_groups.requests import Assignment, HeartbeatRequest, Partition
 from consumer_groups.timers import Timer, Timers
 from consumer_groups.turns import Turns
@@ -76,6 +76,11 @@ class LiveGroup:
         """Nothing of it is durable: it was made for a request that has not succeeded."""
         return self.group.epoch == 0 and not len(self.offsets)
 
+    def image(self) -> list[Change]:
+        """What it takes to say all that is durable of it."""
+        offsets: list[Change] = [(OffsetKey(self.name, partition), value) for partition, value in self.offsets.items()]
+        return self.group.image() + offsets
+
     def committed(self, partition: Partition) -> int | None:
         value = self.offsets.get(partition)
         return None if value is None else value.offset
@@ -97,6 +102,8 @@ class LiveGroups:
         self.config = config
         self.timers = Timers(clock)
         self.is_open = False
+        #: Called after each write to the journal.
+        self.on_append: Callable[[], None] = lambda: None
         self._groups: dict[str, LiveGroup] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failure: BaseException | None = None
@@ -109,6 +116,10 @@ class LiveGroups:
     def all(self) -> list[LiveGroup]:
         """Those of which something is durable, by name."""
         return [live for _, live in sorted(self._groups.items()) if not live.is_blank]
+
+    def named(self) -> list[LiveGroup]:
+        """All, those too of which nothing is durable yet."""
+        return list(self._groups.values())
 
     def get(self, name: str) -> LiveGroup | None:
         """The group, blank or not, if there is one."""
@@ -196,9 +207,12 @@ class LiveGroups:
         self._set_timer(live, due_ms)
 
     async def append(self, changes: Sequence[Change]) -> None:
+        await self.append_encoded(encode_all(changes))
+
+    async def append_encoded(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
         self.check_journal()
         try:
-            await self.journal.append([encode(key, value) for key, value in changes])
+            await self.journal.append(records)
         except StorageFull:
             raise
         except Exception as error:  # Whatever it is: only a full disk says for certain that nothing was written.
@@ -207,6 +221,7 @@ class LiveGroups:
         except BaseException as error:  # Cancelled, or the process ends: it is on its way to the disk, or it is not.
             self._fail(error)
             raise
+        self.on_append()
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error

@@ -35,6 +35,9 @@ class CommittedOffsets:
         if entry is None or entry[0] < ticket:
             self._entries[partition] = ticket, value
 
+    def items(self) -> Iterator[tuple[Partition, OffsetValue]]:
+        return ((partition, value) for partition, (_, value) in self._entries.items())
+
     def drop(self, partition: Partition) -> None:
         self._entries.pop(partition, None)
 

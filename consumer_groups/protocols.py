@@ -18,6 +18,21 @@ class Journal(Protocol):
         """
         ...
 
+    @property
+    def records_count(self) -> int:
+        """How many records `replay` would give."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Where the next append goes: a place to give to `forget_before`."""
+        ...
+
+    def forget_before(self, place: int) -> None:
+        """Begin the journal there. All that its records before it said is said by durable ones after it, so a crash may
+        find it as it was, too. Quick, and does not wait; room is made a little later."""
+        ...
+
     def replay(self) -> Iterator[tuple[bytes, bytes | None]]:
         """All records, the oldest first. Those superseded by a newer one of their key may be missing."""
         ...

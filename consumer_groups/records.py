@@ -89,14 +89,22 @@ def decode(key: bytes, value: bytes | None) -> Change:
         ) from error
 
 
+def encode_all(changes: Iterable[Change]) -> list[tuple[bytes, bytes | None]]:
+    return [encode(key, value) for key, value in changes]
+
+
 def fold(records: Iterable[tuple[bytes, bytes | None]]) -> dict[Key, Value]:
-    """Return what remains of a journal read from its beginning."""
-    image: dict[Key, Value] = {}
+    """Return what remains of a journal read from its beginning.
+
+    A key is always written in the same bytes, so what is superseded need not be decoded, which is most of a journal.
+    """
+    newest: dict[bytes, bytes | None] = {}
     for key_bytes, value_bytes in records:
+        newest[key_bytes] = value_bytes
+    image: dict[Key, Value] = {}
+    for key_bytes, value_bytes in newest.items():
         key, value = decode(key_bytes, value_bytes)
-        if value is None:
-            image.pop(key, None)
-        else:
+        if value is not None:
             image[key] = value
     return image
 

@@ -14,7 +14,7 @@ from logstore.topics import TopicStore
 
 GROUPS_TOPIC = "__consumer_offsets"
 
-#: Nothing of a journal ages: until it is compacted, all of it is the state.
+#: Nothing of a journal ages: it is all needed, until the coordinator has said it again and lets go of it.
 GROUPS_TOPIC_CONFIG = {
     "segment.bytes": str(16 << 20),
     # One change of a group is one batch, so that a crash keeps all of it or nothing. Requests bound it, far below this.
@@ -50,6 +50,20 @@ class TopicJournal:
             await durable
         finally:
             self._waiters.cancel(self._log, key)
+
+    @property
+    def records_count(self) -> int:
+        return self._log.log_end_offset - self._log.log_start_offset
+
+    @property
+    def end(self) -> int:
+        return self._log.log_end_offset
+
+    def forget_before(self, place: int) -> None:
+        """Start the log there. Retention does the rest at its next turn: the new start is synced, and then the segments
+        before it are removed. A crash in between finds more of the log than is needed."""
+        if self._log.hole is None:  # Of a damaged log nothing is removed.
+            self._log.advance_log_start(place)
 
     def replay(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Every record from the first on. It blocks on the disk: for the start, before anyone waits for the loop."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from consumer_groups.records import fold
 from consumer_groups.requests import OffsetRange, Partition, TopicInfo
 from logstore.errors import StorageFull
 
@@ -29,10 +30,15 @@ class Crash(Exception):
 
 class MemoryJournal:
     """Appends at once. After `crash_after` appends in all it crashes: the next is on disk or not, as told, and nothing
-    after it. After `full_after` appends the disk is full."""
+    after it. After `full_after` appends the disk is full.
+
+    What it is told to forget it keeps, and checks that nothing is lost by it. `after_crash` says what a crash leaves.
+    """
 
     def __init__(self, records: Sequence[Record] = ()) -> None:
         self.records: list[Record] = list(records)
+        self.start = 0
+        self.forgotten_count = 0
         self.appends = 0
         self.crash_after: int | None = None
         self.crash_keeps_last = False
@@ -54,8 +60,24 @@ class MemoryJournal:
         self.appends += 1
         self.records.extend(records)
 
+    @property
+    def records_count(self) -> int:
+        return len(self.records) - self.start
+
+    @property
+    def end(self) -> int:
+        return len(self.records)
+
+    def forget_before(self, place: int) -> None:
+        assert fold(self.records[place:]) == fold(self.records), "something is said only by what is forgotten"
+        self.start = place
+        self.forgotten_count += 1
+
+    def after_crash(self, *, start_was_synced: bool = True) -> "MemoryJournal":
+        return MemoryJournal(self.records[self.start :] if start_was_synced else self.records)
+
     def replay(self) -> Iterator[Record]:
-        return iter(list(self.records))
+        return iter(self.records[self.start :])
 
 
 @dataclass

@@ -50,7 +50,7 @@ class World:
     async def restart(self) -> None:
         """Kill the process, and start another on what is in the journal."""
         old = self.coordinator
-        self.journal = MemoryJournal(self.journal.records)
+        self.journal = self.journal.after_crash()
         self.coordinator = self._new()
         await old.stop()
         await self.coordinator.start()

@@ -45,6 +45,7 @@ from tests.consumer_groups.model import REBALANCE_TIMEOUT_MS, ModelMember, parti
 Result = TypeVar("Result")
 CONFIG = GroupConfig(session_timeout_ms=45_000, rebalance_timeout_ms=REBALANCE_TIMEOUT_MS, members_max=6)
 EAGER_CONFIG = replace(CONFIG, assignment_interval_ms=0)
+TIDY_CONFIG = replace(CONFIG, journal_records_max=20)
 TOPICS = ("t0", "t1", "t2")
 SUBSCRIPTIONS = [("t0",), ("t0", "t1"), ("t1", "t2"), ("t0", "t1", "t2")]
 #: More turns of the loop than anything takes here that is not waiting for a time or a heartbeat.
@@ -76,7 +77,7 @@ class MemberMachine(RuleBasedStateMachine):
 
     @initialize(
         counts=st.lists(st.integers(1, 5), min_size=2, max_size=2),
-        config=st.sampled_from([CONFIG, EAGER_CONFIG]),
+        config=st.sampled_from([CONFIG, EAGER_CONFIG, TIDY_CONFIG]),
         members=st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=3),
     )
     def begin(self, counts: list[int], config: GroupConfig, members: list[str]) -> None:
@@ -381,13 +382,13 @@ class MemberMachine(RuleBasedStateMachine):
             self.hang_up(next(member for member in self.members if member.member_id == member_id))
         # Its tasks can write nothing more: the journal they have is not the one that goes on.
         old = self.coordinator
-        self.journal = MemoryJournal(self.journal.records)
+        self.journal = self.journal.after_crash(start_was_synced=self.step % 2 == 0)
         self.run(old.stop())
         self.restart()
 
     def restart(self) -> None:
         self.on_their_way.clear()  # The connections that they came by are gone.
-        self.journal = MemoryJournal(self.journal.records)
+        self.journal = self.journal.after_crash(start_was_synced=self.step % 2 == 0)
         self.coordinator = self.new_coordinator()
         self.settle()
 

@@ -3,9 +3,10 @@ import random
 
 import pytest
 
-from logserver.journal import GROUPS_TOPIC, TopicJournal
+from logserver.journal import GROUPS_TOPIC, GROUPS_TOPIC_CONFIG, TopicJournal
 from logserver.waiters import HighWatermarkWaiters
 from logstore.errors import StorageFull
+from logstore.log import Hole
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import Opened
 
@@ -85,6 +86,90 @@ async def test_a_cancelled_append_is_forgotten_by_the_waiters() -> None:
     appending.cancel()
     await asyncio.gather(appending, return_exceptions=True)
     assert len(waiters) == 0
+
+
+State = dict[bytes, bytes | None]
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GROUPS_TOPIC_CONFIG, "segment.bytes", "1024")
+
+
+class Keeper:
+    """Writes a few keys over and over, and now and then all of them anew, as the coordinator does with groups."""
+
+    def __init__(self, opened: Opened, state: State) -> None:
+        self.opened = opened
+        self.journal = journal_of(opened)
+        self.state = state
+
+    async def append(self, records: list[tuple[bytes, bytes | None]]) -> None:
+        appending = asyncio.create_task(self.journal.append(records))
+        await asyncio.sleep(0)
+        self.opened.settle()
+        await appending
+        self.state.update(records)
+
+    async def rewrite(self) -> None:
+        mark = self.journal.end
+        for key, value in list(self.state.items()):
+            await self.append([(key, value)])
+        self.journal.forget_before(mark)
+
+
+async def test_what_is_let_go_is_removed_at_the_next_turn_of_retention(small_segments: None) -> None:
+    disk = SimulatedDisk()
+    keeper = Keeper(Opened(disk), {})
+    log = keeper.opened.store.log(GROUPS_TOPIC, 0)
+    for round_number in range(10):
+        for number in range(50):
+            await keeper.append([(b"%d" % (number % 5), b"%d" % number)])
+        await keeper.rewrite()
+        assert keeper.journal.records_count == 5
+        assert [key for key, _ in keeper.journal.replay()] == [b"0", b"1", b"2", b"3", b"4"]
+        keeper.opened.store.retain(keeper.opened.clock.wall_ms())
+        keeper.opened.settle()
+        assert log.log_start_offset == 55 * round_number + 50
+        assert log.segments_count <= 2
+    keeper.opened.close()
+    again = journal_of(Opened(disk))
+    assert dict(again.replay()) == keeper.state
+    assert again.records_count == 5
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_a_crash_at_any_time_loses_nothing_that_was_said_last(small_segments: None, seed: int) -> None:
+    rng = random.Random(seed)
+    disk = SimulatedDisk()
+    state: State = {}
+    for _ in range(4):
+        keeper = Keeper(Opened(disk), state)
+        found = dict(keeper.journal.replay())
+        assert found == state, f"seed {seed}"
+        for _ in range(rng.randrange(60)):
+            step = rng.random()
+            if step < 0.8:
+                await keeper.append([(b"%d" % rng.randrange(6), rng.randbytes(rng.randrange(60)))])
+            elif step < 0.9:
+                await keeper.rewrite()
+            else:
+                keeper.opened.store.retain(keeper.opened.clock.wall_ms())
+                for _ in range(rng.randrange(3)):
+                    keeper.opened.store.synchronizer.run_round()
+                    keeper.opened.run_posted()
+        if rng.random() < 0.3:
+            keeper.opened.close()
+        disk = disk.crash(rng)
+
+
+async def test_of_a_damaged_journal_nothing_is_let_go() -> None:
+    opened = Opened(SimulatedDisk())
+    keeper = Keeper(opened, {})
+    await keeper.append(RECORDS)
+    opened.store.log(GROUPS_TOPIC, 0).hole = Hole(2, "a test said so")
+    keeper.journal.forget_before(3)
+    assert keeper.journal.records_count == len(RECORDS)
 
 
 async def test_the_journal_is_internal_and_keeps_everything() -> None:

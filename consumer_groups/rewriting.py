@@ -1,0 +1,93 @@
+"""Keeps the journal short: now and then every group is written anew at its end, and what was before it is let go.
+
+    [ old changes ........ ][ a whole ][ a commit ][ b whole ][ c whole ]
+    ^ start of the journal  ^ mark                                       ^ all is said again: the mark is the start now
+
+The journal stays the only truth, so a crash loses nothing at any moment: until the start has moved, everything is there
+as before, and what was written anew says the same once more. A group is written while it has the turn, so that no
+change of it is in the journal before its image and not in it; groups that come to be later are behind the mark.
+"""
+
+import asyncio
+import logging
+
+from consumer_groups.errors import GroupsUnavailable
+from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups
+from consumer_groups.records import encode_all
+from logstore.errors import StorageFull
+
+log = logging.getLogger(__name__)
+
+#: How many groups are written side by side, to share syncs.
+GROUPS_AT_ONCE = 32
+#: How many records are encoded and written at once: some milliseconds of one core.
+RECORDS_AT_ONCE = 2_000
+#: As many are encoded on the loop, being done before a thread has begun.
+RECORDS_ON_LOOP = 100
+#: The journal is let grow to so many times what it takes to say everything once.
+GROWTH = 3
+
+
+class Rewriting:
+    def __init__(self, groups: LiveGroups) -> None:
+        self._groups = groups
+        self._state_records_count = 0
+        self._is_running = False
+        self._not_before_ms = 0
+
+    def begin(self, state_records_count: int) -> None:
+        """state_records_count: what is left of the journal when all that is superseded is taken away."""
+        self._state_records_count = state_records_count
+        self._groups.on_append = self.look
+        self.look()
+
+    def look(self) -> None:
+        """Start if the journal has become long."""
+        groups = self._groups
+        records_max = max(groups.config.journal_records_max, GROWTH * self._state_records_count)
+        if self._is_running or not groups.is_open or groups.journal.records_count <= records_max:
+            return
+        if groups.clock.monotonic_ms() >= self._not_before_ms:
+            self._is_running = True
+            groups.spawn(self._run())
+
+    async def _run(self) -> None:
+        journal = self._groups.journal
+        before = journal.records_count
+        mark = journal.end
+        written = 0
+        try:
+            # Also those that are blank as yet: a first commit of theirs may be under way, and before the mark.
+            groups = self._groups.named()
+            for first in range(0, len(groups), GROUPS_AT_ONCE):
+                if not self._groups.is_open:
+                    return
+                some = groups[first : first + GROUPS_AT_ONCE]
+                results = await asyncio.gather(*map(self._rewrite, some), return_exceptions=True)
+                for result in results:
+                    if isinstance(result, BaseException):
+                        raise result
+                    written += result
+        except (StorageFull, GroupsUnavailable) as error:
+            self._not_before_ms = self._groups.clock.monotonic_ms() + RETRY_MS
+            log.warning("groups: the journal of %d records cannot be shortened now: %s", before, error)
+            return
+        finally:
+            self._is_running = False
+        journal.forget_before(mark)
+        self._state_records_count = written
+        log.info("groups: the journal had %d records, and has %d", before, journal.records_count)
+
+    async def _rewrite(self, live: LiveGroup) -> int:
+        """Write all of a group anew; return how many records that took."""
+        async with live.turns.change():
+            if live.is_blank or not self._groups.is_current(live):
+                return 0  # Deleted, or never there: it is in the journal no more, or in no need of being.
+            image = live.image()
+            for first in range(0, len(image), RECORDS_AT_ONCE):
+                some = image[first : first + RECORDS_AT_ONCE]
+                if len(some) <= RECORDS_ON_LOOP:
+                    await self._groups.append(some)
+                else:
+                    await self._groups.append_encoded(await asyncio.to_thread(encode_all, some))
+            return len(image)

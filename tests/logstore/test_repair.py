@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from logstore import files
 from logstore.batch import decode_batch, iter_headers
 from logstore.config import TopicConfig
+from logstore.disk import PAGE_BYTES
 from logstore.errors import DataLoss, MetadataCorrupt
 from logstore.findings import Kind, Severity
 from logstore.log import Log
@@ -221,6 +222,28 @@ def test_the_damaged_bytes_are_kept_and_the_loss_is_noted() -> None:
     assert [(finding.offset, finding.next_offset) for finding in noted] == [(4, 6)]
     with pytest.raises(DataLoss):
         Opened(disk).store.log("flights", 0).open_read(4, 100).read()
+
+
+def test_blocks_that_cannot_be_read_are_cut_out_with_the_batches_they_are_part_of() -> None:
+    disk = SimulatedDisk()
+    store = Opened(disk)
+    store.store.create_topic("flights", 1, TopicConfig())
+    for _ in range(10):
+        store.append("flights", 0, b"x" * 3000)
+        store.settle()
+    disk = disk.kill()
+    (path,) = logs(disk)
+    disk.make_unreadable(path, 3 * PAGE_BYTES)
+    (lost,) = verify(disk).of(Kind.RECORDS_LOST)
+    assert "cannot be read" in lost.what
+
+    mend(disk)
+
+    assert verify(disk).worse_than_notes == []
+    assert lost.offset is not None
+    assert lost.next_offset is not None
+    log = Opened(disk).store.log("flights", 0)
+    assert sorted(readable(log)) == [*range(lost.offset), *range(lost.next_offset, 10)]
 
 
 def test_a_second_hole_in_a_repaired_log_leaves_the_first_as_it_is() -> None:

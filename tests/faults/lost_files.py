@@ -102,6 +102,10 @@ class Mutation:
             return "nothing is done"
         self._lose(path)
         self._lose(other)
+        if self._kind(path) == files.SEAL_SUFFIX and path.name == other.name:
+            # Each is whole, and does not say whose it is: so the log that it does not fit is told to be damaged.
+            self._gain(path.with_suffix(files.LOG_SUFFIX))
+            self._gain(other.with_suffix(files.LOG_SUFFIX))
         mine, theirs = path.read_bytes(), other.read_bytes()
         path.write_bytes(theirs)
         other.write_bytes(mine)

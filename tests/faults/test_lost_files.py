@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults.catalog import FAULTS
-from tests.faults.hunts import any_seed, bug_cases, find_violation
+from tests.faults.hunts import bug_cases, find_violation
 
 FAULT = FAULTS["lost-file"]
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(any_seed(), id="any")])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_what_is_lost_is_told_and_nothing_is_deleted(tmp_path: Path, seed: int) -> None:
     assert find_violation(FAULT, tmp_path, cycles=25, seed=seed) is None
 

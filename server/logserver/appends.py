@@ -14,6 +14,7 @@ from logserver.context import RequestContext
 from logserver.errors import RequestTimedOut
 from logserver.futures import finish
 from logserver.topics import Topics
+from logserver.turn import Turn
 from logserver.waiters import HighWatermarkWaiters
 from logstore.batch import Buffer, Record, encode_batch
 from logstore.clock import Clock
@@ -128,8 +129,11 @@ class Appends:
         hinders no other.
         """
         pending = PendingAcks([])
+        turn = Turn(self._clock)
         try:
-            for append in batches:
+            for number, append in enumerate(batches):
+                if number:
+                    await turn.give_way()
                 if isinstance(append, Ack):
                     pending.acks.append(append)
                     continue
@@ -141,7 +145,7 @@ class Appends:
                     self._append_one(context, append, acks, pending, ack)
                 except Exception as refused:
                     self._refused(ack, acks, refused)
-        except asyncio.CancelledError:  # While it waited for room. Nobody is left to hear of what came before.
+        except asyncio.CancelledError:  # Between two. Nobody is left to hear of what came before.
             pending.forget(self._waiters)
             raise
         return pending

@@ -112,7 +112,7 @@ class Broker:
         self.store.close()
 
     def fetch_stream(self, context: RequestContext) -> FetchStream:
-        return FetchStream(context, self.fetches, self.topics, self.waiters)
+        return FetchStream(context, self.fetches, self.topics, self.waiters, self.clock)
 
     def new_producer_id(self, context: RequestContext) -> int:
         authorize(context, Operation.WRITE, Resource.CLUSTER, "")

@@ -11,6 +11,7 @@ from logserver.context import Operation, RequestContext
 from logserver.errors import InvalidRequest
 from logserver.futures import finish
 from logserver.topics import Topics
+from logserver.turn import Turn
 from logserver.waiters import HighWatermarkWaiters
 from logstore.batch import Buffer, Record, decode_batch, iter_headers
 from logstore.clock import Clock
@@ -138,7 +139,9 @@ class Fetches:
         reads = []
         logs = []
         left_bytes = bytes_max
+        turn = Turn(self._clock)
         for start in starts:
+            await turn.give_way()
             answer = PartitionRead(start.topic, start.partition, next_offset=start.offset)
             reads.append(answer)
             try:

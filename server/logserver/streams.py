@@ -19,7 +19,9 @@ from logserver.context import Operation, RequestContext
 from logserver.errors import RequestTooLarge
 from logserver.fetches import Fetches, FetchFrom, PartitionRead
 from logserver.topics import Topics
+from logserver.turn import Turn
 from logserver.waiters import HighWatermarkWaiters
+from logstore.clock import Clock
 from logstore.errors import LogStoreError
 from logstore.log import Log
 
@@ -47,12 +49,13 @@ class FetchStream:
     """Serves one reader. `follow`, `drop` and `grant` may be called while `next` waits."""
 
     def __init__(
-        self, context: RequestContext, fetches: Fetches, topics: Topics, waiters: HighWatermarkWaiters
+        self, context: RequestContext, fetches: Fetches, topics: Topics, waiters: HighWatermarkWaiters, clock: Clock
     ) -> None:
         self._context = context
         self._fetches = fetches
         self._topics = topics
         self._waiters = waiters
+        self._clock = clock
         self._followed: dict[tuple[str, int], _Followed] = {}
         self._ready: OrderedDict[_Followed, None] = OrderedDict()
         self._credit_bytes = 0
@@ -121,7 +124,8 @@ class FetchStream:
 
     async def _gather(self) -> list[PartitionRead]:
         """Read each ready partition once, in turn, until the answer is full."""
-        reads: list[PartitionRead] = []
+        gathered: list[tuple[_Followed, PartitionRead]] = []
+        turn = Turn(self._clock)
         turns = len(self._ready)
         left_bytes = min(self._credit_bytes, ANSWER_BYTES_MAX)
         share_bytes = max(left_bytes // turns, SHARE_BYTES_MIN) if turns else 0
@@ -130,9 +134,15 @@ class FetchStream:
             followed, _ = self._ready.popitem(last=False)
             read = await self._read(followed, min(share_bytes, left_bytes))
             if read is not None:
-                reads.append(read)
+                gathered.append((followed, read))
                 left_bytes -= len(read.batches)
-        return reads
+            await turn.give_way()
+        return [read for followed, read in gathered if self._is_still_wanted(followed, read)]
+
+    def _is_still_wanted(self, followed: _Followed, read: PartitionRead) -> bool:
+        """Not of what was moved or dropped while others were read."""
+        now = self._followed.get((read.topic, read.partition))
+        return now is followed or (now is None and read.error is not None)
 
     async def _read(self, followed: _Followed, bytes_max: int) -> PartitionRead | None:
         """Read once and move on to the next state. None when there is nothing to tell."""

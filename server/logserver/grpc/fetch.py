@@ -11,6 +11,7 @@ from logserver.grpc.calls import Calls, Stream
 from logserver.grpc.checks import check_count
 from logserver.status import describe
 from logserver.streams import FetchStream
+from logserver.turn import Turn
 from logstore.batch import Record
 from logwire.framing import fetch_response
 from logwire.v1 import records_pb2 as pb
@@ -54,7 +55,12 @@ class FetchDoor:
 
     async def list_offsets(self, request: pb.ListOffsetsRequest, context: RequestContext) -> pb.ListOffsetsResponse:
         check_count("queries", len(request.queries), POSITIONS_PER_REQUEST_MAX)
-        return pb.ListOffsetsResponse(results=[await self._offset(query, context) for query in request.queries])
+        turn = Turn(self._broker.clock)
+        results = []
+        for query in request.queries:
+            await turn.give_way()
+            results.append(await self._offset(query, context))
+        return pb.ListOffsetsResponse(results=results)
 
     async def _offset(self, query: pb.ListOffsetsQuery, context: RequestContext) -> pb.ListOffsetsResult:
         result = pb.ListOffsetsResult(topic=query.topic, partition=query.partition, offset=-1)

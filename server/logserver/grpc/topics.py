@@ -4,6 +4,7 @@ from logserver.broker import Broker
 from logserver.context import Operation, RequestContext
 from logserver.grpc.checks import check_count
 from logserver.status import describe
+from logserver.turn import Turn
 from logserver.version import server_version
 from logstore.errors import UnknownTopicOrPartition
 from logstore.topics import Topic
@@ -18,11 +19,16 @@ class TopicDoor:
 
     async def get_metadata(self, request: pb.GetMetadataRequest, context: RequestContext) -> pb.GetMetadataResponse:
         check_count("topics", len(request.topics), TOPICS_PER_REQUEST_MAX, least=0)
+        turn = Turn(self._broker.clock)
+        topics = []
         if request.topics:
-            topics = [self._named(name, request.auto_create, context) for name in request.topics]
+            for name in request.topics:
+                await turn.give_way()
+                topics.append(self._named(name, request.auto_create, context))
         else:
-            listed = self._broker.topics.listed(context, include_internal=False)
-            topics = [self._metadata(topic) for topic in listed]
+            for topic in self._broker.topics.listed(context, include_internal=False):
+                await turn.give_way()
+                topics.append(self._metadata(topic))
         host, port = self._broker.config.advertised
         return pb.GetMetadataResponse(
             cluster_id=self._broker.store.cluster_id,
@@ -53,10 +59,15 @@ class TopicDoor:
         self, request: pb.DescribeTopicRequest, context: RequestContext
     ) -> pb.DescribeTopicResponse:
         topic = self._broker.topics.find(context, request.topic, b"", Operation.DESCRIBE)
+        turn = Turn(self._broker.clock)
+        partitions = []
+        for partition in range(topic.partitions):
+            await turn.give_way()
+            partitions.append(self._partition(topic, partition))
         return pb.DescribeTopicResponse(
             topic=topic.name,
             topic_id=topic.topic_id.bytes,
-            partitions=[self._partition(topic, partition) for partition in range(topic.partitions)],
+            partitions=partitions,
             config=[
                 pb.ConfigEntry(name=name, value=value, is_default=is_default, documentation=documentation)
                 for name, value, is_default, documentation in topic.config.describe()

@@ -23,5 +23,6 @@ Reading order:
 
 What to know before relying on it. Nothing is answered before it is durable. A partition has one owner, who may commit
 it until it has said that it gave it up, or was fenced. Sessions run on the monotonic clock, and start afresh when the
-server does. Heartbeats may overtake each other if their member numbers them; else they must arrive in order.
+server does. Heartbeats and commits may overtake each other if their member numbers them; else they must arrive in
+order.
 """

@@ -31,11 +31,7 @@ def check_heartbeat(request: HeartbeatRequest, config: GroupConfig) -> None:
             f"member epoch {request.member_epoch} means nothing",
             remedy="Join with 0, leave with -1, leave for a while with -2, and else give the epoch of the last answer.",
         )
-    if request.number < 0:
-        raise InvalidRequest(
-            f"heartbeat number {request.number} is negative",
-            remedy="Count the member's heartbeats from 1, or give 0 for all of them.",
-        )
+    check_number("heartbeat", request.number)
     if request.rebalance_timeout_ms < 0:
         raise InvalidRequest(
             f"the rebalance timeout is {request.rebalance_timeout_ms} ms",
@@ -46,6 +42,13 @@ def check_heartbeat(request: HeartbeatRequest, config: GroupConfig) -> None:
             f"there is no assignor {request.assignor!r}", remedy=f"Use one of: {', '.join(sorted(ASSIGNORS))}."
         )
     _check_topics(request, config)
+
+
+def check_number(what: str, number: int) -> None:
+    if number < 0:
+        raise InvalidRequest(
+            f"{what} number {number} is negative", remedy=f"Count the member's {what}s from 1, or give 0 for all."
+        )
 
 
 def _check_topics(request: HeartbeatRequest, config: GroupConfig) -> None:

@@ -27,7 +27,7 @@ class Commits:
         self._topics = groups.topics
 
     async def commit(
-        self, name: str, member_id: str, member_epoch: int, offsets: Sequence[OffsetCommit]
+        self, name: str, member_id: str, member_epoch: int, offsets: Sequence[OffsetCommit], number: int
     ) -> list[CommitResult]:
         if member_id and self._groups.get(name) is None:
             raise UnknownMemberId(
@@ -36,7 +36,7 @@ class Commits:
             )
         await self._groups.fence_late(name)
         async with self._groups.commit(name) as live:
-            live.group.check_committer(member_id, member_epoch)
+            live.group.check_committer(member_id, member_epoch, number)
             results, values = self._check_all(live.group, member_id, offsets)
             if not values:
                 return results

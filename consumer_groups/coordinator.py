@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from consumer_groups.checks import check_heartbeat, check_seek_target
+from consumer_groups.checks import check_heartbeat, check_number, check_seek_target
 from consumer_groups.commits import CommitResult, Commits
 from consumer_groups.config import GroupConfig
 from consumer_groups.descriptions import describe
@@ -132,14 +132,17 @@ class GroupCoordinator:
                 del live.heartbeats[request.member_id]
 
     async def commit_offsets(
-        self, group: str, member_id: str, member_epoch: int, offsets: Sequence[OffsetCommit]
+        self, group: str, member_id: str, member_epoch: int, offsets: Sequence[OffsetCommit], number: int = 0
     ) -> list[CommitResult]:
         """Commit; return for each offset None once it is durable, or the error for which it was refused.
 
-        Raises if the committer itself is refused: UnknownMemberId, StaleMemberEpoch, NonEmptyGroup.
+        number: higher in each commit of the member, the same in one that repeats another; 0 for none. Raises if the
+        committer itself is refused: UnknownMemberId, StaleMemberEpoch (also for a commit that a newer one of its member
+        has overtaken), NonEmptyGroup.
         """
         self._groups.check_open()
-        return await self._groups.finish(self._commits.commit(group, member_id, member_epoch, offsets))
+        check_number("commit", number)
+        return await self._groups.finish(self._commits.commit(group, member_id, member_epoch, offsets, number))
 
     async def fetch_offsets(self, group: str, partitions: Sequence[TopicPartitions] | None) -> list[CommittedOffset]:
         """What is committed for the partitions, in their order, with -1 for nothing; None: all that is committed."""

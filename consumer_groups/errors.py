@@ -71,7 +71,7 @@ class FencedMemberEpoch(GroupError):
 
 
 class StaleMemberEpoch(GroupError):
-    """A commit with an older or newer epoch than the member's."""
+    """A commit with an older or newer epoch than the member's, or one that a newer one has overtaken."""
 
 
 class UnreleasedInstanceId(GroupError):

@@ -66,6 +66,8 @@ class _Contact:
     #: heartbeat that was on its way to a server that died has died with its connection, and no member sends an older
     #: one again.
     number: int = 0
+    #: Of the newest commit, likewise.
+    commit_number: int = 0
 
 
 @dataclass(slots=True)
@@ -285,8 +287,11 @@ class Group:
 
     # Commits.
 
-    def check_committer(self, member_id: str, member_epoch: int) -> None:
-        """Raise unless this is a member in its current epoch, or somebody outside of a group without members."""
+    def check_committer(self, member_id: str, member_epoch: int, number: int) -> None:
+        """Raise unless this is a member in its current epoch, or somebody outside of a group without members.
+
+        A member's commit that a newer one has overtaken is refused, too.
+        """
         if not member_id:
             if member_epoch != OUTSIDE_EPOCH:
                 raise InvalidRequest(
@@ -308,6 +313,14 @@ class Group:
                 f" {member.holding.epoch}",
                 remedy="Heartbeat to learn the epoch; commit again only what is still assigned then.",
             )
+        contact = self._soft.contacts[member_id]
+        if 0 < number < contact.commit_number:
+            raise StaleMemberEpoch(
+                f"a commit of member {member_id!r} of group {self.name!r} with number {number} comes after number"
+                f" {contact.commit_number}",
+                remedy="Nothing: the member has committed something newer since.",
+            )
+        contact.commit_number = max(contact.commit_number, number)
 
     def may_commit(self, member_id: str, partition: Partition) -> bool:
         """Whether a checked committer may commit this partition: its owner to the last, and nobody else."""

@@ -1,6 +1,7 @@
 """Commits, one after the other, so that an older one never lands on a newer one."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 from tailrace import errors
@@ -34,6 +35,8 @@ class Committer:
         self._group = group
         self._membership = membership
         self._lock = asyncio.Lock()
+        #: So that one which was given up, and arrives after a newer one, is known when it does.
+        self._numbers = itertools.count(1)
 
     async def commit(self, choose: Callable[[], dict[Hold, int]]) -> bool:
         """Commit what `choose` says once it is this commit's turn.
@@ -64,6 +67,7 @@ class Committer:
             self._group,
             "" if membership is None else membership.member_id,
             -1 if membership is None else membership.epoch,
+            0 if membership is None else next(self._numbers),
             {hold.key: offset for hold, offset in offsets.items()},
         )
         try:

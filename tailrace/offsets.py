@@ -112,9 +112,11 @@ async def committed_offsets(
 
 
 def commit_request(
-    group: str, member_id: str, member_epoch: int, offsets: Mapping[PartitionKey, int]
+    group: str, member_id: str, member_epoch: int, number: int, offsets: Mapping[PartitionKey, int]
 ) -> groups_pb2.CommitOffsetsRequest:
-    request = groups_pb2.CommitOffsetsRequest(group=group, member_id=member_id, member_epoch=member_epoch)
+    request = groups_pb2.CommitOffsetsRequest(
+        group=group, member_id=member_id, member_epoch=member_epoch, number=number
+    )
     for key, offset in offsets.items():
         request.offsets.add(topic=key.topic, topic_id=key.topic_id, partition=key.partition, offset=offset)
     return request

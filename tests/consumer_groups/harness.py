@@ -122,9 +122,11 @@ class Member:
     async def step_away(self) -> None:
         await self.world.coordinator.heartbeat(self.request(member_epoch=AWAY_EPOCH), 0)
 
-    async def commit(self, number: int, offset: int, **fields: Any) -> GroupError | LogStoreError | None:
-        commit = OffsetCommit("t", number, offset, **fields)
-        results = await self.world.coordinator.commit_offsets("g", self.member_id, self.epoch, [commit])
+    async def commit(
+        self, partition: int, offset: int, *, number: int = 0, **fields: Any
+    ) -> GroupError | LogStoreError | None:
+        commit = OffsetCommit("t", partition, offset, **fields)
+        results = await self.world.coordinator.commit_offsets("g", self.member_id, self.epoch, [commit], number)
         return results[0]
 
     def request(self, **fields: Any) -> HeartbeatRequest:

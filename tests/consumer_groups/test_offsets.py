@@ -20,7 +20,7 @@ from consumer_groups.errors import (
 )
 from consumer_groups.lag import lags
 from consumer_groups.requests import CommittedOffset, OffsetCommit, Partition, TopicPartitions
-from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
+from logstore.errors import StorageFull, UnknownTopicId, UnknownTopicOrPartition
 from tests.consumer_groups.fakes import FakeTopics, MemoryJournal, Record
 from tests.consumer_groups.harness import World, partition, running, settle, start, turns
 
@@ -242,6 +242,36 @@ async def test_commits_are_under_way_side_by_side_and_a_change_waits_for_them() 
     world.journal.finish()
     await leave
     await world.coordinator.stop()
+
+
+async def test_a_commit_that_a_newer_one_of_its_member_overtook_is_refused() -> None:
+    """As when the member has gone back meanwhile, and committed that."""
+    async with running() as world:
+        a = world.member("a")
+        await a.join()
+        assert await a.commit(0, 50, number=4) is None
+        assert await a.commit(0, 10, number=6) is None
+        with pytest.raises(StaleMemberEpoch, match=r"number 5 .* after number 6"):
+            await a.commit(0, 60, number=5)
+        assert await world.offsets() == {0: 10}
+        assert await a.commit(0, 10, number=6) is None, "the same once more, after an answer that was lost"
+        assert await a.commit(0, 11) is None, "not numbered: in the order of arrival"
+        await world.restart()
+        assert await a.commit(0, 12, number=1) is None
+        a.epoch = 0
+        with pytest.raises(InvalidRequest, match="negative"):
+            await a.commit(0, 12, number=-1)
+
+
+async def test_a_commit_that_could_not_be_written_may_be_repeated_under_its_number() -> None:
+    async with running() as world:
+        a = world.member("a")
+        await a.join()
+        world.journal.full_after = world.journal.appends
+        with pytest.raises(StorageFull):
+            await a.commit(0, 50, number=4)
+        world.journal.full_after = None
+        assert await a.commit(0, 50, number=4) is None
 
 
 async def test_a_commit_that_is_refused_does_not_end_a_group_that_another_is_making() -> None:

@@ -159,6 +159,19 @@ async def test_a_heartbeat_that_comes_after_a_newer_one_frees_nothing(client: Cl
     assert not other.assignment.topic_partitions
 
 
+async def test_a_commit_that_comes_after_a_newer_one_is_refused(client: Client) -> None:
+    await client.create("t")
+    member = Member(client, "t")
+    await member.until_assigned(1)
+    request = pb.CommitOffsetsRequest(group="g", member_id=member.member_id, member_epoch=member.epoch, number=2)
+    request.offsets.add(topic="t", partition=0, offset=1)
+    await client.groups.CommitOffsets(request)
+    request.number = 1
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.groups.CommitOffsets(request)
+    assert code(error_of(refused.value)) == "STALE_MEMBER_EPOCH"
+
+
 async def test_a_member_of_an_older_epoch_cannot_commit(client: Client) -> None:
     await client.create("t")
     member = Member(client, "t")

@@ -471,6 +471,18 @@ def test_a_commit_with_an_epoch_that_just_changed_is_repeated_with_the_new_one(g
         assert [request.member_epoch for request in group.commits] == [1, 1]
 
 
+def test_every_commit_of_a_member_has_a_higher_number(group: FakeServer) -> None:
+    with join(group, auto_commit=False) as consumer:
+        for code in ("", "STALE_MEMBER_EPOCH", ""):
+            consumer.poll(10)
+            group.commit_script.append(code)
+            assert consumer.commit()
+    numbers = [request.number for request in group.commits]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == 4
+    assert numbers[0] > 0
+
+
 def test_a_restart_of_the_server_is_ridden_out_by_a_member(group: FakeServer) -> None:
     group.answer_bytes_max = 1
     with join(group, stop_at_end=True) as consumer:

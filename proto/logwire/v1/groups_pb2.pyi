@@ -232,10 +232,15 @@ class CommitOffsetsRequest(_message.Message):
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     MEMBER_EPOCH_FIELD_NUMBER: _builtins.int
     OFFSETS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     member_id: _builtins.str
     """Empty, with member_epoch -1, for a commit from outside; that is taken only while the group has no members."""
     member_epoch: _builtins.int
+    number: _builtins.int
+    """Higher in each commit of the member; the same in one that repeats another. One that arrives after a newer one of its
+    member is refused with STALE_MEMBER_EPOCH: it may be of before the member went back. 0: not numbered.
+    """
     @_builtins.property
     def offsets(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommittedOffset]: ...
     def __init__(
@@ -245,10 +250,11 @@ class CommitOffsetsRequest(_message.Message):
         member_id: _builtins.str = ...,
         member_epoch: _builtins.int = ...,
         offsets: _abc.Iterable[Global___CommittedOffset] | None = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "member_epoch", b"member_epoch", "member_id", b"member_id", "offsets", b"offsets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "member_epoch", b"member_epoch", "member_id", b"member_id", "number", b"number", "offsets", b"offsets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,6 +65,7 @@ class GroupDoor:
                 )
                 for offset in request.offsets
             ],
+            request.number,
         )
         response = pb.CommitOffsetsResponse(offsets=request.offsets)
         for offset, error in zip(response.offsets, errors, strict=True):

@@ -48,6 +48,7 @@ __all__ = [
     "Buffer",
     "CodecRecord",
     "Compression",
+    "Contents",
     "Record",
     "check_batch",
     "check_header",
@@ -168,6 +169,14 @@ def decode_batch(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX)
 # Writing records.
 
 
+class Contents(NamedTuple):
+    """What the header says of the records of a batch."""
+
+    records_count: int
+    first_timestamp_ms: int
+    max_timestamp_ms: int
+
+
 class BatchBuilder:
     """Gathers records into one batch, up to a number of bytes.
 
@@ -188,6 +197,8 @@ class BatchBuilder:
         self._builder = _codec().DefaultRecordBatchBuilder(
             MAGIC, Compression.NONE, 0, producer_id, producer_epoch, base_sequence, bytes_max
         )
+        #: The codec hands out the very buffer that it goes on to fill; see `build`.
+        self._buffer: bytearray = self._builder.build()
         self._compression = compression
         self.append_at: Callable[..., object | None] = self._builder.append
         self.records_count = 0
@@ -211,13 +222,46 @@ class BatchBuilder:
         self.records_count += 1
         return True
 
-    def build(self) -> bytearray:
-        """Return the batch, compressed. The builder is then used up."""
-        batch: bytearray = self._builder.build()
+    def set_producer(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self._builder.set_producer_state(producer_id, producer_epoch, base_sequence)
+
+    def build(self, contents: Contents | None = None) -> bytearray:
+        """Return the batch, compressed. The builder is then used up.
+
+        A caller that knows what he appended says so, and the header is written here: what the codec would do besides
+        is a CRC in software, 1.5 GB/s, which for a record of 100 bytes takes half as long as writing the record. Ours
+        takes a thirteenth of that.
+        """
+        if (
+            contents is None or len(self._buffer) != self._builder.size()
+        ):  # A codec that fills another buffer after all.
+            batch: bytearray = self._builder.build()
+        else:
+            batch = self._buffer
+            self._write_header(contents)
         if self._compression is not Compression.NONE:
             batch[HEADER_SIZE:] = deflate(bytes(batch[HEADER_SIZE:]), self._compression)
             stamp_compressed(batch, self._compression)
         return batch
+
+    def _write_header(self, contents: Contents) -> None:
+        header = BatchHeader(
+            base_offset=0,
+            batch_length=0,
+            leader_epoch=-1,
+            magic=MAGIC,
+            crc=0,
+            attributes=0,
+            last_offset_delta=contents.records_count - 1,
+            base_timestamp_ms=contents.first_timestamp_ms,
+            max_timestamp_ms=contents.max_timestamp_ms,
+            producer_id=self._builder.producer_id,
+            producer_epoch=self._builder.producer_epoch,
+            base_sequence=self._builder.base_sequence,
+            records_count=contents.records_count,
+        )
+        self._buffer[:HEADER_SIZE] = header.pack()
+        stamp_compressed(self._buffer, Compression.NONE)  # Length and CRC.
 
 
 def encode_batch(

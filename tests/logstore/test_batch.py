@@ -22,6 +22,7 @@ from logstore.batch import (
     HEADER_SIZE,
     BatchBuilder,
     Compression,
+    Contents,
     Record,
     check_batch,
     check_header,
@@ -167,6 +168,24 @@ def test_a_builder_and_encode_batch_write_the_same_bytes(compression: Compressio
 
     encoded = encode_batch(records, compression=compression, producer_id=7, producer_epoch=1, base_sequence=5)
     assert bytes(builder.build()) == encoded
+
+
+@given(record_lists, st.sampled_from(CODECS), st.booleans())
+def test_a_builder_that_is_told_what_it_contains_writes_the_same_bytes(
+    records: list[Record], compression: Compression, fills_another_buffer: bool
+) -> None:
+    built = []
+    times = [record.timestamp_ms for record in records]
+    for contents in (None, Contents(len(records), times[0], max(times))):
+        builder = BatchBuilder(bytes_max=64 * KIB, compression=compression)
+        builder.set_producer(7, 1, 5)
+        if fills_another_buffer:  # As no codec of today does, but one of tomorrow may.
+            builder._buffer = bytearray(builder._buffer)
+        for n, record in enumerate(records):
+            builder.append_at(n, record.timestamp_ms, record.key, record.value, list(record.headers))
+        built.append(bytes(builder.build(contents)))
+    assert built[0] == built[1]
+    check_batch(built[0])
 
 
 def test_a_record_of_the_wrong_type_is_refused_and_leaves_the_builder_as_it_was() -> None:

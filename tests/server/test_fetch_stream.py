@@ -1,13 +1,18 @@
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Sequence
 
 import grpc.aio
 import pytest
 
+from logserver.context import RequestContext
+from logserver.fetches import FetchFrom
 from logserver.server import Server
 from logserver.streams import ANSWER_BYTES_MAX
 from logstore.batch import iter_headers
+from logstore.log import Log
+from logstore.reader import LogRead, LogReader
 from logwire.v1 import records_pb2 as pb
 from logwire.v1 import topics_pb2
 from tests.server.conftest import StartServer
@@ -169,6 +174,43 @@ async def test_a_position_that_cannot_be_read_rests_until_it_is_set_again(client
     await reader.ask(position("t", position_id=3))
     [data] = await reader.next()
     assert (data.position_id, data.next_offset) == (3, 1)
+
+
+async def test_what_was_read_of_a_partition_is_dropped_when_it_is_moved_while_another_is_read(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.create("t", partitions=2)
+    for partition in range(2):
+        await client.produce("t", batch(b"a"), batch(b"b"), partition=partition)
+    begun, go_on = threading.Event(), threading.Event()
+    stream = server.broker.fetch_stream(RequestContext("", "", "", "", None))
+    cold = server.broker.store.log("t", 1)
+    open_read = Log.open_read
+
+    def open_slowly(log: Log, *arguments: int) -> LogReader:
+        reader = open_read(log, *arguments)
+
+        def slow() -> LogRead:
+            begun.set()
+            assert go_on.wait(10)
+            return LogReader.read(reader)
+
+        if log is cold:
+            monkeypatch.setattr(reader, "read_nowait", lambda: None)
+            monkeypatch.setattr(reader, "read", slow)
+        return reader
+
+    monkeypatch.setattr(Log, "open_read", open_slowly)
+    for partition in range(2):
+        stream.follow(FetchFrom("t", b"", partition, 0), position_id=partition)
+    stream.grant(PLENTY)
+    answer = asyncio.create_task(stream.next())
+    await asyncio.to_thread(begun.wait, 10)
+    stream.follow(FetchFrom("t", b"", 0, 1), position_id=7)
+    go_on.set()
+    assert [read.position_id for read in await answer or []] == [1]
+    assert next((read.position_id, read.next_offset) for read in await stream.next() or []) == (7, 2)
+    stream.close()
 
 
 async def test_a_topic_deleted_and_made_again_is_not_followed_into_its_new_life(

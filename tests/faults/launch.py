@@ -7,7 +7,7 @@ import sys
 
 from logserver.main import main
 from tests.faults.levers import LEVERS
-from tests.faults.planted import plant
+from tests.faults.planted import BUGS, plant
 
 
 def launch(arguments: list[str]) -> None:
@@ -16,8 +16,10 @@ def launch(arguments: list[str]) -> None:
         name, _, argument = word.partition("=")
         if name in LEVERS:
             LEVERS[name](argument)
-        else:
+        elif name in BUGS:
             plant(name)
+        else:
+            sys.exit(f"there is no patch {name!r}; there are {', '.join([*LEVERS, *BUGS])}")
     sys.argv = ["logserver", *arguments[split + 1 :]]
     main()
 

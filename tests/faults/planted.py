@@ -61,7 +61,7 @@ BUGS = {
             "ack-after-failed-sync",
             "what a failed sync covers is acknowledged all the same",
             server_bugs.ack_after_failed_sync,
-            ("sync-error", "sync-failure"),
+            ("sync-error",),
         ),
         PlantedBug(
             "full-taken-for-broken",
@@ -91,7 +91,7 @@ BUGS = {
             "offsets-reset",
             "committed offsets are 0 after a restart",
             server_bugs.reset_offsets_at_start,
-            ("kill", "power-cut"),
+            ("kill",),
         ),
         PlantedBug(
             "sessions-by-wall-clock",

@@ -14,6 +14,7 @@ Reading order:
     member                        how one member moves from what it holds to what it should hold
     records                       the journal: what outlives the process
     roster                        what of a group is durable, as one thing to copy and compare
+    contacts                      what of a group is not durable
     group                         the state machine, without clock, socket or disk
     offsets, lag                  how far a group has read, and how far behind it is
     timers, turns, live           the groups of a running server; `live` is the one way any of them changes

@@ -17,11 +17,12 @@ members said or were told last, are not durable: after a restart sessions start 
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from uuid import UUID
 
 from consumer_groups.assignors import ASSIGNORS, Subscriber
 from consumer_groups.config import GroupConfig
+from consumer_groups.contacts import Contact, Contacts
 from consumer_groups.errors import (
     FencedInstanceId,
     FencedMemberEpoch,
@@ -53,31 +54,6 @@ from consumer_groups.roster import Roster
 TopicLookup = Callable[[str], TopicInfo | None]
 
 
-@dataclass(slots=True)
-class _Contact:
-    """What is known of a live member beyond what is durable. Shared by a group and its drafts."""
-
-    session_deadline_ms: int
-    #: What it last said it holds; None: nothing said yet.
-    reported: Assignment | None = None
-    #: Epoch and assignment of the last answer.
-    told: tuple[int, Assignment] | None = None
-    #: Of the newest heartbeat that was taken. Not durable, as what it guards against does not outlive the process: a
-    #: heartbeat that was on its way to a server that died has died with its connection, and no member sends an older
-    #: one again.
-    number: int = 0
-    #: Of the newest commit, likewise.
-    commit_number: int = 0
-
-
-@dataclass(slots=True)
-class _Soft:
-    """What of a group is not durable. Shared by a group and its drafts: it says what happened, not what is decided."""
-
-    contacts: dict[str, _Contact] = field(default_factory=dict)
-    planned_ms: int | None = None
-
-
 class Group:
     """One group. Methods that change it raise before they change anything, or not at all."""
 
@@ -90,7 +66,7 @@ class Group:
         self._held: Mapping[Partition, str | None] = {}
         # When members must have given up what they were told to. Replaced, never changed: drafts share it.
         self._revocation_deadlines_ms: Mapping[str, int] = {}
-        self._soft = _Soft()
+        self._contacts = Contacts()
 
     @classmethod
     def restore(
@@ -108,12 +84,11 @@ class Group:
 
     def copy(self) -> "Group":
         """A draft to change in this one's place. Neither sees the other's changes, but for what is not durable."""
-        for member_id in self._soft.contacts.keys() - self.members.keys():
-            del self._soft.contacts[member_id]
+        self._contacts.keep_only(self.members)
         draft = Group(self.name, self._config, self._lookup)
         draft._roster = self._roster.copy()
         draft._revocation_deadlines_ms = self._revocation_deadlines_ms
-        draft._held, draft._soft = self._held, self._soft
+        draft._held, draft._contacts = self._held, self._contacts
         return draft
 
     def changes_since(self, before: "Group") -> list[Change]:
@@ -170,7 +145,7 @@ class Group:
 
     def next_deadline_ms(self) -> int | None:
         """When `expire` has something to do next, if nothing else happens."""
-        deadlines = [self._soft.contacts[member_id].session_deadline_ms for member_id in self.members]
+        deadlines = [self._contacts[member_id].session_deadline_ms for member_id in self.members]
         deadlines.extend(self._revocation_deadlines_ms.values())
         if self.epoch > self.assignment_epoch:
             deadlines.append(self._plan_due_ms())
@@ -203,7 +178,7 @@ class Group:
 
     def expire(self, now_ms: int) -> None:
         """Fence the members whose time is up, and plan if that is due."""
-        late = {member_id for member_id in self.members if now_ms >= self._soft.contacts[member_id].session_deadline_ms}
+        late = {member_id for member_id in self.members if now_ms >= self._contacts[member_id].session_deadline_ms}
         late.update(
             member_id for member_id, deadline_ms in self._revocation_deadlines_ms.items() if now_ms >= deadline_ms
         )
@@ -263,7 +238,7 @@ class Group:
         if request.owned is not None and self._owned(request) == holding.assigned:
             return False
         full = request.subscription is not None and request.owned is not None
-        return full or self._soft.contacts[request.member_id].told != (holding.epoch, holding.assigned)
+        return full or self._contacts[request.member_id].told != (holding.epoch, holding.assigned)
 
     def answer(self, request: HeartbeatRequest) -> tuple[int, Assignment | None]:
         """The member's epoch, and what it may hold if it has not said that it does. Raises UnknownMemberId."""
@@ -274,7 +249,7 @@ class Group:
         if request.member_epoch in (LEAVE_EPOCH, AWAY_EPOCH):
             return request.member_epoch, None
         holding = self._known(request).holding
-        contact = self._soft.contacts[request.member_id]
+        contact = self._contacts[request.member_id]
         knows = (
             request.member_epoch == holding.epoch
             and not (request.subscription is not None and request.owned is not None)
@@ -313,7 +288,7 @@ class Group:
                 f" {member.holding.epoch}",
                 remedy="Heartbeat to learn the epoch; commit again only what is still assigned then.",
             )
-        contact = self._soft.contacts[member_id]
+        contact = self._contacts[member_id]
         if 0 < number < contact.commit_number:
             raise StaleMemberEpoch(
                 f"a commit of member {member_id!r} of group {self.name!r} with number {number} comes after number"
@@ -476,9 +451,9 @@ class Group:
     # Planning and moving on.
 
     def _plan_due_ms(self) -> int:
-        if self._soft.planned_ms is None:
+        if self._contacts.planned_ms is None:
             return 0
-        return self._soft.planned_ms + self._config.assignment_interval_ms
+        return self._contacts.planned_ms + self._config.assignment_interval_ms
 
     def _plan_if_due(self, now_ms: int) -> None:
         if self.epoch > self.assignment_epoch and now_ms >= self._plan_due_ms():
@@ -493,7 +468,7 @@ class Group:
         self._held = homes
         self._roster.set_targets({member_id: partitions.difference(homes) for member_id, partitions in planned.items()})
         self._roster.assignment_epoch = self.epoch
-        self._soft.planned_ms = now_ms
+        self._contacts.planned_ms = now_ms
         for member_id, member in list(self.members.items()):
             # Nobody works on what a member that is away holds: what is no longer meant for it is free at once.
             if member.holding.away and not member.holding.assigned <= self.target(member_id):
@@ -533,7 +508,7 @@ class Group:
     def _put(self, member_id: str, member: Member, now_ms: int) -> None:
         old = self.members.get(member_id)
         self._roster.put(member_id, member)
-        if member_id not in self._soft.contacts:
+        if member_id not in self._contacts:
             self._heard_of(member_id, now_ms)
         self._time_revocation(member_id, NOTHING if old is None else old.holding.revoking, member, now_ms)
 
@@ -559,13 +534,10 @@ class Group:
         contact = self._contact(request.member_id)
         return contact is not None and 0 < request.number < contact.number
 
-    def _contact(self, member_id: str) -> _Contact | None:
+    def _contact(self, member_id: str) -> Contact | None:
         """None for one that is no member: what is left of it says nothing."""
-        return self._soft.contacts[member_id] if member_id in self.members else None
+        return self._contacts[member_id] if member_id in self.members else None
 
-    def _heard_of(self, member_id: str, now_ms: int) -> _Contact:
+    def _heard_of(self, member_id: str, now_ms: int) -> Contact:
         """Note that the member was heard of, and return what else is known of it."""
-        deadline_ms = now_ms + self._config.session_timeout_ms
-        contact = self._soft.contacts.setdefault(member_id, _Contact(deadline_ms))
-        contact.session_deadline_ms = deadline_ms
-        return contact
+        return self._contacts.heard_of(member_id, now_ms + self._config.session_timeout_ms)

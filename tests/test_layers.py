@@ -38,7 +38,7 @@ FORBIDDEN = {
 }
 
 #: What of consumer_groups is a state machine or arithmetic: it waits for nothing, so it knows no event loop either.
-PURE = ("assignors", "member", "records", "roster", "group", "offsets", "lag", "checks")
+PURE = ("assignors", "member", "records", "roster", "contacts", "group", "offsets", "lag", "checks")
 
 
 def imported_names(path: Path) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The two clocks, passed in wherever time matters, so that a test can move them."""
 
 import time
+from collections import deque
 from typing import Protocol
 
 
@@ -20,3 +21,38 @@ class SystemClock:
 
     def monotonic_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
+
+
+#: The wall clock may be this far from where it should be by the monotonic one before that counts as a jump.
+JUMP_MS = 1000
+#: So many jumps are remembered.
+RUNS_MAX = 1000
+
+
+class WallClockPast:
+    """What the wall clock showed a while ago, so that stamps of it do not look old because it has jumped since.
+
+    What earlier processes stamped is judged by the clock as it was when this one began. Owner thread.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        # Where each stretch without a jump began: (wall, monotonic).
+        self._runs = deque([(clock.wall_ms(), clock.monotonic_ms())], maxlen=RUNS_MAX)
+
+    def ago(self, age_ms: int) -> int:
+        """A time of the wall clock: whatever it stamped with an earlier one is older than `age_ms` for sure."""
+        wall_ms, monotonic_ms = self._clock.wall_ms(), self._clock.monotonic_ms()
+        begun_wall_ms, begun_ms = self._runs[-1]
+        if abs((wall_ms - begun_wall_ms) - (monotonic_ms - begun_ms)) > JUMP_MS:
+            self._runs.append((wall_ms, monotonic_ms))
+        then_ms = monotonic_ms - age_ms
+        least_ms = wall_ms
+        for begun_wall_ms, begun_ms in reversed(self._runs):
+            if begun_ms < then_ms:
+                return min(least_ms, begun_wall_ms + then_ms - begun_ms)
+            least_ms = min(least_ms, begun_wall_ms)  # the clock went back to there, and stamped younger things with it
+        if len(self._runs) == RUNS_MAX:
+            return -1
+        begun_wall_ms, begun_ms = self._runs[0]
+        return min(least_ms, begun_wall_ms + then_ms - begun_ms)

@@ -21,6 +21,7 @@ from uuid import UUID
 from logstore import files
 from logstore.batch import BatchHeader, Buffer, check_batch, decode_batch, stamped_prefix
 from logstore.checkpoint import PartitionCheckpoint
+from logstore.clock import WallClockPast
 from logstore.config import TopicConfig
 from logstore.errors import (
     BatchTooLarge,
@@ -323,14 +324,15 @@ class Log:
 
     # Retention and the end.
 
-    def retention_start(self, now_ms: int) -> int:
+    def retention_start(self, past: WallClockPast) -> int:
         """Where the log would start if retention were applied now. Only whole sealed segments go, oldest first."""
         config = self.config
         start, size = self.log_start_offset, self.size_bytes
         if self.hole is not None:
             return start  # nothing is removed from a damaged log
+        old_ms = past.ago(config.retention_ms) if config.retention_ms >= 0 else -1
         for segment in self._segments[:-1]:
-            too_old = config.retention_ms >= 0 and now_ms - segment.last_append_ms > config.retention_ms
+            too_old = segment.last_append_ms < old_ms
             too_much = config.retention_bytes >= 0 and size - segment.end_position >= config.retention_bytes
             # What a round may still sync stays, also where readers see it already.
             is_done = segment.seal is not None and segment.next_offset <= self._published_offset

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from logstore.checkpoint import Checkpoint
+from logstore.clock import WallClockPast
 from logstore.errors import StorageFull
 from logstore.log import Log
 from logstore.sync import Synchronizer
@@ -25,14 +26,14 @@ class Retention:
         self._synchronizer = synchronizer
         self.is_removing = False
 
-    def apply(self, logs: Iterable[Log], now_ms: int) -> int:
+    def apply(self, logs: Iterable[Log], past: WallClockPast) -> int:
         """Choose what goes now, and have it removed; return how many segments that are."""
         if self.is_removing:
             return 0
         count = 0
         logs = list(logs)
         for log in logs:
-            start = log.retention_start(now_ms)
+            start = log.retention_start(past)
             if start > log.log_start_offset:
                 count += log.advance_log_start(start)
         self.remove(logs)

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from logstore.catalog import Topic, TopicCatalog
 from logstore.checkpoint import Checkpoint, PartitionCheckpoint
-from logstore.clock import Clock
+from logstore.clock import Clock, WallClockPast
 from logstore.config import StoreConfig, TopicConfig
 from logstore.disk import Disk, DiskLock
 from logstore.errors import DataDirectoryUnusable, StorageFailed, UnknownTopicOrPartition
@@ -84,6 +84,7 @@ class TopicStore:
             write_checkpoint=self._write_checkpoint,
         )
         self._retention = Retention(checkpoint, self.synchronizer)
+        self._past = WallClockPast(clock)
         #: What the start found and did, one for each log that was not as a clean stop leaves it.
         self.recovery_report: list[RecoveryFindings] = []
 
@@ -248,17 +249,18 @@ class TopicStore:
         log = self._logs.get((name, partition))
         return log if log is not None else self._open_log(self._catalog.topic(name), partition)
 
-    def retain(self, now_ms: int) -> int:
+    def retain(self) -> int:
         """Apply retention, and forget producers that were silent for long. Returns how many segments are deleted.
 
         Their files go a little later, on the sync thread: the new log start has to be on disk before.
         """
+        silent_ms = self._past.ago(self._config.producer_expiry_ms)
         for log in self._logs.values():
-            log.expire_producers(now_ms - self._config.producer_expiry_ms)
+            log.expire_producers(silent_ms)
         if not self._retention.is_removing:
             for topic, partition in islice(self._unopened_with_sealed_segments(), _RETENTION_OPENS_MAX):
                 self._open_log(topic, partition)
-        return self._retention.apply(self._logs.values(), now_ms)
+        return self._retention.apply(self._logs.values(), self._past)
 
     # The bytes that wait to be synced, in all logs.
 

@@ -125,7 +125,7 @@ class Broker:
         while True:
             await asyncio.sleep(self.config.retention_interval_ms / 1000)
             try:
-                deleted = self.store.retain(self.clock.wall_ms())
+                deleted = self.store.retain()
             except Exception:
                 # One log that cannot be opened must not let the disk fill with all the others.
                 logger.exception("retention failed, and is tried again at its next turn")

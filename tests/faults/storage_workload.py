@@ -342,7 +342,7 @@ class StorageWorkload:
 
     def _retain(self) -> None:
         before = {key: self._log(*key).log_start_offset for key in self.model.partitions}
-        self.store.store.retain(self.clock.wall_ms())
+        self.store.store.retain()
         for key, start in before.items():
             log, partition = self._log(*key), self.model.partitions[key]
             if log.log_start_offset > start:

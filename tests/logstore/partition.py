@@ -7,6 +7,7 @@ from uuid import UUID
 from logstore import recovery
 from logstore.batch import Record, decode_batch, encode_batch, iter_headers
 from logstore.checkpoint import Checkpoint, PartitionCheckpoint
+from logstore.clock import WallClockPast
 from logstore.config import TopicConfig
 from logstore.disk import Disk
 from logstore.handles import Handles
@@ -23,9 +24,10 @@ NOW_MS = 1_700_000_000_000
 class ManualClock:
     def __init__(self) -> None:
         self.now_ms = 0
+        self.wall_jumped_ms = 0
 
     def wall_ms(self) -> int:
-        return NOW_MS + self.now_ms
+        return NOW_MS + self.now_ms + self.wall_jumped_ms
 
     def monotonic_ms(self) -> int:
         return self.now_ms
@@ -52,6 +54,7 @@ class Partition:
     ) -> None:
         self.disk = disk
         self.clock = clock or ManualClock()
+        self.past = WallClockPast(self.clock)
         self.config = config or TopicConfig()
         self.directory = root / "topics" / TOPIC_ID.hex / "0"
         self.failures: list[BaseException] = []
@@ -116,7 +119,7 @@ class Partition:
 
     def retain(self) -> int:
         """Apply retention. Its files are removed with the next round."""
-        return self.retention.apply([self.log], self.clock.wall_ms())
+        return self.retention.apply([self.log], self.past)
 
     def close(self) -> None:
         self.run_posted()

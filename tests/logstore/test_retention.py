@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from logstore.batch import Record, encode_batch
-from logstore.config import TopicConfig
+from logstore.config import DAY_MS, TopicConfig
+from logstore.errors import UnknownProducerId
 from logstore.files import SNAPSHOT, log_path
 from logstore.log import Appended
 from logstore.producers import BATCHES_REMEMBERED
@@ -32,13 +32,14 @@ def test_segments_go_when_they_are_too_old_and_the_log_start_is_on_disk_before(d
     steps: list[str] = []
     disk.before_step = lambda operation, path: steps.append(f"{operation} {path.name}")
 
-    deleted = opened.store.retain(opened.clock.wall_ms())
+    deleted = opened.store.retain()
 
     assert deleted >= segments_count - 2 > 2
     assert steps == []  # nothing on the owner thread
     # Until those are removed, the log start stays where the checkpoint is about to say it is.
     log_start_offset = log.log_start_offset
-    assert opened.store.retain(opened.clock.wall_ms() + 120_000) == 0
+    opened.clock.now_ms += 120_000
+    assert opened.store.retain() == 0
     assert log.log_start_offset == log_start_offset
     opened.settle()
     first_removal = next(n for n, step in enumerate(steps) if step.startswith("remove"))
@@ -46,7 +47,7 @@ def test_segments_go_when_they_are_too_old_and_the_log_start_is_on_disk_before(d
     assert steps[:first_removal] == [*snapshot, *["write checkpoint", "sync checkpoint"] * 2]
     assert log.log_start_offset > 5
     assert not any("00000000000000000000.log" in str(path) for path in disk.files())
-    assert opened.store.retain(opened.clock.wall_ms() + 120_000) > 0
+    assert opened.store.retain() > 0
 
 
 def test_a_crash_during_retention_leaves_a_log_that_is_whole_from_its_start_on() -> None:
@@ -56,7 +57,7 @@ def test_a_crash_during_retention_leaves_a_log_that_is_whole_from_its_start_on()
         for n in range(12):
             opened.append("flights", 0, b"%d" % n * 200)
             opened.settle()
-        opened.store.retain(opened.clock.wall_ms())
+        opened.store.retain()
         opened.settle()
         opened.append("flights", 0, b"last")
         opened.settle()
@@ -96,7 +97,7 @@ def test_retention_reaches_logs_that_nobody_has_opened(disk: SimulatedDisk) -> N
     again = Opened(disk.kill())
     deleted = 0
     for _ in range(4):
-        deleted += again.store.retain(again.clock.wall_ms())
+        deleted += again.store.retain()
         again.settle()
 
     assert deleted == 50
@@ -120,7 +121,7 @@ def test_a_batch_sent_again_is_known_though_its_segment_is_deleted_and_the_proce
     first = log.append(sent_by(7, 0), now_ms)
     opened.append("flights", 0, b"x" * 1000)
     opened.settle()
-    assert opened.store.retain(now_ms) == 1
+    assert opened.store.retain() == 1
     opened.settle()
     assert log.log_start_offset == 1
     assert not any("00000000000000000000.log" in str(path) for path in disk.files())
@@ -234,10 +235,38 @@ def test_silent_producers_are_forgotten_with_retention(disk: SimulatedDisk) -> N
     opened = Opened(disk)
     opened.store.create_topic("flights", 1, SMALL)
     log = opened.store.log("flights", 0)
-    now_ms = opened.clock.wall_ms()
-    log.append(encode_batch([Record(0, now_ms, None, b"")], producer_id=1, producer_epoch=0, base_sequence=0), now_ms)
-    opened.store.retain(now_ms + BOUNDS.producer_expiry_ms)
-    assert log.expire_producers(now_ms + 1) == 1
-    log.append(encode_batch([Record(0, now_ms, None, b"")], producer_id=2, producer_epoch=0, base_sequence=0), now_ms)
-    opened.store.retain(now_ms + BOUNDS.producer_expiry_ms + 1)
-    assert log.expire_producers(now_ms + 1) == 0
+    log.append(sent_by(1, 0), opened.clock.wall_ms())
+    opened.clock.now_ms += BOUNDS.producer_expiry_ms
+    opened.store.retain()
+    log.append(sent_by(1, 1), opened.clock.wall_ms())
+    opened.clock.now_ms += BOUNDS.producer_expiry_ms + 1
+    opened.store.retain()
+    with pytest.raises(UnknownProducerId):
+        log.append(sent_by(1, 2), opened.clock.wall_ms())
+
+
+@pytest.mark.parametrize("jump_ms", [3_600_000, 365 * DAY_MS])
+def test_nothing_is_old_because_the_wall_clock_has_jumped(disk: SimulatedDisk, jump_ms: int) -> None:
+    opened = Opened(disk)
+    retention_ms = 600_000
+    opened.store.create_topic("flights", 1, SMALL.with_changes({"retention.ms": str(retention_ms)}))
+    log = opened.store.log("flights", 0)
+    for sequence in range(20):
+        log.append(sent_by(1, sequence), opened.clock.wall_ms())
+        opened.settle()
+    began_ms = opened.clock.now_ms
+
+    opened.clock.wall_jumped_ms += jump_ms
+    assert opened.store.retain() == 0
+    opened.settle()
+    assert log.append(sent_by(1, 19), opened.clock.wall_ms()).duplicate
+    for sequence in range(20, 40):
+        log.append(sent_by(1, sequence), opened.clock.wall_ms())
+        opened.settle()
+    opened.clock.now_ms = began_ms + retention_ms
+    assert opened.store.retain() > 0, "now they are old"
+    assert 0 < log.log_start_offset <= 20
+    opened.settle()
+    opened.clock.wall_jumped_ms -= jump_ms
+    opened.store.retain()
+    assert log.log_start_offset <= 20

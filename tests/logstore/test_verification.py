@@ -100,7 +100,7 @@ def long_life(driver: Driver) -> None:
             driver.settle()
         if n % 9 == 8:
             driver.opened.clock.now_ms += 20_000
-            driver.opened.store.retain(driver.opened.clock.wall_ms())
+            driver.opened.store.retain()
             driver.settle()
     driver.delete("delays")
     driver.settle()

@@ -128,7 +128,7 @@ async def test_what_is_let_go_is_removed_at_the_next_turn_of_retention(small_seg
         await keeper.rewrite()
         assert keeper.journal.records_count == 5
         assert [key for key, _ in keeper.journal.replay()] == [b"0", b"1", b"2", b"3", b"4"]
-        keeper.opened.store.retain(keeper.opened.clock.wall_ms())
+        keeper.opened.store.retain()
         keeper.opened.settle()
         assert log.log_start_offset == 55 * round_number + 50
         assert log.segments_count <= 2
@@ -154,7 +154,7 @@ async def test_a_crash_at_any_time_loses_nothing_that_was_said_last(small_segmen
             elif step < 0.9:
                 await keeper.rewrite()
             else:
-                keeper.opened.store.retain(keeper.opened.clock.wall_ms())
+                keeper.opened.store.retain()
                 for _ in range(rng.randrange(3)):
                     keeper.opened.store.synchronizer.run_round()
                     keeper.opened.run_posted()

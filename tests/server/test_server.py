@@ -59,7 +59,7 @@ async def test_old_segments_are_deleted_and_the_rest_is_read(start_server: Start
     server = await start_server()
     client = Client(server.grpc_address)
     broker = server.broker
-    assert broker.store.retain(broker.clock.wall_ms()) == 4
+    assert broker.store.retain() == 4
     assert broker.store.log("t", 0).log_start_offset == 4
     assert (await client.fetch("t", 4)).batches
     assert code((await client.fetch("t", 3)).error) == "OFFSET_OUT_OF_RANGE"
@@ -73,7 +73,7 @@ async def test_retention_goes_on_after_it_failed_once(
     again = asyncio.Event()
     failures = iter([OSError("once")])
 
-    def retain(now_ms: int) -> int:
+    def retain() -> int:
         for failure in failures:
             raise failure
         again.set()

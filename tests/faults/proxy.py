@@ -145,8 +145,8 @@ class Proxy:
         self._tasks.add(task)
         try:
             await self._serve(reader, writer)
-        except OSError:
-            pass  # one side is gone, and now the other
+        except (OSError, asyncio.CancelledError):
+            pass  # one side is gone, or the proxy, and now the other
         finally:
             self._tasks.remove(task)
             writer.transport.abort()

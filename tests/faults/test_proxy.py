@@ -22,6 +22,8 @@ def connected() -> Iterator[tuple[Proxy, socket.socket, socket.socket]]:
                 with server:
                     for end in (client, server):
                         end.settimeout(10)
+                    client.sendall(b"!")
+                    assert server.recv(1) == b"!"  # now the proxy has both ends, too
                     yield proxy, client, server
 
 

@@ -13,7 +13,10 @@ from tailrace import Consumer
 
 def main() -> None:
     server, group, topic, path = sys.argv[1:]
-    with open(path, "w", buffering=1) as file, Consumer(topic, group=group, server=server) as consumer:
+    with (
+        open(path, "w", buffering=1) as file,
+        Consumer(topic, group=group, server=server, connect_timeout=60) as consumer,
+    ):
 
         def stop(number: int, frame: Any) -> None:
             consumer.stop()

@@ -70,7 +70,7 @@ class Members:
         self._running.append(subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=log))
         log.close()
         self._files.append(file)
-        with Admin(server=self._arguments[0]) as admin:
+        with Admin(server=self._arguments[0], connect_timeout=60) as admin:
             wait_until(lambda: joined_count(admin, self._arguments[1]) >= len(self._running), "the member has joined")
 
     def kill_one(self, rng: random.Random) -> None:
@@ -119,7 +119,7 @@ def test_every_flight_arrives_in_order_per_key_through_twenty_kills_of_the_serve
         for _ in range(3):
             members.add()
         produce_while_killing(server, members, flights, rng)
-        with Admin(server=server.address) as admin:
+        with Admin(server=server.address, connect_timeout=60) as admin:
             wait_until(lambda: lag(admin, "dashboard") == 0, "the group has committed all there is")
         assert members.stop() == [0] * 3
     finally:

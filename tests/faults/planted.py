@@ -100,6 +100,12 @@ BUGS = {
             ("clock-jump",),
         ),
         PlantedBug(
+            "age-by-wall-clock",
+            "what was appended is as old as the wall clock says now",
+            server_bugs.tell_age_by_wall_clock,
+            ("clock-jump",),
+        ),
+        PlantedBug(
             "append-times-go-back",
             "the time of an append is what the wall clock says, whatever it said before",
             server_bugs.let_append_times_go_back,

@@ -11,7 +11,7 @@ from consumer_groups.group import Group
 from logserver.appends import PendingAcks
 from logstore import disk
 from logstore.batch import Buffer
-from logstore.clock import SystemClock
+from logstore.clock import SystemClock, WallClockPast
 from logstore.disk import DiskLock, LinuxDisk
 from logstore.errors import StorageFailed
 from logstore.log import Appended, Log
@@ -61,6 +61,13 @@ def keep_sessions_by_wall_clock(patch: Patch) -> None:
         return clock.wall_ms()
 
     patch(SystemClock, "monotonic_ms", monotonic_ms)
+
+
+def tell_age_by_wall_clock(patch: Patch) -> None:
+    def ago(past: WallClockPast, age_ms: int) -> int:
+        return past._clock.wall_ms() - age_ms
+
+    patch(WallClockPast, "ago", ago)
 
 
 def let_append_times_go_back(patch: Patch) -> None:

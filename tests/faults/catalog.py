@@ -12,6 +12,7 @@ from tests.faults import (
     network_cuts,
     pauses,
     power_cuts,
+    recovery_crashes,
     relaxed_power_cuts,
     retry_table,
     sync_failures,
@@ -54,6 +55,14 @@ FAULTS = {
             cycles_ci=100,
             cycles_full=1000,
             session_cycles=25,
+        ),
+        Fault(
+            "recovery-crash",
+            "recovery crashes up to ten times in a row",
+            recovery_crashes.run,
+            cycles_ci=100,
+            cycles_full=200,
+            session_cycles=20,
         ),
         Fault(
             "kill",

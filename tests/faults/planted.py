@@ -173,6 +173,18 @@ BUGS = {
             ("crash-image",),
         ),
         PlantedBug(
+            "recovery-not-synced",
+            "recovery shows what a killed process wrote, and does not sync it first",
+            bugs.recover_without_sync,
+            ("crash-image",),
+        ),
+        PlantedBug(
+            "cut-bytes-not-synced",
+            "recovery cuts before what it keeps of that is on the disk",
+            bugs.keep_cut_bytes_unsynced,
+            ("recovery-crash",),
+        ),
+        PlantedBug(
             "cut-bytes-discarded",
             "what recovery cuts off is gone",
             bugs.discard_cut_bytes,
@@ -194,7 +206,7 @@ BUGS = {
             "crc-skipped",
             "the CRC of a batch is not looked at",
             bugs.skip_crc,
-            ("crash-image", "torn-tail", "bit-flip"),
+            ("torn-tail", "bit-flip"),
         ),
         PlantedBug(
             "offset-not-checked",

@@ -130,10 +130,32 @@ def unlink_before_log_start(patch: Patch) -> None:
 
 
 def unlink_before_snapshot(patch: Patch) -> None:
-    patch(Log, "store_snapshot", do_nothing)
+    def pretend(log: Log, synced_offset: int) -> None:
+        if log._snapshot is not None and log._snapshot.next_offset <= synced_offset:
+            log._snapshot_offset = max(log._snapshot_offset, log._snapshot.next_offset)
+
+    patch(Log, "store_snapshot", pretend)
 
 
 # Recovery and reading.
+
+
+def recover_without_sync(patch: Patch) -> None:
+    follow = recovery._Chain.follow
+
+    def follow_at_once(chain: recovery._Chain, *, clean: bool, is_synced: bool) -> Any:
+        return follow(chain, clean=clean, is_synced=True)
+
+    patch(recovery._Chain, "follow", follow_at_once)
+
+
+def keep_cut_bytes_unsynced(patch: Patch) -> None:
+    def copy(chain: recovery._Chain, source: DiskFile, start: int, end: int, kept_as: Path) -> None:
+        target = chain._disk.create(kept_as)
+        target.pwritev((source.pread(end - start, start),), 0)
+        target.close()
+
+    patch(recovery._Chain, "_copy", copy)
 
 
 def discard_cut_bytes(patch: Patch) -> None:

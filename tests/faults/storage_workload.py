@@ -94,6 +94,7 @@ class StorageWorkload:
         self._sets_clock = has_troubles
         self._interleaving = rng.choice((0.0, 0.1, 0.5))  # how often the owner thread comes in between
         self._codecs = codecs
+        self._trusts_syncfs = rng.random() < 0.5
         self._config = TopicConfig.from_strings(
             {"segment.bytes": "1024", "retention.ms": "-1", "index.interval.bytes": rng.choice(("0", "200", "4096"))}
         )
@@ -120,6 +121,7 @@ class StorageWorkload:
     def start(self, stop: Stop) -> None:
         """Open the store as the one before has left it, and judge what is there."""
         self._unjudged = stop
+        self.disk.trusts_syncfs = self._trusts_syncfs
         self.disk.before_step = self._before_step
         self.opened = None
         self._logs.clear()
@@ -486,6 +488,9 @@ class StorageWorkload:
         self._is_in_round = True
 
     # What the owner sees.
+
+    def logs(self) -> list[Log]:
+        return [self._log(*key) for key in self.model.partitions]
 
     def _log(self, name: str, number: int) -> Log:
         log = self.store.store.log(name, number)

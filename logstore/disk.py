@@ -122,7 +122,10 @@ class Disk(Protocol):
         ...
 
     def replace_files(self, contents: Mapping[Path, Buffer], *, whole_filesystem: bool) -> None:
-        """`replace_file` for many, each of them all or nothing. `whole_filesystem`: by two syncs of that for all."""
+        """`replace_file` for many, each of them all or nothing. `whole_filesystem`: by two syncs of that for all.
+
+        StorageFull leaves all of them as they were, and takes no room.
+        """
         ...
 
     def create(self, path: Path) -> DiskFile:
@@ -247,15 +250,13 @@ class LinuxDisk:
 
     def replace_files(self, contents: Mapping[Path, Buffer], *, whole_filesystem: bool) -> None:
         directories = list(dict.fromkeys(path.parent for path in contents))
-        for path, data in contents.items():
-            try:
-                with open(prepared_path(path), "wb", opener=_private) as file:
-                    file.write(data)
-                    file.flush()
-                    if not whole_filesystem:
-                        _sync_descriptor(file.fileno())
-            except OSError as error:
-                _raise_write_failure(error, path)
+        try:
+            for path, data in contents.items():
+                self._prepare(path, data, sync=not whole_filesystem)
+        except StorageFull:
+            for path in contents:
+                self.remove(prepared_path(path))
+            raise
         if whole_filesystem:
             self.sync_filesystem(directories[0])
         for path in contents:
@@ -265,6 +266,16 @@ class LinuxDisk:
         else:
             for directory in directories:
                 self.sync_dir(directory)
+
+    def _prepare(self, path: Path, data: Buffer, *, sync: bool) -> None:
+        try:
+            with open(prepared_path(path), "wb", opener=_private) as file:
+                file.write(data)
+                file.flush()
+                if sync:
+                    _sync_descriptor(file.fileno())
+        except OSError as error:
+            _raise_write_failure(error, path)
 
     def create(self, path: Path) -> DiskFile:
         try:

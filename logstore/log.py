@@ -416,9 +416,9 @@ class Log:
     def maintain(self, end: LogEnd) -> None:
         if self.is_closed:
             return
+        self._synced_end = end
         for segment in self._unsealed_before(end):
             segment.write_seal()
-        self._synced_end = end
         if end.appended_bytes - self._stored_at_bytes >= SNAPSHOT_BYTES:
             self._store_rows(end)
         self.store_snapshot(end.offset)

@@ -20,6 +20,7 @@ from logstore.batch import BatchHeader
 from logstore.checkpoint import Checkpoint, PartitionCheckpoint
 from logstore.config import INT64_MAX, TopicConfig
 from logstore.crosschecks import read_active_index
+from logstore.data_directory import CHECKPOINT
 from logstore.disk import Disk
 from logstore.index import Cells, IndexBuilder, RowTable, as_rows, read_rows, rows_crc
 from logstore.losses import Loss, write_loss
@@ -29,7 +30,6 @@ from logstore.scan import check_batches
 from logstore.seal import Seal
 from logstore.snapshot import encode_snapshot, read_snapshot
 from logstore.stopped import StoppedDirectory
-from logstore.topics import CHECKPOINT
 from logstore.verification import SegmentToVerify
 from logstore.walk import Window
 

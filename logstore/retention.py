@@ -15,14 +15,16 @@ from logstore.checkpoint import Checkpoint
 from logstore.clock import WallClockPast
 from logstore.errors import StorageFull
 from logstore.log import Log
+from logstore.spare import SpareRoom
 from logstore.sync import Synchronizer
 
 
 class Retention:
     """Owner thread. One removal is under way at a time, and until it has ended nothing more is chosen."""
 
-    def __init__(self, checkpoint: Checkpoint, synchronizer: Synchronizer) -> None:
+    def __init__(self, checkpoint: Checkpoint, synchronizer: Synchronizer, spare: SpareRoom) -> None:
         self._checkpoint = checkpoint
+        self._spare = spare
         self._synchronizer = synchronizer
         self.is_removing = False
 
@@ -49,8 +51,12 @@ class Retention:
     def _remove(self, logs: Sequence[tuple[Log, int]]) -> Iterator[None]:
         """On the sync thread, with the offset up to which each log was synced before the first step."""
         for log, synced_offset in logs:
-            with suppress(StorageFull):
+            try:
                 log.store_snapshot(synced_offset)
+            except StorageFull:
+                self._spare.give_up()
+                with suppress(StorageFull):
+                    log.store_snapshot(synced_offset)
             yield
         rows = [log.checkpoint() for log, _ in logs]
         self._checkpoint.update(rows)
@@ -58,6 +64,7 @@ class Retention:
         yield
         for (log, _), row in zip(logs, rows, strict=True):
             yield from log.remove_retired(row.log_start_offset)
+        self._spare.take()
         self._synchronizer.post(self._end)
 
     def _end(self) -> None:

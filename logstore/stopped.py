@@ -13,15 +13,15 @@ from uuid import UUID
 
 from logstore.catalog import PARTITION_DIRECTORY, TOPIC_DELETED, TOPIC_DIRECTORY, TOPIC_DOCUMENT, Topic, read_topic
 from logstore.checkpoint import PartitionCheckpoint, Slot, read_slots
+from logstore.data_directory import CHECKPOINT, LOCK, SPARE, TOPICS
 from logstore.disk import Disk, DiskLock
 from logstore.errors import DataDirectoryUnusable, MetadataCorrupt
 from logstore.findings import Finding, Kind
 from logstore.identity import META, Identity
 from logstore.partition_files import Place
-from logstore.topics import CHECKPOINT, LOCK, TOPICS
 
 LEADER_EPOCH_MAX = 2**31 - 1
-_OURS = {META, LOCK, CHECKPOINT, TOPICS, "lost+found"}
+_OURS = {META, LOCK, CHECKPOINT, TOPICS, SPARE, "lost+found"}
 
 
 @dataclass(slots=True)

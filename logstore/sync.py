@@ -19,6 +19,7 @@ A full disk is not a failure where late work meets it: it is done when there is 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -254,7 +255,8 @@ class Synchronizer:
     def finish(self) -> None:
         """Sync all, do all late work, write the checkpoint: for a clean stop, on the owner thread, without the other.
 
-        Raises StorageFailed, or StorageFull, and then the stop is not clean.
+        Late work that there is no room for is left to the next start. Raises StorageFailed, and then the stop is not
+        clean.
         """
         if self.failure is not None:
             raise StorageFailed(
@@ -266,12 +268,14 @@ class Synchronizer:
             self.perform(work)
             self.publish(work)
         for log, end in self._late.items():
-            log.maintain(end)
+            with suppress(StorageFull):
+                log.maintain(end)
         self._unfinished.update(self._late)
         self._uncheckpointed.update(dict.fromkeys(self._late))
         self._late.clear()
         self._take_steps()
-        self._stop_logs()
+        with suppress(StorageFull):
+            self._stop_logs()
         self._checkpoint()
 
     def _stop_logs(self) -> None:
@@ -353,8 +357,8 @@ class Synchronizer:
                 log.maintain(end)
             except StorageFull:
                 self._maintain_due_ms = self._clock.monotonic_ms() + CHECKPOINT_MS
-                continue
-            del self._late[log]
+            else:
+                del self._late[log]
             self._unfinished[log] = end
             self._uncheckpointed[log] = None
             if self._must_make_room(started_ms):

@@ -3,6 +3,7 @@
     lock            one process has the directory
     meta            who this directory is: `identity`
     checkpoint      up to where every partition is on disk, and whether the last stop was clean: `checkpoint`
+    spare           room for what must go on when the disk is full: `spare`
     topics/         which topics there are, and their logs: `catalog`, `files`
 
 The order of a start: take the lock, sync and read what there is, raise the leader epoch after an unclean stop, recover,
@@ -22,24 +23,18 @@ from logstore.catalog import Topic, TopicCatalog
 from logstore.checkpoint import Checkpoint, PartitionCheckpoint
 from logstore.clock import Clock, WallClockPast
 from logstore.config import StoreConfig, TopicConfig
+from logstore.data_directory import CHECKPOINT, LOCK, SPARE, TOPICS, make_new, refuse_foreign
 from logstore.disk import Disk, DiskLock
-from logstore.errors import DataDirectoryUnusable, StorageFailed, UnknownTopicOrPartition
+from logstore.errors import StorageFailed, StorageFull, UnknownTopicOrPartition
 from logstore.handles import Handles
-from logstore.identity import META, Identity
+from logstore.identity import Identity
 from logstore.log import Log
 from logstore.recovery import RecoveryFindings, open_log
 from logstore.retention import Retention
+from logstore.spare import SpareRoom
 from logstore.sync import Synchronizer, SyncThread
 
 __all__ = ["Topic", "TopicStore"]
-
-LOCK = "lock"
-CHECKPOINT = "checkpoint"
-TOPICS = "topics"
-
-#: What a directory may hold and still become a data directory: what our own first start makes before `meta`, cut short,
-#: and what a fresh filesystem has.
-_MAY_BE_THERE = {LOCK, CHECKPOINT, f"{CHECKPOINT}.new", TOPICS, f"{META}.new", "lost+found"}
 
 #: Logs that one call of `retain` opens to look at their segments: it runs on the owner thread, beside appends.
 _RETENTION_OPENS_MAX = 32
@@ -59,6 +54,7 @@ class TopicStore:
         post: Callable[[Callable[[], None]], object],
         on_failure: Callable[[BaseException], None],
         lock: DiskLock,
+        spare: SpareRoom,
         identity: Identity,
         checkpoint: Checkpoint,
         catalog: TopicCatalog,
@@ -68,6 +64,7 @@ class TopicStore:
         self._config = config
         self._random = random
         self._lock = lock
+        self._spare = spare
         self._identity = identity
         self._checkpoint = checkpoint
         self._catalog = catalog
@@ -83,7 +80,7 @@ class TopicStore:
             on_failure=on_failure,
             write_checkpoint=self._write_checkpoint,
         )
-        self._retention = Retention(checkpoint, self.synchronizer)
+        self._retention = Retention(checkpoint, self.synchronizer, spare)
         self._past = WallClockPast(clock)
         #: What the start found and did, one for each log that was not as a clean stop leaves it.
         self.recovery_report: list[RecoveryFindings] = []
@@ -111,12 +108,12 @@ class TopicStore:
         `StorageFailed`.
         """
         disk.make_dir(directory)
-        _refuse_foreign(directory, disk)  # before the lock, which would be the first file of ours in there
+        refuse_foreign(directory, disk)  # before the lock, which would be the first file of ours in there
         lock = disk.lock(directory / LOCK)
         try:
-            is_new = _refuse_foreign(directory, disk)
+            is_new = refuse_foreign(directory, disk)
             if is_new:
-                _make_new(directory, disk, random)
+                make_new(directory, disk, random)
             # What a killed process renamed can be seen here before it is on the disk. Nothing may be built on it yet.
             disk.sync_dir(directory)
             checkpoint = Checkpoint.load(directory / CHECKPOINT, disk)
@@ -132,6 +129,7 @@ class TopicStore:
                 post=post,
                 on_failure=on_failure,
                 lock=lock,
+                spare=SpareRoom(directory / SPARE, disk),
                 identity=Identity.load(directory, disk),
                 checkpoint=checkpoint,
                 catalog=TopicCatalog(directory / TOPICS, disk, sync_first=not (checkpoint.is_clean or is_synced)),
@@ -284,9 +282,25 @@ class TopicStore:
     # Inside.
 
     def _start(self, *, is_synced: bool, in_thread: bool) -> None:
+        try:
+            self._recover(is_synced=is_synced)
+        except StorageFull:
+            if not self._spare.give_up():
+                raise
+            self.recovery_report.clear()
+            self._recover(is_synced=is_synced)
+        self._spare.take()
+        self._retention.remove(self._logs.values())
+        for directory in self._catalog.condemned:
+            self.synchronizer.run_in_steps(self._catalog.remove(directory))
+        if in_thread:
+            self._thread = SyncThread(self.synchronizer)
+            self._thread.start()
+
+    def _recover(self, *, is_synced: bool) -> None:
+        """Whatever of it is done already can be done again."""
         self._checkpoint.keep_only(self._catalog.topic_ids())
-        was_clean = self._checkpoint.is_clean
-        if not was_clean:
+        if not self._checkpoint.is_clean:
             self._identity.raise_leader_epoch()
             for topic in self._catalog.topics():
                 for partition in range(topic.partitions):
@@ -294,12 +308,6 @@ class TopicStore:
         self._reserve(0)
         self._checkpoint.update(log.checkpoint() for log in self._logs.values())
         self._checkpoint.write(both=True)
-        self._retention.remove(self._logs.values())
-        for directory in self._catalog.condemned:
-            self.synchronizer.run_in_steps(self._catalog.remove(directory))
-        if in_thread:
-            self._thread = SyncThread(self.synchronizer)
-            self._thread.start()
 
     def _reserve(self, partitions_more: int) -> None:
         with self._final_failures():
@@ -363,45 +371,3 @@ class TopicStore:
             log.release_files()
             yield
         yield from self._catalog.remove(directory)
-
-
-def _refuse_foreign(directory: Path, disk: Disk) -> bool:
-    """Whether the directory is to become a data directory. Raises `DataDirectoryUnusable` if it is someone else's."""
-    names = disk.list_dir(directory)
-    if META in names:
-        return False
-    strangers = [name for name in names if name not in _MAY_BE_THERE]
-    if strangers:
-        raise DataDirectoryUnusable(
-            f"{directory} is not a data directory: it has no {META!r}, and holds {_some(strangers)}",
-            remedy="Give an empty directory, or one that does not exist yet. Nothing in this one was touched.",
-        )
-    if TOPICS in names and disk.list_dir(directory / TOPICS):
-        raise DataDirectoryUnusable(
-            f"{directory} has topics, and its {META!r} is missing",
-            remedy=f"Restore {META!r} from a copy of the directory. Nothing in this one was touched.",
-        )
-    return True
-
-
-def _make_new(directory: Path, disk: Disk, random: Callable[[int], bytes]) -> None:
-    """Make a data directory. `meta` comes last: with it there is one, and before it nothing that could be lost."""
-    _sync_name(directory, disk)
-    disk.make_dir(directory / TOPICS)
-    Checkpoint.create(directory / CHECKPOINT, disk)
-    Identity.create(directory, disk, random=random)
-
-
-def _sync_name(directory: Path, disk: Disk) -> None:
-    """Sync the name of the directory, which a start that was killed may have made without doing so."""
-    try:
-        disk.sync_dir(directory.parent)
-    except StorageFailed as error:
-        # Where we may not even read, somebody else has made the directory for us.
-        if not isinstance(error.__cause__, PermissionError):
-            raise
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

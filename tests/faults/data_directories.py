@@ -23,9 +23,9 @@ from logserver.journal import GROUPS_TOPIC, GROUPS_TOPIC_CONFIG
 from logstore import files
 from logstore.batch import Compression, Record
 from logstore.config import TopicConfig
+from logstore.data_directory import TOPICS
 from logstore.disk import ARRAY_DATA, Disk, LinuxDisk
 from logstore.index import COLUMNS, ROW_BYTES
-from logstore.topics import TOPICS
 from tests.faults.storage_model import StoreModel, new_batch
 from tests.faults.storage_workload import JumpingClock, Stop, StorageWorkload, tiny_limits
 from tests.logstore.disk import SimulatedDisk

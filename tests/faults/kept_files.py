@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from logstore.topics import LOCK
+from logstore.data_directory import LOCK
 from tests.faults.storage_model import Violation
 
 KEPT = ".discarded-"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from logstore import files
+from logstore.data_directory import CHECKPOINT, TOPICS
 from logstore.disk import PAGE_BYTES, LinuxDisk
-from logstore.topics import CHECKPOINT, TOPICS
 from tests.faults.damage import Damage
 from tests.faults.damaged_directories import TOPIC, damage_of, kind_of, try_directory
 from tests.faults.data_directories import Copy, DataDirectory, make_data_directory, real_directory

@@ -227,14 +227,19 @@ class SimulatedDisk:
 
     def replace_files(self, contents: Mapping[Path, Buffer], *, whole_filesystem: bool) -> None:
         directories = list(dict.fromkeys(path.parent for path in contents))
-        for path, data in contents.items():
-            temporary = prepared_path(path)
-            self.step("create", temporary)
-            node = FileNode()
-            self._directory(path.parent).change(None, temporary.name, node)
-            self._write(temporary, node, bytes(data), 0)
-            if not whole_filesystem:
-                self._sync(temporary, node)
+        try:
+            for path, data in contents.items():
+                temporary = prepared_path(path)
+                self.step("create", temporary)
+                node = FileNode()
+                self._directory(path.parent).change(None, temporary.name, node)
+                self._write(temporary, node, bytes(data), 0)
+                if not whole_filesystem:
+                    self._sync(temporary, node)
+        except StorageFull:
+            for path in contents:
+                self.remove(prepared_path(path))
+            raise
         if whole_filesystem:
             self.sync_filesystem(directories[0])
         for path in contents:

@@ -14,6 +14,7 @@ from logstore.handles import Handles
 from logstore.log import Appended, Log
 from logstore.recovery import RecoveryFindings
 from logstore.retention import Retention
+from logstore.spare import SpareRoom
 from logstore.sync import Synchronizer
 
 TOPIC_ID = UUID(int=7)
@@ -76,7 +77,8 @@ class Partition:
             on_failure=self.failures.append,
             write_checkpoint=self._write_checkpoint,
         )
-        self.retention = Retention(self.checkpoint, self.sync)
+        self.spare = SpareRoom(root / "spare", disk)
+        self.retention = Retention(self.checkpoint, self.sync, self.spare)
         self.log, self.findings = self._open()
         self.checkpoint.update([self.log.checkpoint()])
         self.checkpoint.write(both=True)  # no longer clean, and not lower than what recovery has synced

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from logstore.compression import Buffer
 from logstore.disk import ARRAY_DATA, Disk, LinuxDisk
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
 from tests.logstore.disk import PowerCut, SimulatedDisk
@@ -325,6 +326,20 @@ def test_no_file_takes_its_name_before_all_of_them_are_synced(tmp_path: Path) ->
     contents = {tmp_path / name: name.upper().encode() for name in "abc"}
     Recorded().replace_files(contents, whole_filesystem=True)
     assert calls == ["sync", "a is A", "b is B", "c is C", "sync"]
+
+
+def test_files_for_which_there_is_no_room_leave_nothing_behind(tmp_path: Path) -> None:
+    class AlmostFull(LinuxDisk):
+        def _prepare(self, path: Path, data: Buffer, *, sync: bool) -> None:
+            super()._prepare(path, data, sync=sync)
+            if path.name == "b":
+                raise StorageFull("no room", remedy="")
+
+    LinuxDisk().replace_file(tmp_path / "a", b"old")
+    with pytest.raises(StorageFull):
+        AlmostFull().replace_files({tmp_path / name: b"new" for name in "abc"}, whole_filesystem=True)
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("whole_filesystem", [False, True])

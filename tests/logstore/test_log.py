@@ -158,7 +158,11 @@ class LogAgainstList(RuleBasedStateMachine):
         if len(self.sent[producer_id]) >= age:
             self.check_known(self.sent[producer_id][-age])
 
-    @rule(how=st.sampled_from(["power cut", "kill", "failed sync", "clean stop"]), seed=SEED, cut_again_after=CUTS)
+    @rule(
+        how=st.sampled_from(["power cut", "kill", "failed sync", "clean stop", "clean stop on a full disk"]),
+        seed=SEED,
+        cut_again_after=CUTS,
+    )
     def stop(self, how: str, seed: int, cut_again_after: list[int]) -> None:
         match how:
             case "power cut":
@@ -168,6 +172,9 @@ class LogAgainstList(RuleBasedStateMachine):
             case "failed sync":
                 self.fail_sync(seed, cut_again_after)
             case "clean stop":
+                self.restart_cleanly(seed)
+            case "clean stop on a full disk":
+                self.disk.capacity_bytes = 0
                 self.restart_cleanly(seed)
 
     def power_cut(self, seed: int, cut_again_after: list[int]) -> None:
@@ -215,9 +222,12 @@ class LogAgainstList(RuleBasedStateMachine):
         self.partition.close()
         assert self.disk.open_files == []
         self.disk.before_step = None
-        self.open(self.disk.crash(random.Random(seed)))  # nothing of a clean stop is still on its way to the disk
+        disk = self.disk.crash(random.Random(seed))  # nothing of a clean stop is still on its way to the disk
+        had_room = disk.capacity_bytes is None
+        disk.capacity_bytes = None
+        self.open(disk)
         assert self.log.log_end_offset == end
-        assert self.partition.findings.scanned_bytes == 0
+        assert self.partition.findings.scanned_bytes == 0 or not had_room
         self.acked = end
         self.check_recovered()
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from logstore import files
 from logstore.batch import decode_batch, iter_headers
 from logstore.config import TopicConfig
+from logstore.data_directory import CHECKPOINT
 from logstore.disk import PAGE_BYTES
 from logstore.errors import DataLoss, MetadataCorrupt
 from logstore.findings import Kind, Severity
@@ -19,7 +20,6 @@ from logstore.log import Log
 from logstore.losses import Loss, read_loss
 from logstore.scan import check_batches
 from logstore.seal import read_seal
-from logstore.topics import CHECKPOINT
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.store import DATA, SMALL, Opened
 from tests.logstore.test_verification import COMPACTED, copied, logs, made

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from logstore.config import DAY_MS, TopicConfig
-from logstore.errors import UnknownProducerId
+from logstore.errors import StorageFull, UnknownProducerId
 from logstore.files import SNAPSHOT, log_path
 from logstore.log import Appended
 from logstore.producers import BATCHES_REMEMBERED
+from logstore.spare import SPARE_BYTES
 from logstore.sync import CHECKPOINT_MS
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import Partition, batch_of
@@ -203,7 +204,7 @@ def test_whenever_retention_comes_and_the_power_goes_every_batch_sent_again_is_k
 
 def test_nothing_is_deleted_while_there_is_no_room_to_note_what_producers_wrote_in_it(disk: SimulatedDisk) -> None:
     partition, acked = with_deletable_segments(disk)
-    disk.capacity_bytes = 0
+    disk.capacity_bytes = 0  # less than there is, so that even the spare room is none
     assert partition.retain() > 2
     partition.sync_now()
     assert disk.exists(log_path(partition.directory, 0))
@@ -216,6 +217,24 @@ def test_nothing_is_deleted_while_there_is_no_room_to_note_what_producers_wrote_
     partition.sync_now()
     assert not disk.exists(log_path(partition.directory, 0))
     check_known(Partition(disk.crash(random.Random(0)), config=RETAINED), acked)
+
+
+def test_retention_makes_room_on_a_full_disk_and_takes_the_spare_room_back(disk: SimulatedDisk) -> None:
+    partition, acked = with_deletable_segments(disk)
+    partition.spare.take()
+    disk.capacity_bytes = disk.used_bytes
+    with pytest.raises(StorageFull):
+        disk.replace_file(partition.directory / "anything", b"x")
+
+    assert partition.retain() > 2
+    partition.sync_now()
+
+    assert not disk.exists(log_path(partition.directory, 0))
+    assert partition.failures == []
+    check_known(Partition(disk.kill(), config=RETAINED), acked)
+    disk.capacity_bytes = disk.used_bytes
+    assert partition.spare.give_up()
+    disk.replace_file(partition.directory / "anything", b"x" * (SPARE_BYTES - 1))
 
 
 def test_what_is_forgotten_with_a_damaged_snapshot_is_said(disk: SimulatedDisk) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from logstore.checkpoint import Checkpoint
-from logstore.errors import StorageFailed
+from logstore.errors import StorageFailed, StorageFull
 from logstore.recovery import open_log
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import batch_of
@@ -152,6 +152,61 @@ def test_a_stop_that_is_cut_short_anywhere_loses_nothing(syncfs: bool) -> None:
                 values = values_of(log)
                 assert values in ([b"x" * 1000], [b"x" * 1000, b"last of %d" % partition])
                 assert len(values) == 2 or not is_clean
+
+
+def test_a_stop_on_a_full_disk_is_clean_and_the_next_start_does_what_there_was_no_room_for(disk: SimulatedDisk) -> None:
+    opened = Opened(disk)
+    opened.store.create_topic("flights", 5, SMALL)
+    for n in range(30):  # some segments are rolled, and none is sealed
+        opened.append("flights", n % 5, b"%d" % n * 150)
+    disk.capacity_bytes = 0
+    opened.close()
+    assert not any(path.suffix in (".seal", ".new") for path in disk.files())
+
+    for room in (0, None):
+        survivor = disk.crash(random.Random(0))
+        survivor.capacity_bytes = room
+        again = Opened(survivor)
+        assert again.store.leader_epoch == 0
+        for partition in range(5):
+            log = again.store.log("flights", partition)
+            assert log.hole is None
+            assert values_of(log) == [b"%d" % n * 150 for n in range(partition, 30, 5)]
+        again.close()
+    assert any(path.suffix == ".seal" for path in survivor.files())
+
+
+def test_a_start_after_a_crash_on_a_full_disk_uses_the_spare_room(disk: SimulatedDisk) -> None:
+    opened = Opened(disk)
+    opened.store.create_topic("flights", 2, SMALL)
+    for n in range(10):
+        opened.append("flights", n % 2, b"%d" % n * 150)
+    opened.settle()
+    opened.append("flights", 0, b"torn")
+    active = opened.store.log("flights", 0)._segments[-1]
+    survivor = disk.kill()
+    survivor.overwrite(active.path, survivor.files()[active.path][:-1])  # and the torn bytes have to be kept
+    survivor.capacity_bytes = survivor.used_bytes
+
+    again = Opened(survivor)
+
+    assert again.store.leader_epoch > 0
+    assert [len(findings.cuts) for findings in again.store.recovery_report] == [1]
+    for partition in range(2):
+        assert values_of(again.store.log("flights", partition)) == [b"%d" % n * 150 for n in range(partition, 10, 2)]
+    again.close()
+
+
+def test_a_start_on_a_disk_that_is_full_without_any_spare_room_says_so(disk: SimulatedDisk) -> None:
+    opened = Opened(disk)
+    opened.store.create_topic("flights", 1, SMALL)
+    survivor = disk.kill()
+    survivor.capacity_bytes = 0
+    for _ in range(2):
+        with pytest.raises(StorageFull):
+            Opened(survivor)
+    survivor.capacity_bytes = None
+    assert [topic.name for topic in Opened(survivor).store.topics()] == ["flights"]
 
 
 def test_a_stop_waits_for_the_disk_a_few_times_however_many_partitions_there_are() -> None:

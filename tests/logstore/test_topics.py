@@ -140,7 +140,7 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_after_the_next_start(disk
     assert again.store.topics() == []
     again.settle()
 
-    assert {path.relative_to(DATA).parts[0] for path in disk.files()} == {"lock", "meta", "checkpoint"}
+    assert {path.relative_to(DATA).parts[0] for path in disk.files()} == {"lock", "meta", "checkpoint", "spare"}
 
 
 def test_a_topic_that_went_while_its_checkpoint_was_due_has_no_row_in_the_next_one(disk: SimulatedDisk) -> None:

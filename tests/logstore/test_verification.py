@@ -13,10 +13,10 @@ from logstore import files
 from logstore.batch import Record, encode_batch, iter_headers
 from logstore.checkpoint import read_slots
 from logstore.compaction import CompactionPlan, compact
+from logstore.data_directory import CHECKPOINT
 from logstore.errors import DataDirectoryUnusable
 from logstore.findings import Kind
 from logstore.seal import read_seal
-from logstore.topics import CHECKPOINT
 from logstore.verification import SegmentToVerify, SegmentVerification
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.store import DATA, SMALL, Driver, Model, Opened

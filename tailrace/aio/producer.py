@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from tailrace import delivery
+from tailrace.aio.lines import Lines
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.delivery import Batch, SentRange, ranges_of
 from tailrace.errors import TailraceError
@@ -68,6 +69,7 @@ class Producer:
             ),
             Random(),
         )
+        self._lines = Lines()
         self._closed = False
 
     async def send(
@@ -169,14 +171,17 @@ class Producer:
         timestamp_ms: int | None,
         partition: int | None,
     ) -> delivery.SendFuture:
-        until: float | None = None
-        while True:
-            sent = self._core.try_send(topic, value, key, json, headers, timestamp_ms, partition)
+        record = (topic, value, key, json, headers, timestamp_ms, partition)
+        if self._lines.is_free(topic):
+            sent = self._core.try_send(*record)
             if not isinstance(sent, Obstacle):
                 return sent
-            if until is None and sent.wanted_bytes is not None:
-                until = time.monotonic() + self._core.settings.max_block
-            await io_thread().run_from_another_loop(self._core.prepare(sent, until))
+        until = time.monotonic() + self._core.settings.max_block
+        # Who comes later must not be sent before: many sends at once keep the order in which they were called.
+        async with self._lines.turn(topic):
+            while isinstance(sent := self._core.try_send(*record), Obstacle):
+                await io_thread().run_from_another_loop(self._core.prepare(sent, until))
+            return sent
 
     def _raise_failures(self) -> None:
         failures: TailraceError | None = self._core.take_failures()

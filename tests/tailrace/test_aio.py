@@ -24,6 +24,32 @@ async def test_sends_at_the_same_time_share_batches(server: FakeServer) -> None:
     assert len(server.topics["single"].partitions[0].batches) < 100
 
 
+async def test_many_sends_at_once_keep_their_order_while_the_topic_is_looked_up(server: FakeServer) -> None:
+    async with Producer(server=server.address) as producer:
+        await asyncio.gather(*(producer.send("single", str(number), key="k") for number in range(1_000)))
+    assert server.topics["single"].partitions[0].values == [str(number).encode() for number in range(1_000)]
+
+
+async def test_many_sends_at_once_keep_their_order_through_a_full_buffer(server: FakeServer) -> None:
+    values = [str(number).ljust(30_000 if number % 5 == 0 else 100) for number in range(60)]
+    async with Producer(server=server.address, buffer_bytes=70_000, batch_bytes=16_384) as producer:
+        await producer.send("single", "first")
+        await asyncio.gather(*(producer.send("single", value, key="k") for value in values))
+    assert server.topics["single"].partitions[0].values[1:] == [value.encode() for value in values]
+
+
+async def test_a_send_that_is_given_up_in_line_lets_the_next_one_go_ahead(server: FakeServer) -> None:
+    async with Producer(server=server.address) as producer:
+        sends = [asyncio.ensure_future(producer.send("single", str(number))) for number in range(4)]
+        await asyncio.sleep(0)
+        sends[1].cancel()
+        sends[2].cancel()
+        assert [result for result in await asyncio.gather(*sends, return_exceptions=True)][::3] == [
+            ("single", 0, 0, sends[0].result().timestamp_ms),
+            ("single", 0, 1, sends[3].result().timestamp_ms),
+        ]
+
+
 async def test_enqueue_gives_a_future_that_may_be_awaited_twice(server: FakeServer) -> None:
     async with Producer(server=server.address, linger=60) as producer:
         first = await producer.enqueue("single", b"a")

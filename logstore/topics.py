@@ -25,7 +25,7 @@ from logstore.clock import Clock, WallClockPast
 from logstore.config import StoreConfig, TopicConfig
 from logstore.data_directory import CHECKPOINT, LOCK, SPARE, TOPICS, make_new, refuse_foreign
 from logstore.disk import Disk, DiskLock
-from logstore.errors import StorageFailed, StorageFull, UnknownTopicOrPartition
+from logstore.errors import LogStoreError, StorageFailed, StorageFull, UnknownTopicOrPartition
 from logstore.handles import Handles
 from logstore.identity import Identity
 from logstore.log import Log
@@ -245,20 +245,31 @@ class TopicStore:
     def log(self, name: str, partition: int) -> Log:
         """The log of a partition, opened if it is not: that waits for the disk. Raises `UnknownTopicOrPartition`."""
         log = self._logs.get((name, partition))
-        return log if log is not None else self._open_log(self._catalog.topic(name), partition)
+        if log is None:
+            with self._final_failures():
+                log = self._open_log(self._catalog.topic(name), partition)
+        return log
 
     def retain(self) -> int:
         """Apply retention, and forget producers that were silent for long. Returns how many segments are deleted.
 
-        Their files go a little later, on the sync thread: the new log start has to be on disk before.
+        Their files go a little later, on the sync thread: the new log start has to be on disk before. Raises what the
+        first log raised that cannot be opened, with retention applied to the others.
         """
         silent_ms = self._past.ago(self._config.producer_expiry_ms)
         for log in self._logs.values():
             log.expire_producers(silent_ms)
+        failures = []
         if not self._retention.is_removing:
             for topic, partition in islice(self._unopened_with_sealed_segments(), _RETENTION_OPENS_MAX):
-                self._open_log(topic, partition)
-        return self._retention.apply(self._logs.values(), self._past)
+                try:
+                    self.log(topic.name, partition)
+                except LogStoreError as error:
+                    failures.append(error)
+        count = self._retention.apply(self._logs.values(), self._past)
+        if failures:
+            raise failures[0]
+        return count
 
     # The bytes that wait to be synced, in all logs.
 

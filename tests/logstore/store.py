@@ -33,6 +33,7 @@ class Opened:
         config: StoreConfig = BOUNDS,
         clock: ManualClock | None = None,
     ) -> None:
+        self.disk = disk
         self.clock = clock or ManualClock()
         self.failures: list[BaseException] = []
         self._posted: list[Callable[[], None]] = []

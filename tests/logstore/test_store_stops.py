@@ -242,6 +242,31 @@ def test_a_failed_sync_of_metadata_is_final_too(disk: SimulatedDisk, operation: 
         opened.append("flights", 0, b"x")
 
 
+def test_a_sync_that_fails_while_a_log_is_opened_late_is_final_too(disk: SimulatedDisk) -> None:
+    opened = Opened(disk)
+    opened.store.create_topic("flights", 1, SMALL)
+    for n in range(4):
+        opened.append("flights", 0, b"%d" % n * 400)
+    disk.capacity_bytes = 0  # so that a segment is not sealed yet, and the next start has to sync it
+    opened.close()
+    disk.capacity_bytes = None
+    again = Opened(disk.kill())
+    assert isinstance(again.disk, SimulatedDisk)
+
+    def failing(step: str, path: Path) -> None:
+        if step == "sync":
+            raise StorageFailed(f"syncing {path} failed", remedy="None in a test.")
+
+    again.disk.before_step = failing
+    with pytest.raises(StorageFailed):
+        again.store.log("flights", 0)
+    again.disk.before_step = None
+    again.run_posted()
+    assert len(again.failures) == 1
+    with pytest.raises(StorageFailed):
+        again.close()
+
+
 def test_producer_ids_go_on_after_a_crash_and_never_repeat(disk: SimulatedDisk) -> None:
     opened = Opened(disk)
     handed_out = [opened.store.next_producer_id() for _ in range(4)]

@@ -377,7 +377,10 @@ class Synchronizer:
                 break
 
     def _must_make_room(self, started_ms: int) -> bool:
-        return self._is_due and self._clock.monotonic_ms() - started_ms >= LATE_WORK_MS
+        now_ms = self._clock.monotonic_ms()
+        next_due_ms = self._next_due_ms
+        is_due = self._is_due or (next_due_ms is not None and next_due_ms <= now_ms)
+        return is_due and now_ms - started_ms >= LATE_WORK_MS
 
     def _checkpoint(self) -> None:
         self._write_checkpoint([log.checkpoint() for log in self._uncheckpointed])

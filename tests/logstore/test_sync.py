@@ -337,6 +337,28 @@ def test_late_work_makes_room_for_a_round_that_is_due_and_goes_on_after_it() -> 
     assert (done, partition.log.high_watermark) == ([0, 1, 2, 3], 1)
 
 
+def test_a_long_job_makes_room_for_what_nobody_waits_for_when_its_time_has_come() -> None:
+    partition, _ = partition_on(SimulatedDisk(), TopicConfig(flush_ms=100))
+    steps_count = 0
+
+    def job() -> Iterator[None]:
+        nonlocal steps_count
+        for number in range(1000):
+            steps_count += 1
+            partition.clock.now_ms += 10
+            if number == 3:
+                partition.append(b"acks=1")
+            yield
+
+    partition.sync.run_in_steps(job())
+    partition.sync.run_round()
+    assert steps_count == 14, "those before it, and a flush.ms of them"
+    partition.sync.run_round()
+    partition.run_posted()
+    assert partition.log.high_watermark == 1
+    assert steps_count == 1000, "nothing is due any more"
+
+
 def test_a_power_cut_between_any_two_steps_of_a_round_loses_nothing_that_was_published() -> None:
     for cut_at in range(40):
         for syncfs in (True, False):

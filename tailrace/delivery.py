@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from logstore.batch import BatchBuilder, Compression, read_header, stamp_producer
+from logstore.batch import BatchBuilder, Compression, Contents, read_header, stamp_producer
 from tailrace.errors import ResultTimedOut, TailraceError
 from tailrace.records import RecordMetadata
 from tailrace.runtime import check_may_wait
@@ -41,6 +41,9 @@ class Batch:
     __slots__ = (
         "_builder",
         "_callbacks",
+        "_counted",
+        "_counted_first_ms",
+        "_counted_max_ms",
         "_event",
         "_lock",
         "_read",
@@ -93,17 +96,32 @@ class Batch:
         self._builder = BatchBuilder(bytes_max=bytes_max, compression=compression)
         #: The codec's own method: append_at(count, timestamp_ms or None, key, value, headers) -> Appended or None.
         self.append_at: Callable[..., Any] = self._builder.append_at
+        #: Records whose times are known: `send` does not look at what time the codec gave a record.
+        self._counted = 0
+        self._counted_first_ms = self._counted_max_ms = 0
         self._lock = lock
         self._event: threading.Event | None = None
         self._callbacks: list[Callable[[], None]] | None = None
         self._read: set[int] | None = None
+
+    def counted(self, records_count: int, timestamp_ms: int) -> None:
+        """So many records of this time were appended, and are in `count`."""
+        if self._counted == 0:
+            self._counted_first_ms = timestamp_ms
+        if timestamp_ms > self._counted_max_ms:
+            self._counted_max_ms = timestamp_ms
+        self._counted += records_count
 
     # Of the sender.
 
     def build(self) -> bytearray:
         """The bytes to send. No record is appended any more."""
         if self.data is None:
-            self.data = self._builder.build()
+            if self.sequence is not None:
+                self._builder.set_producer(*self.sequence)
+            contents = Contents(self._counted, self._counted_first_ms, self._counted_max_ms)
+            is_known = self.is_counted and self._counted == self.count
+            self.data = self._builder.build(contents if is_known else None)
             del self._builder, self.append_at
             if not self.is_counted:
                 self.count = read_header(self.data).records_count
@@ -111,7 +129,8 @@ class Batch:
 
     def stamp(self, sequence: ProducerSequence) -> None:
         self.sequence = sequence
-        stamp_producer(self.build(), *sequence)
+        if self.data is not None:
+            stamp_producer(self.data, *sequence)
 
     def resolve(self, *, base_offset: int = -1, error: TailraceError | None = None) -> None:
         """Say what became of the batch, once."""

@@ -7,17 +7,16 @@ buffer is full. Then `prepare` is to be awaited on the I/O thread, and `try_send
 import asyncio
 import json as json_module
 import logging
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import repeat
+from itertools import chain, islice, repeat
 from random import Random
 from typing import Any, NamedTuple
 
 from logstore.batch import Compression
 from logwire.v1 import records_pb2 as pb
-from tailrace.accumulator import NO_HEADERS, Accumulator, HeaderList, PartitionQueue, closed_error
+from tailrace.accumulator import NO_HEADERS, Accumulator, BulkRecord, HeaderList, PartitionQueue, closed_error
 from tailrace.connection import Connection, server_address
 from tailrace.delivery import Batch, SendFuture
 from tailrace.errors import BufferFull, ClientClosed, InvalidRequest, SendsFailed, TailraceError
@@ -133,41 +132,31 @@ class ProducerCore:
         topic: str,
         values: Sequence[bytes | str | None],
         keys: Sequence[bytes | str | None] | None,
-        start: int,
         parts: list[tuple[Batch, int, int]],
-    ) -> int:
-        """Append from place `start` on as long as it is simple, and return the place of the first that was not
-        appended: for `try_send`, or because one hold of the lock is long enough.
+    ) -> Iterator[BulkRecord | None]:
+        """Append all, but for those that are yielded: these are to be sent alone before the next one is asked for.
+        None is yielded where a caller with something else to do may do it.
 
         parts collects which places of which batches were filled.
         """
-        topic_queues = self.accumulator.topics.get(topic)
-        if topic_queues is None:
-            return start
-        routes = topic_queues.by_key
-        end = min(start + CHUNK_RECORDS, len(values))
-        chunk = zip(values[start:end], repeat(None) if keys is None else keys[start:end], strict=False)
-        now_ms = time.time_ns() // 1_000_000
-        with self.accumulator.lock:
-            open_before = [(queue.open, queue.open.count) for queue in topic_queues.queues if queue.open is not None]
-            try:
-                batch = None
-                for value, key in chunk:
-                    batch = routes[key].open
-                    if batch is None or batch.append_at(batch.count, now_ms, key, value, NO_HEADERS) is None:
-                        break
-                    batch.count += 1
-            except (KeyError, TypeError):
-                pass  # A key not seen before, or something that is not bytes.
-            except BaseException:  # Ctrl-C, too: see there.
-                if batch is not None:
-                    self.accumulator.interrupted(batch)
-                raise
-            for batch, count in open_before:
-                if batch.count > count:
-                    parts.append((batch, count, batch.count - count))
-                    start += batch.count - count
-        return start
+        records: Iterator[BulkRecord] = zip(values, repeat(None) if keys is None else keys, strict=False)
+        is_encoded = False
+        for _ in range(0, len(values), CHUNK_RECORDS):
+            chunk: Iterator[BulkRecord] = islice(records, CHUNK_RECORDS)
+            while True:
+                self.check_usable()
+                queues = self.accumulator.topics.get(topic)
+                left = next(chunk, None) if queues is None else self.accumulator.append_many(queues, chunk, parts)
+                if left is None:
+                    break
+                if not is_encoded and str in map(type, left):
+                    # Where there is text, there is more of it. Looking for it in every record is worth it only now.
+                    is_encoded = True
+                    chunk = _encoded(chain([left], chunk))
+                    records = _encoded(records)
+                else:
+                    yield left
+            yield None
 
     def check_usable(self) -> None:
         if self._was_forked:
@@ -413,6 +402,16 @@ def checked_many(
         if len(keys) != len(values):
             raise InvalidRequest(f"{len(values)} values come with {len(keys)} keys", remedy="Give a key for each.")
     return values, keys
+
+
+def _encoded(records: Iterator[BulkRecord]) -> Iterator[BulkRecord]:
+    """Text as UTF-8. What cannot be encoded stays, to be refused where it is sent."""
+    for record in records:
+        try:
+            value, key = record
+            yield value.encode() if type(value) is str else value, key.encode() if type(key) is str else key
+        except UnicodeEncodeError:
+            yield record
 
 
 def to_bytes(given: Any, what: str) -> bytes | None:

@@ -111,17 +111,12 @@ class Producer:
         """Send many records and wait until all are acknowledged. Raises the first error."""
         values, keys = checked_many(values, keys)
         parts: list[tuple[Batch, int, int]] = []
-        place = 0
-        while place < len(values):
-            reached = self._core.append_many(topic, values, keys, place, parts)
-            if reached == place:
-                key = None if keys is None else keys[place]
-                future = await self._append(topic, values[place], key, None, None, None, None)
+        for alone in self._core.append_many(topic, values, keys, parts):
+            if alone is None:
+                await asyncio.sleep(0)  # Other tasks of this loop, too, have something to do.
+            else:
+                future = await self._append(topic, *alone, None, None, None, None)
                 parts.append((future._batch, future._appended.offset, 1))
-                reached += 1
-            place = reached
-            # Other tasks of this loop, too, have something to do.
-            await asyncio.sleep(0)
         for batch in dict.fromkeys(batch for batch, _, _ in parts):
             if not batch.done:
                 batch.queue.hurry(batch)

@@ -1,4 +1,5 @@
 import itertools
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -6,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from logstore.batch import decode_batch
 from logstore.partitioner import partition_for_key
 from tailrace import Producer, errors
 from tailrace.delivery import SendFuture
@@ -113,14 +115,70 @@ def test_send_many_says_where_everything_went(server: FakeServer) -> None:
     )
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_header_of_a_batch_tells_of_its_records_however_they_were_sent(server: FakeServer, seed: int) -> None:
+    rng = random.Random(seed)
+    with Producer(server=server.address, linger=60, batch_bytes=rng.choice([300, 5_000])) as producer:
+        for _ in range(60):
+            how = rng.choice([0, 1, 2, 3, 3, 3, 3])
+            if how == 0:
+                producer.send("single", b"now")
+            elif how == 1:
+                producer.send("single", b"then", timestamp_ms=rng.randrange(2**41))
+            elif how == 2:
+                producer.send("single", b"by the way", headers={"h": b"1"}, timestamp_ms=rng.randrange(2**41))
+            else:
+                producer.send_many("single", [b"many"] * rng.randrange(5))
+            if rng.random() < 0.1:
+                producer.flush()
+    partition = server.topics["single"].partitions[0]
+    assert len(partition.batches) > 3
+    for batch, header in zip(partition.batches, partition.headers, strict=True):
+        times = [record.timestamp_ms for record in decode_batch(batch)]
+        assert (header.records_count, header.base_timestamp_ms, header.max_timestamp_ms) == (
+            len(times),
+            times[0],
+            max(times),
+        ), f"seed {seed}"
+
+
 def test_send_many_takes_text_and_none_among_bytes(server: FakeServer) -> None:
     with Producer(server=server.address) as producer:
         producer.send_many("single", ["ü", b"b", None], [None, "k", b"k"]).result(10)
         with pytest.raises(errors.InvalidRequest, match="2 values come with 1 keys"):
             producer.send_many("single", [b"1", b"2"], [b"k"])
         with pytest.raises(errors.InvalidRequest, match="value is of type int"):
-            producer.send_many("single", [b"before", 5])  # type: ignore[list-item]
-    assert server.topics["single"].partitions[0].values == ["ü".encode(), b"b", None, b"before"]
+            producer.send_many("single", [b"before", 5, b"behind"])  # type: ignore[list-item]
+        with pytest.raises(errors.InvalidRequest, match="half a surrogate pair"):
+            producer.send_many("single", ["text", "\ud800", "behind"])
+        with pytest.raises(errors.InvalidRequest, match="key is of type float"):
+            producer.send_many("single", [b"keyed", b"behind"], ["k", 1.5])  # type: ignore[list-item]
+        with pytest.raises(errors.MessageTooLarge):
+            producer.send_many("single", [b"small", bytes(2_000_000), b"behind"])
+    sent = ["ü".encode(), b"b", None, b"before", b"text", b"keyed", b"small"]
+    assert server.topics["single"].partitions[0].values == sent
+
+
+def test_send_many_of_text_keeps_the_order_of_each_key(server: FakeServer) -> None:
+    with Producer(server=server.address, batch_bytes=2_000) as producer:
+        values = [str(number) if number % 5 else str(number).encode() for number in range(5_000)]
+        keys = [f"ü{number % 10}" if number % 7 else f"ü{number % 10}".encode() for number in range(5_000)]
+        ranges = producer.send_many("flights", values, keys).result(20)
+    assert sum(part.records_count for part in ranges) == 5_000
+    by_key: dict[bytes | None, list[int]] = {}
+    for partition in server.topics["flights"].partitions:
+        for key, value in partition.records:
+            by_key.setdefault(key, []).append(int(value or b"0"))
+    assert by_key == {f"ü{key}".encode(): list(range(key, 5_000, 10)) for key in range(10)}
+
+
+def test_a_full_buffer_blocks_send_many_until_there_is_room(server: FakeServer) -> None:
+    values = [str(number).encode() for number in range(20_000)]
+    with Producer(server=server.address, buffer_bytes=70_000, batch_bytes=16_384) as producer:
+        producer.send_many("flights", values, [value[-1:] for value in values])
+    for partition in server.topics["flights"].partitions:
+        assert partition.values == sorted(partition.values, key=lambda value: int(value or b"0"))
+    assert sum(len(partition.values) for partition in server.topics["flights"].partitions) == 20_000
 
 
 @pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])

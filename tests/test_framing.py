@@ -76,7 +76,7 @@ REQUESTS = st.builds(
 
 
 def assert_reads_as(message: bytes, expected: pb.ProduceStreamRequest) -> None:
-    read = read_produce_request(message)
+    read = read_produce_request(message, partitions_max=100)
     for name in ("request_id", "acks", "reads_others"):
         assert getattr(read, name) == getattr(expected, name)
     for received, part in zip(read.partitions, expected.partitions, strict=True):
@@ -120,9 +120,15 @@ def test_a_request_that_is_cut_or_damaged_is_refused_or_is_what_protobuf_takes_i
             expected = pb.ProduceStreamRequest.FromString(message)
         except DecodeError:
             with pytest.raises(ValueError, match=r"no ProduceStreamRequest|does not end"):
-                read_produce_request(message)
+                read_produce_request(message, partitions_max=100)
         else:
             assert_reads_as(message, expected)
+
+
+@pytest.mark.parametrize("part", [b"\x1a\x02\x22\x00", b"\x1a\x00"])
+def test_no_more_partitions_are_read_than_it_takes_to_refuse_them(part: bytes) -> None:
+    assert len(read_produce_request(part * 100, partitions_max=100).partitions) == 100
+    assert len(read_produce_request(part * 5_000, partitions_max=100).partitions) == 101
 
 
 ANSWERS = st.builds(

@@ -18,6 +18,7 @@ batches, as the generated code writes it, and then the batches, is the message.
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -96,15 +97,19 @@ class ProduceRequest(NamedTuple):
     partitions: Sequence[ReceivedBatch | pb.PartitionRecords]
 
 
-def read_produce_request(message: bytes) -> ProduceRequest:
-    """Raises ValueError for what no ProduceStreamRequest looks like."""
+def read_produce_request(message: bytes, *, partitions_max: int) -> ProduceRequest:
+    """Raises ValueError for what no ProduceStreamRequest looks like.
+
+    Of a request with more than `partitions_max` partitions so many and one are read, for the caller to refuse: an empty
+    one is four bytes, and a hundred times that once it is read.
+    """
     try:
-        return _read_usual(message) or _read_unusual(message)
+        return _read_usual(message, partitions_max) or _read_unusual(message, partitions_max)
     except DecodeError as error:
         raise ValueError(f"{len(message)} bytes that are no ProduceStreamRequest: {error}") from error
 
 
-def _read_usual(message: bytes) -> ProduceRequest | None:
+def _read_usual(message: bytes, partitions_max: int) -> ProduceRequest | None:
     """A request of batches, each the last field of its part, as generated code writes them too. None for any other."""
     request_id = acks = reads_others = position = 0
     partitions: list[ReceivedBatch | pb.PartitionRecords] = []
@@ -119,6 +124,8 @@ def _read_usual(message: bytes) -> ProduceRequest | None:
             if received is None:
                 return None
             partitions.append(received)
+            if len(partitions) > partitions_max:
+                break
         elif tag == _REQUEST_ID[0]:
             request_id = value
         elif tag == _REQUEST_ACKS[0]:
@@ -153,9 +160,9 @@ def _read_head(encoded: bytes) -> PartitionHead:
 _remembered_head = lru_cache(_REMEMBERED)(_read_head)
 
 
-def _read_unusual(message: bytes) -> ProduceRequest:
+def _read_unusual(message: bytes, partitions_max: int) -> ProduceRequest:
     request = pb.ProduceStreamRequest.FromString(message)
-    partitions = [received(part) for part in request.partitions]
+    partitions = [received(part) for part in islice(request.partitions, partitions_max + 1)]
     return ProduceRequest(request.request_id, request.acks, request.reads_others, partitions)
 
 

@@ -75,6 +75,7 @@ class ProduceDoor:
         self, partitions: Sequence[ReceivedBatch | pb.PartitionRecords], context: RequestContext
     ) -> list[BatchAppend | Ack]:
         batches: list[BatchAppend | Ack] = []
+        records_left = PLAIN_RECORDS_MAX  # in the whole request: encoding them holds up everybody else
         for part in partitions:
             if isinstance(part, ReceivedBatch):
                 topic, topic_id, partition = part.head
@@ -86,18 +87,20 @@ class ProduceDoor:
                     )
                 continue
             try:
-                batches.extend(self._encoded(part, context))
+                batches.extend(self._encoded(part, context, records_left))
+                records_left -= len(part.records.records)
             except Exception as refused:
                 batches.append(Ack(part.topic, part.partition if part.HasField("partition") else -1, error=refused))
         return batches
 
-    def _encoded(self, part: pb.PartitionRecords, context: RequestContext) -> list[BatchAppend]:
+    def _encoded(self, part: pb.PartitionRecords, context: RequestContext, records_max: int) -> list[BatchAppend]:
         if part.WhichOneof("payload") != "records":
             raise _incomplete(f"neither a batch nor records for topic {part.topic!r}")
         records = part.records.records
-        if not 1 <= len(records) <= PLAIN_RECORDS_MAX:
+        if not 1 <= len(records) <= records_max:
             raise InvalidRequest(
-                f"{len(records)} records came for topic {part.topic!r}, where 1 to {PLAIN_RECORDS_MAX} can be",
+                f"{len(records)} records came for topic {part.topic!r}, where 1 to {records_max} can be: "
+                f"a request may have {PLAIN_RECORDS_MAX} plain records in all",
                 remedy="Send fewer at a time, or batches.",
             )
         now_ms = self.broker.clock.wall_ms()
@@ -186,7 +189,7 @@ class _ProduceStream:
 
     async def _append(self, message: bytes) -> _Request:
         try:
-            produce = read_produce_request(message)
+            produce = read_produce_request(message, partitions_max=PARTITIONS_PER_REQUEST_MAX)
         except ValueError as error:
             raise InvalidRequest(f"a message is no request: {error}", remedy="Send ProduceStreamRequests.") from error
         acks = requested_acks(produce.acks, len(produce.partitions))

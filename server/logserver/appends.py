@@ -18,7 +18,7 @@ from logserver.turn import Turn
 from logserver.waiters import HighWatermarkWaiters
 from logstore.batch import Buffer, Record, encode_batch
 from logstore.clock import Clock
-from logstore.errors import LogStoreError, StorageFailed
+from logstore.errors import DuplicateSequence, LogStoreError, StorageFailed
 from logstore.log import Log
 from logstore.partitioner import partition_for_key
 from logstore.topics import TopicStore
@@ -194,7 +194,14 @@ class Appends:
     ) -> None:
         topic = self._topics.find_or_create(context, append.topic, append.topic_id)
         log = self._topics.log(topic, append.partition)
-        appended = log.append(append.batch, self._clock.wall_ms())
+        try:
+            appended = log.append(append.batch, self._clock.wall_ms())
+        except DuplicateSequence as written:
+            # Where it was written is forgotten; that it was may be said only of what is on the disk.
+            ack.error = written
+            if acks is Acks.ALL:
+                pending.wait(self._waiters, log, log.log_end_offset - 1, ack)
+            return
         ack.topic_id = topic.topic_id.bytes
         ack.base_offset = appended.base_offset
         ack.duplicate = appended.duplicate

@@ -7,6 +7,7 @@ from logserver.context import RequestContext
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
 from logstore.config import TopicConfig
+from logstore.errors import DuplicateSequence
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import Opened
 from tests.server.wire import batch
@@ -72,3 +73,14 @@ async def test_the_ack_of_a_duplicate_waits_for_no_more_than_its_original() -> N
     again = await appending.send(numbered(0))
     assert is_given(again)
     assert not is_given(later)
+
+
+async def test_that_a_batch_was_written_long_ago_is_said_of_what_is_on_the_disk() -> None:
+    appending = Appending()
+    for sequence in range(6):  # one more than the log remembers by their offsets
+        await appending.send(numbered(sequence))
+    again = await appending.send(numbered(0))
+    assert not is_given(again), "who is told that it was written takes it as written"
+    appending.sync()
+    assert is_given(again)
+    assert isinstance(again.acks[0].error, DuplicateSequence)

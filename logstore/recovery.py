@@ -162,7 +162,8 @@ class _Chain:
         is_as_checkpointed = self._is_as_checkpointed(unsealed)
         if not is_synced and not (clean and is_as_checkpointed):
             self._sync(unsealed)
-        trusted = is_as_checkpointed and (clean or all(map(self._is_indexed, unsealed)))
+        # The rows are not synced, not even by a clean stop.
+        trusted = is_as_checkpointed and all(map(self._is_indexed, unsealed))
         segments: list[Segment] = []
         expected = self.log_start_offset
         if self._bases and self._bases[0] < expected:
@@ -215,11 +216,14 @@ class _Chain:
         return checkpoint.position == (self._size(unsealed[0]) if unsealed else 0)
 
     def _is_indexed(self, base: int) -> bool:
-        """Whether index rows reach so far that the segment need not be read for others."""
+        """Whether index rows reach so far that the segment need not be read for others, and no further than it."""
         stored, _ = read_rows(self._disk, files.active_index_path(self._directory, base))
         cells = stored + self._tail_after(stored, base)
-        indexed_position = cells[-COLUMNS + 1] if cells else 0
-        return self._recovery_point[1] - indexed_position <= UNINDEXED_BYTES_MAX
+        end_position = self._recovery_point[1]
+        if not cells:
+            return end_position <= UNINDEXED_BYTES_MAX
+        # Rows of batches that a power cut took would fit again once others of their size stand there.
+        return cells[-COLUMNS + 1] < end_position <= cells[-COLUMNS + 1] + UNINDEXED_BYTES_MAX
 
     def _sync(self, unsealed: list[int]) -> None:
         for base in unsealed:

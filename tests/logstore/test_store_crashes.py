@@ -6,6 +6,9 @@ from contextlib import suppress
 
 import pytest
 
+from logstore import log
+from logstore.batch import Record, encode_batch
+from logstore.config import TopicConfig
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.store import AFTERWARDS, SMALL, Driver, Model, Opened, values_of
 
@@ -99,3 +102,44 @@ def test_crashes_in_a_row_during_start_and_recovery_end_well() -> None:
                 model.check(Opened(disk).store)
         disk.before_step = None
         model.check(Opened(disk.crash(rng)).store)
+
+
+def test_index_rows_of_what_a_crash_took_are_not_taken_for_those_of_what_came_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Late work stores the rows there are, also those of batches that came after the round and are not synced."""
+    monkeypatch.setattr(log, "SNAPSHOT_BYTES", 100)
+    every_batch = TopicConfig.from_strings({"index.interval.bytes": "0", "retention.ms": "-1"})
+    met = 0
+    for seed in range(60):
+        disk = SimulatedDisk()
+        opened = Opened(disk)
+        opened.store.create_topic("t", 1, every_batch)
+        append_at(opened, 10)
+        synchronizer = opened.store.synchronizer
+        work = synchronizer.collect(everything=True)
+        assert work is not None
+        synchronizer.perform(work)
+        append_at(opened, 10)
+        append_at(opened, 10)
+        opened.clock.now_ms += 2000
+        synchronizer.publish(work)
+        synchronizer._do_late_work()
+        opened.run_posted()
+
+        again = Opened(disk.crash(random.Random(seed)))
+        if again.store.log("t", 0).log_end_offset != 1:
+            continue
+        met += 1
+        append_at(again, 100)
+        append_at(again, 10)
+        again.settle()
+        found = again.store.log("t", 0).offset_for_timestamp(50)
+        assert found is not None, f"seed {seed}"
+        assert found.offset == 1
+    assert met > 5
+
+
+def append_at(opened: Opened, timestamp_ms: int) -> None:
+    batch = encode_batch([Record(0, timestamp_ms, None, b"x" * 200)])
+    opened.store.log("t", 0).append(batch, opened.clock.wall_ms())

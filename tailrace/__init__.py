@@ -13,8 +13,8 @@ The same clients for asyncio are in `tailrace.aio`. Every error is a TailraceErr
 remedy; `tailrace.errors` lists them. Settings of times are seconds, fields in milliseconds are named `_ms`.
 
 Reading the source: errors, records and descriptions are what users see. runtime, connection and metadata carry
-everything. sequences, delivery, accumulator and sender are the way of a record out; positions, offsets, handout,
-fetcher, membership and committing the way in. How batches are framed on the wire is in logwire.
+everything. sequences, delivery, accumulator, arguments and sender are the way of a record out; positions, offsets,
+handout, fetcher, membership and committing the way in. How batches are framed on the wire is in logwire.
 Each client is a core (producing, consuming, administering) behind two thin fronts, one for threads (producer, consumer,
 admin) and one for asyncio (`aio`).
 """

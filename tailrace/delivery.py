@@ -147,6 +147,14 @@ class Batch:
         for callback in callbacks or ():
             callback()
 
+    @property
+    def fate(self) -> str:
+        """What is known when it fails."""
+        return "it may have been written or not" if self.uncertain else "it was not written"
+
+    def __str__(self) -> str:
+        return f"a batch of {self.count} records to {self.queue.topic!r} partition {self.queue.partition}"
+
     # Of futures, in any thread.
 
     def wait(self, timeout: float | None) -> None:

@@ -12,9 +12,11 @@ from types import TracebackType
 from typing import Any
 
 from tailrace.accumulator import NO_HEADERS
+from tailrace.arguments import Headers, checked_many
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.delivery import Batch, BulkFuture, SendFuture
-from tailrace.producing import Headers, Obstacle, ProducerCore, ProducerSettings, checked_many
+from tailrace.producer_settings import ProducerSettings
+from tailrace.producing import Obstacle, ProducerCore
 from tailrace.runtime import check_may_wait, io_thread
 
 LINGER_SECONDS = 0.005

@@ -5,10 +5,9 @@ buffer is full. Then `prepare` is to be awaited on the I/O thread, and `try_send
 """
 
 import asyncio
-import json as json_module
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, islice, repeat
 from random import Random
@@ -16,20 +15,17 @@ from typing import Any, NamedTuple
 
 from logstore.batch import Compression
 from logwire.v1 import records_pb2 as pb
-from tailrace.accumulator import NO_HEADERS, Accumulator, BulkRecord, HeaderList, PartitionQueue, closed_error
-from tailrace.connection import Connection, server_address
+from tailrace.accumulator import NO_HEADERS, Accumulator, BulkRecord, PartitionQueue, closed_error
+from tailrace.arguments import Headers, check_timestamp, json_value, text_encoded, to_bytes, to_headers
+from tailrace.connection import Connection
 from tailrace.delivery import Batch, SendFuture
 from tailrace.errors import BufferFull, ClientClosed, InvalidRequest, SendsFailed, TailraceError
 from tailrace.metadata import Cluster
+from tailrace.producer_settings import ACKS, ProducerSettings, checked_settings
 from tailrace.runtime import call_from_any_thread, check_not_forked, io_thread
 from tailrace.sender import Sender, SenderSettings
 
 logger = logging.getLogger("tailrace")
-
-Headers = Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]
-
-#: Kafka's names for the levels.
-_ACKS: dict[str | int, pb.Acks.ValueType] = {"all": pb.ACKS_ALL, 1: pb.ACKS_ONE, 0: pb.ACKS_ZERO}
 
 #: How old what is known of a topic may become. Added partitions are found out so.
 METADATA_SECONDS_MAX = 300.0
@@ -39,18 +35,6 @@ CHUNK_RECORDS = 2_000
 
 FAILURES_KEPT_MAX = 1_000
 ERRORS_TOLD_MAX = 10
-
-
-class ProducerSettings(NamedTuple):
-    server: str
-    acks: str | int
-    linger: float
-    batch_bytes: int
-    buffer_bytes: int
-    compression: str
-    max_block: float
-    delivery_timeout: float
-    connect_timeout: float
 
 
 class Obstacle(NamedTuple):
@@ -63,8 +47,8 @@ class Obstacle(NamedTuple):
 
 class ProducerCore:
     def __init__(self, settings: ProducerSettings, random: Random) -> None:
-        self.settings = settings = _checked(settings)
-        self._acks = _ACKS[settings.acks]
+        self.settings = settings = checked_settings(settings)
+        self._acks = ACKS[settings.acks]
         self._touched: deque[PartitionQueue] = deque()
         self._wake_is_due = False
         self.accumulator = Accumulator(
@@ -107,7 +91,7 @@ class ProducerCore:
         """Append a record, or return what `prepare` has to deal with first. Raises what is wrong with it."""
         self.check_usable()
         if json is not None:
-            value = _json_value(value, json)
+            value = json_value(value, json)
         elif type(value) is not bytes:
             value = to_bytes(value, "value")
         key_bytes = to_bytes(key, "key")
@@ -152,8 +136,8 @@ class ProducerCore:
                 if not is_encoded and str in map(type, left):
                     # Where there is text, there is more of it. Looking for it in every record is worth it only now.
                     is_encoded = True
-                    chunk = _encoded(chain([left], chunk))
-                    records = _encoded(records)
+                    chunk = text_encoded(chain([left], chunk))
+                    records = text_encoded(records)
                 else:
                     yield left
             yield None
@@ -349,25 +333,6 @@ class ProducerCore:
                 self._sender(forgotten).fail_queue(forgotten, error)
 
 
-def _checked(settings: ProducerSettings) -> ProducerSettings:
-    """Raises InvalidRequest with the first setting that cannot be."""
-    settings = settings._replace(server=server_address(settings.server))
-    wrong = None
-    if type(settings.acks) not in (str, int) or settings.acks not in _ACKS:  # True is not 1 here.
-        wrong = f"acks={settings.acks!r}", f"Use one of {', '.join(map(repr, _ACKS))}."
-    elif not isinstance(settings.compression, str) or settings.compression.upper() not in Compression.__members__:
-        known = ", ".join(repr(name.lower()) for name in Compression.__members__)
-        wrong = f"compression={settings.compression!r}", f"Use one of {known}."
-    for name in ("linger", "max_block", "delivery_timeout", "connect_timeout", "batch_bytes", "buffer_bytes"):
-        value = getattr(settings, name)
-        least = 0 if name in ("linger", "max_block") else 0.001 if name.endswith("timeout") else 1
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 2**40:
-            wrong = f"{name}={value!r}", f"Give a number of {'bytes' if name.endswith('bytes') else 'seconds'}."
-    if wrong is not None:
-        raise InvalidRequest(f"{wrong[0]} is not a setting that a producer can have", remedy=wrong[1])
-    return settings
-
-
 async def _keep(work: Callable[[], Awaitable[None]], interval: float) -> None:
     """Do it again and again, whatever happens: a bug met once must not be the end of it."""
     while True:
@@ -379,10 +344,8 @@ async def _keep(work: Callable[[], Awaitable[None]], interval: float) -> None:
 
 
 def _abandoned(batch: Batch) -> ClientClosed:
-    fate = "it may have been written or not" if batch.uncertain else "it was not written"
     return ClientClosed(
-        f"the producer was closed before a batch of {batch.count} records to {batch.queue.topic!r} partition "
-        f"{batch.queue.partition} was acknowledged; {fate}",
+        f"the producer was closed before {batch} was acknowledged; {batch.fate}",
         remedy="Leave the producer's `with` block, or close it, before the process ends.",
     )
 
@@ -390,74 +353,3 @@ def _abandoned(batch: Batch) -> ClientClosed:
 def _finish(future: "asyncio.Future[None]") -> None:
     if not future.done():
         future.set_result(None)
-
-
-def checked_many(
-    values: Iterable[bytes | str | None], keys: Iterable[bytes | str | None] | None
-) -> tuple[Sequence[bytes | str | None], Sequence[bytes | str | None] | None]:
-    """What send_many was given, as sequences. Raises InvalidRequest."""
-    values = values if isinstance(values, list | tuple) else list(values)
-    if keys is not None:
-        keys = keys if isinstance(keys, list | tuple) else list(keys)
-        if len(keys) != len(values):
-            raise InvalidRequest(f"{len(values)} values come with {len(keys)} keys", remedy="Give a key for each.")
-    return values, keys
-
-
-def _encoded(records: Iterator[BulkRecord]) -> Iterator[BulkRecord]:
-    """Text as UTF-8. What cannot be encoded stays, to be refused where it is sent."""
-    for record in records:
-        try:
-            value, key = record
-            yield value.encode() if type(value) is str else value, key.encode() if type(key) is str else key
-        except UnicodeEncodeError:
-            yield record
-
-
-def to_bytes(given: Any, what: str) -> bytes | None:
-    """bytes as they are, str as UTF-8. Raises InvalidRequest."""
-    if given is None or type(given) is bytes:
-        return given
-    if isinstance(given, str):
-        try:
-            return given.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                f"the {what} holds half a surrogate pair and is no text ({error})", remedy="Send bytes instead."
-            ) from error
-    if isinstance(given, bytes | bytearray | memoryview):
-        return bytes(given)
-    raise InvalidRequest(
-        f"the {what} is of type {type(given).__name__}, not bytes or str",
-        remedy="Encode it, or send it with json=." if what == "value" else "Encode it.",
-    )
-
-
-def to_headers(headers: Headers) -> HeaderList:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    checked: HeaderList = []
-    for pair in pairs:
-        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)):
-            raise InvalidRequest(
-                f"{pair!r} is not a header", remedy="Give headers as a mapping, or as pairs of a str and bytes or str."
-            )
-        to_bytes(pair[0], "name of a header")
-        checked.append((pair[0], to_bytes(pair[1], f"header {pair[0]!r}")))
-    return checked
-
-
-def check_timestamp(timestamp_ms: Any) -> None:
-    if type(timestamp_ms) is not int or not 0 <= timestamp_ms < 2**63:
-        raise InvalidRequest(
-            f"timestamp_ms={timestamp_ms!r} is not a time",
-            remedy="Give whole milliseconds since 1970, 0 or more, such as int(time.time() * 1000).",
-        )
-
-
-def _json_value(value: Any, json: Any) -> bytes:
-    if value is not None:
-        raise InvalidRequest("both value= and json= are given", remedy="Give one of them.")
-    try:
-        return json_module.dumps(json, ensure_ascii=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the json= of a send cannot be written as JSON: {error}", remedy="Convert it.") from error

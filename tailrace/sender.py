@@ -421,12 +421,9 @@ class Sender:
 
 
 def _delivery_timed_out(batch: Batch, last_error: TailraceError | None) -> errors.DeliveryTimedOut:
-    fate = "it may have been written or not" if batch.uncertain else "it was not written"
-    if last_error is not None:
-        fate += f"; the last attempt met this: {last_error}"
+    attempt = "" if last_error is None else f"; the last attempt met this: {last_error}"
     return errors.DeliveryTimedOut(
-        f"a batch of {batch.count} records to {batch.queue.topic!r} partition {batch.queue.partition} was not "
-        f"acknowledged within {batch.deadline - batch.created_at:g} s; {fate}",
+        f"{batch} was not acknowledged within {batch.deadline - batch.created_at:g} s; {batch.fate}{attempt}",
         remedy="See whether the server is up and its disk keeps pace; a longer delivery_timeout rides out more.",
     )
 

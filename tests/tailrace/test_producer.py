@@ -451,6 +451,8 @@ def test_what_cannot_be_sent_is_named_and_nothing_is_sent(
         {"compression": None},
         {"linger": -1},
         {"batch_bytes": 0},
+        {"batch_bytes": 1e6},
+        {"linger": float("nan")},
         {"server": "nowhere"},
         {"server": 5},
     ],

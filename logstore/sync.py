@@ -126,6 +126,7 @@ class Synchronizer:
         self._write_checkpoint = write_checkpoint
         self._room_waiters: list[Callable[[], None]] = []  # owner thread
         self._is_requested = False  # owner thread
+        self._recovered: dict[SyncedLog, LogEnd] = {}  # owner thread
         # Guarded by `changed`:
         self._dirty: dict[SyncedLog, int] = {}  # log: when its sync is due at the latest, monotonic
         self._is_due = False
@@ -190,10 +191,15 @@ class Synchronizer:
 
     def forget(self, log: SyncedLog, dirty_bytes: int) -> None:
         """The log is deleted: nobody waits for its bytes any more, and no round that begins later touches it."""
+        self._recovered.pop(log, None)
         with self.changed:
             self._dirty.pop(log, None)
             self._forgotten.append(log)
         self._release(dirty_bytes)
+
+    def note_recovered(self, log: SyncedLog) -> None:
+        """It had to be read when it was opened. A clean stop spares the next start that, also without an append."""
+        self._recovered[log] = log.unsynced().end
 
     def run_in_steps(self, job: Iterator[object]) -> None:
         """Advance the iterator to its end, on the sync thread, one job after the other.
@@ -270,7 +276,8 @@ class Synchronizer:
         for log, end in self._late.items():
             with suppress(StorageFull):
                 log.maintain(end)
-        self._unfinished.update(self._late)
+        self._unfinished = self._recovered | self._unfinished | self._late
+        self._recovered = {}
         self._uncheckpointed.update(dict.fromkeys(self._late))
         self._late.clear()
         self._take_steps()

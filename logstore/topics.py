@@ -358,6 +358,8 @@ class TopicStore:
         )
         if findings.cuts or findings.hole or findings.notes:
             self.recovery_report.append(findings)
+        if findings.scanned_bytes and findings.hole is None:
+            self.synchronizer.note_recovered(log)
         self._logs[topic.name, partition] = log
         return log
 

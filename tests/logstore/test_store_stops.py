@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from logstore.checkpoint import Checkpoint
+from logstore.config import TopicConfig
 from logstore.errors import StorageFailed, StorageFull
 from logstore.recovery import open_log
 from tests.logstore.disk import PowerCut, SimulatedDisk
@@ -284,3 +285,33 @@ def test_the_cluster_id_stays(disk: SimulatedDisk) -> None:
 
     assert first.cluster_id == second.cluster_id
     assert second.node_id == 1
+
+
+@pytest.mark.parametrize("tail_rows_max", [4, 256])
+def test_what_a_start_after_a_crash_had_to_read_a_clean_stop_spares_the_next_one(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, tail_rows_max: int
+) -> None:
+    monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", tail_rows_max)
+    monkeypatch.setattr("logstore.recovery.UNINDEXED_BYTES_MAX", 0)
+    scanned: list[int] = []
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        log, findings = open_log(*args, **kwargs)
+        scanned.append(findings.scanned_bytes)
+        return log, findings
+
+    opened = Opened(disk)
+    every_batch = TopicConfig.from_strings({"index.interval.bytes": "0", "retention.ms": "-1"})
+    opened.store.create_topic("flights", 1, every_batch)
+    for number in range(20):
+        opened.append("flights", 0, b"%d" % number)
+    opened.settle()
+    after_crash = Opened(disk.kill())
+    after_crash.close()  # without an append
+
+    monkeypatch.setattr("logstore.topics.open_log", counting)
+    log = Opened(disk.kill()).store.log("flights", 0)
+
+    assert log.log_end_offset == 20
+    batch_bytes = log.size_bytes // 20
+    assert scanned[0] <= 2 * batch_bytes, "no more than what follows the last row"

@@ -14,6 +14,12 @@ def checked_many(
     values: Iterable[bytes | str | None], keys: Iterable[bytes | str | None] | None
 ) -> tuple[Sequence[bytes | str | None], Sequence[bytes | str | None] | None]:
     """What send_many was given, as sequences. Raises InvalidRequest."""
+    for name, given in (("values", values), ("keys", keys)):
+        if isinstance(given, str | bytes | bytearray | memoryview):
+            raise InvalidRequest(
+                f"{name}={given[:20]!r} is one {type(given).__name__}, whose parts would be sent one by one",
+                remedy=f"Give {name} as a list, also when there is only one.",
+            )
     values = values if isinstance(values, list | tuple) else list(values)
     if keys is not None:
         keys = keys if isinstance(keys, list | tuple) else list(keys)

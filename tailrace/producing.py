@@ -20,7 +20,7 @@ from tailrace.arguments import Headers, check_timestamp, json_value, text_encode
 from tailrace.connection import Connection
 from tailrace.delivery import Batch, SendFuture
 from tailrace.errors import BufferFull, ClientClosed, InvalidRequest, SendsFailed, TailraceError
-from tailrace.metadata import Cluster
+from tailrace.metadata import Cluster, checked_topic
 from tailrace.producer_settings import ACKS, ProducerSettings, checked_settings
 from tailrace.runtime import call_from_any_thread, check_not_forked, io_thread
 from tailrace.sender import Sender, SenderSettings
@@ -123,6 +123,7 @@ class ProducerCore:
 
         parts collects which places of which batches were filled.
         """
+        checked_topic(topic)
         records: Iterator[BulkRecord] = zip(values, repeat(None) if keys is None else keys, strict=False)
         is_encoded = False
         for _ in range(0, len(values), CHUNK_RECORDS):

@@ -113,12 +113,13 @@ class Producer:
         """Send many records and wait until all are acknowledged. Raises the first error."""
         values, keys = checked_many(values, keys)
         parts: list[tuple[Batch, int, int]] = []
-        for alone in self._core.append_many(topic, values, keys, parts):
-            if alone is None:
-                await asyncio.sleep(0)  # Other tasks of this loop, too, have something to do.
-            else:
-                future = await self._append(topic, *alone, None, None, None, None)
-                parts.append((future._batch, future._appended.offset, 1))
+        async with self._lines.turn(topic):
+            for alone in self._core.append_many(topic, values, keys, parts):
+                if alone is None:
+                    await asyncio.sleep(0)  # Other tasks of this loop, too, have something to do.
+                else:
+                    future = await self._append_in_turn(topic, *alone, None, None, None, None)
+                    parts.append((future._batch, future._appended.offset, 1))
         for batch in dict.fromkeys(batch for batch, _, _ in parts):
             if not batch.done:
                 batch.queue.hurry(batch)
@@ -168,17 +169,22 @@ class Producer:
         timestamp_ms: int | None,
         partition: int | None,
     ) -> delivery.SendFuture:
-        record = (topic, value, key, json, headers, timestamp_ms, partition)
         if self._lines.is_free(topic):
-            sent = self._core.try_send(*record)
+            sent = self._core.try_send(topic, value, key, json, headers, timestamp_ms, partition)
             if not isinstance(sent, Obstacle):
                 return sent
-        until = time.monotonic() + self._core.settings.max_block
         # Who comes later must not be sent before: many sends at once keep the order in which they were called.
+        until = time.monotonic() + self._core.settings.max_block
         async with self._lines.turn(topic):
-            while isinstance(sent := self._core.try_send(*record), Obstacle):
-                await io_thread().run_from_another_loop(self._core.prepare(sent, until))
-            return sent
+            return await self._append_in_turn(topic, value, key, json, headers, timestamp_ms, partition, until=until)
+
+    async def _append_in_turn(self, topic: str, *record: Any, until: float | None = None) -> delivery.SendFuture:
+        """Append, waiting for what it takes: for the topic, or for room until then."""
+        if until is None:
+            until = time.monotonic() + self._core.settings.max_block
+        while isinstance(sent := self._core.try_send(topic, *record), Obstacle):
+            await io_thread().run_from_another_loop(self._core.prepare(sent, until))
+        return sent
 
     def _raise_failures(self) -> None:
         failures: TailraceError | None = self._core.take_failures()

@@ -38,6 +38,19 @@ async def test_many_sends_at_once_keep_their_order_through_a_full_buffer(server:
     assert server.topics["single"].partitions[0].values[1:] == [value.encode() for value in values]
 
 
+async def test_a_bulk_keeps_its_place_among_sends_at_once(server: FakeServer) -> None:
+    async with Producer(server=server.address, buffer_bytes=70_000, batch_bytes=16_384) as producer:
+        values = [str(number).ljust(1_000) for number in range(300)]
+        await asyncio.gather(
+            *(producer.send("single", value) for value in values[:100]),
+            producer.send_many("single", values[100:200]),
+            *(producer.send("single", value) for value in values[200:]),
+        )
+        with pytest.raises(errors.InvalidRequest):
+            await producer.send_many(["single"], values)  # type: ignore[arg-type]
+    assert server.topics["single"].partitions[0].values == [value.encode() for value in values]
+
+
 async def test_a_send_that_is_given_up_in_line_lets_the_next_one_go_ahead(server: FakeServer) -> None:
     async with Producer(server=server.address) as producer:
         sends = [asyncio.ensure_future(producer.send("single", str(number))) for number in range(4)]

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -585,3 +586,11 @@ def test_a_batch_that_falls_due_while_the_sender_looks_is_sent(
             sent = threading.Event()
             producer.send("single", b"x").add_done_callback(lambda _, sent=sent: sent.set())  # type: ignore[misc]
             assert sent.wait(5), "the batch was left until something else happened"
+
+
+@pytest.mark.parametrize(("values", "keys"), [("abc", None), (b"abc", None), (["a", "b"], "ab")])
+def test_one_text_is_not_taken_for_a_list_of_its_letters(server: FakeServer, values: Any, keys: Any) -> None:
+    with Producer(server=server.address) as producer:
+        with pytest.raises(errors.InvalidRequest, match="as a list"):
+            producer.send_many("single", values, keys)
+    assert server.topics["single"].partitions[0].values == []

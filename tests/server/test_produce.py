@@ -3,11 +3,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc.aio
 import pytest
 
 from logserver.context import RequestContext
+from logserver.grpc.produce import GROUPED_BYTES_MAX
 from logserver.server import Server
 from logstore import disk
 from logstore.batch import Record, decode_batch
@@ -388,10 +390,7 @@ async def test_what_one_sync_covers_is_answered_by_one_message_to_a_client_that_
         request = _stream_request(number, batch(b"x"))
         request.reads_others = reads_others
         await call.write(request)
-    log = server.broker.store.log("t", 0)
-    async with asyncio.timeout(10):
-        while log.log_end_offset < 20:
-            await asyncio.sleep(0)
+    await _until_appended(server, 20)
     held_syncs.set()
     await call.done_writing()
     messages = [message async for message in call]
@@ -400,6 +399,28 @@ async def test_what_one_sync_covers_is_answered_by_one_message_to_a_client_that_
     assert [answer.acks[0].base_offset for answer in answers] == list(range(20))
     # The first may have had a sync of its own.
     assert len(messages) <= 2 if reads_others else len(messages) == 20
+
+
+async def test_a_message_of_many_answers_ends_somewhere(
+    client: Client, server: Server, held_syncs: threading.Event
+) -> None:
+    await client.create("t")
+    refused = [pb.PartitionRecords(topic="t", partition=number, batch=batch(b"x")) for number in range(1, 200)]
+    held_syncs.clear()
+    call = client.producing.ProduceStream()
+    for number in range(20):
+        request = _stream_request(number, batch(b"x"))
+        request.partitions.extend(refused)
+        request.reads_others = True
+        await call.write(request)
+    await _until_appended(server, 20)
+    held_syncs.set()
+    await call.done_writing()
+    messages = [message async for message in call]
+    assert sum(1 + len(message.others) for message in messages) == 20
+    answer_bytes = max(pb.ProduceStreamResponse(acks=message.acks).ByteSize() for message in messages)
+    assert answer_bytes > GROUPED_BYTES_MAX // 20
+    assert max(message.ByteSize() for message in messages) < GROUPED_BYTES_MAX + 2 * answer_bytes
 
 
 async def test_many_streams_share_the_syncs(client: Client, server: Server) -> None:
@@ -499,15 +520,65 @@ async def test_a_stream_is_read_no_further_than_its_bytes_in_flight(
     await client.channel.close()
 
 
-async def test_a_client_that_leaves_a_stream_leaves_nothing_behind(client: Client, server: Server) -> None:
-    await client.create("t", flush_ms="60000")
+async def test_a_client_that_leaves_while_it_waits_for_a_sync_leaves_nothing_behind(
+    client: Client, server: Server, held_syncs: threading.Event
+) -> None:
+    await client.create("t")
+    held_syncs.clear()
     call = client.producing.ProduceStream()
     await call.write(_stream_request(1, batch(b"x")))
-    await call.read()
+    await _until_appended(server, 1)
     call.cancel()
-    broker = server.broker
+    await _until_nothing_is_left(server)
+
+
+async def test_a_client_that_leaves_while_it_waits_for_room_leaves_nothing_behind(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.create("t")
+    monkeypatch.setattr(type(server.broker.store), "has_room", lambda store, size: False)
+    call = client.producing.ProduceStream()
+    await call.write(_stream_request(1, batch(b"x")))
     async with asyncio.timeout(5):
+        while server.broker.connections.total.used_bytes == 0:
+            await asyncio.sleep(0)
+    call.cancel()
+    await _until_nothing_is_left(server)
+
+
+async def test_a_stream_whose_answers_nobody_reads_is_ended(start_server: StartServer) -> None:
+    server = await start_server(write_timeout_ms=1500, auto_create_topics=False)
+    client = Client(server.grpc_address)
+    refused = pb.ProduceStreamRequest(
+        partitions=[pb.PartitionRecords(topic="x" * 249, partition=0, batch=batch(b"x"))] * 1000
+    )
+    call = client.producing.ProduceStream()
+    for _ in range(20):  # Each is answered with some 700 kB.
+        await call.write(refused)
+    await _until_nothing_is_left(server)
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await _read_to_the_end(call)
+    assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert code(error_of(ended.value)) == "REQUEST_TIMED_OUT"
+    await client.channel.close()
+
+
+async def _read_to_the_end(call: "grpc.aio.StreamStreamCall[Any, Any]") -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
+async def _until_nothing_is_left(server: Server) -> None:
+    broker = server.broker
+    async with asyncio.timeout(10):
         while len(broker.connections) or len(broker.waiters) or broker.connections.total.used_bytes:
+            await asyncio.sleep(0)
+
+
+async def _until_appended(server: Server, offset: int) -> None:
+    log = server.broker.store.log("t", 0)
+    async with asyncio.timeout(10):
+        while log.log_end_offset < offset:
             await asyncio.sleep(0)
 
 

@@ -52,6 +52,8 @@ def table_of(question: str, rows: list[Comparison | Rate]) -> Table:
         table.add_column(heading, justify="left" if heading in ("what", "unit", "beside it") else "right")
     for row in rows:
         if isinstance(row, Comparison):
+            asked = "" if row.target is None else f"a ratio >= {row.target}"
+            asked = asked if row.at_least is None else f"ours >= {figure(row.at_least)}"
             table.add_row(
                 row.name,
                 row.unit,
@@ -59,7 +61,7 @@ def table_of(question: str, rows: list[Comparison | Rate]) -> Table:
                 figure(row.theirs_median),
                 f"{row.ratio:.2f}",
                 f"{min(row.ratios):.2f}-{max(row.ratios):.2f}",
-                "" if row.target is None else f">= {row.target}",
+                asked,
                 verdict(row.met),
                 "; ".join(
                     [f"against {row.against}", *(f"{name} {figure(value)}" for name, value in row.beside.items())]

@@ -95,8 +95,9 @@ def seal_base_offset(name: str) -> int | None:
 
 
 def belongs_to_segment(name: str, base_offset: int) -> bool:
-    """Whether the name is a file of that segment, other than bytes set aside."""
-    return name.startswith(f"{base_offset:0{_DIGITS}d}.") and _DISCARDED not in name
+    """Whether the name is a file of that segment, or one that was to become one; nothing that was set aside."""
+    parsed = parse_segment_file(prepared_name(name) or name)
+    return parsed is not None and parsed.base_offset == base_offset
 
 
 def discarded_path(path: Path, taken: list[str]) -> Path:

@@ -254,8 +254,10 @@ class Segment:
     def walk(self, read: Read, start: int, end: int, *, bytes_each: int) -> Iterator[tuple[int, BatchHeader]]:
         """`walk_headers` over this segment, whose damage is DataLoss."""
         position = start
+        # The first batch is where the name of the file says; any other start was checked, by a row or a walk to it.
+        expected = self.base_offset if start == 0 else None
         try:
-            for position, header in walk_headers(read, start, end, bytes_each=bytes_each):
+            for position, header in walk_headers(read, start, end, expected, bytes_each=bytes_each):
                 yield position, header
         except CorruptBatch as error:
             raise self.damage(position, str(error)) from error
@@ -394,14 +396,15 @@ class Segment:
         return RowTable(cells)
 
 
-def walk_headers(read: Read, start: int, end: int, *, bytes_each: int) -> Iterator[tuple[int, BatchHeader]]:
+def walk_headers(
+    read: Read, start: int, end: int, expected_base_offset: int | None, *, bytes_each: int
+) -> Iterator[tuple[int, BatchHeader]]:
     """Yield (position, checked header) of the batches in [start, end) of a file, reading bytes_each at a time.
 
     Offsets must follow each other. Raises CorruptBatch at the first header that is wrong. CRCs are not looked at.
     """
     window: Buffer = b""
     window_position = position = start
-    expected_base_offset: int | None = None
     while position < end:
         if position + HEADER_SIZE > window_position + len(window):
             window = read(min(bytes_each, end - position), position)

@@ -27,10 +27,11 @@ from logstore import files
 from logstore.batch import BatchHeader
 from logstore.disk import Disk
 from logstore.epochs import LeaderEpochs
-from logstore.errors import DataLoss, FormatTooNew, MetadataCorrupt
+from logstore.errors import CorruptBatch, DataLoss, FormatTooNew, MetadataCorrupt
 from logstore.index import ROW_BYTES, Cells
 from logstore.producers import ProducerStates
-from logstore.segment import REBUILD_BYTES, Segment
+from logstore.scan import check_batches
+from logstore.segment import Segment
 
 _MAGIC = b"TRSNAP"
 _VERSION = 1
@@ -124,15 +125,19 @@ def bring_up_to_date(snapshot: Snapshot, segments: tuple[Segment, ...], now_ms: 
 
 
 def _headers(segments: tuple[Segment, ...], start_offset: int) -> Iterator[BatchHeader]:
-    """The headers of all batches from the one that holds start_offset on."""
+    """The headers of all batches from the one that holds start_offset on, which are checked to the last bit."""
     for segment in segments:
         if segment.next_offset <= start_offset or segment.is_empty:
             continue
         handle = segment.acquire(wait=True)
+        position = 0
         try:
             start = segment.find(max(start_offset, segment.base_offset), handle.file, wait=True)
-            for _, header in segment.walk(handle.file.pread, start, segment.end_position, bytes_each=REBUILD_BYTES):
+            for at, header in check_batches(handle.file.pread, start, segment.end_position, None):
                 yield header
+                position = at + header.size
+        except CorruptBatch as error:
+            raise segment.damage(position, str(error)) from error
         finally:
             handle.release()
 

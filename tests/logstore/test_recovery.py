@@ -595,6 +595,23 @@ def test_a_batch_that_recovery_cut_is_not_taken_for_written() -> None:
     assert after.log.append(sent, after.clock.wall_ms()) == (1, 1, False)
 
 
+@pytest.mark.parametrize("position", [7, 44, 56, HEADER_SIZE])  # offset, producer, sequence, records
+def test_producers_are_not_made_of_a_batch_that_is_damaged(position: int) -> None:
+    """What the snapshot does not cover is read again, and may have rotted meanwhile."""
+    partition = Partition(SimulatedDisk(), config=SMALL)
+    for sequence in range(12):
+        partition.append(b"value %d" % sequence, producer_id=5, sequence=sequence)
+        partition.sync_now()
+    assert partition.log.segments_count > 2
+    disk = simulated(partition).kill()
+    disk.flip_bit(partition.log._segments[1].path, position, 1)
+    after = Partition(disk, config=SMALL)
+    assert after.findings.hole is not None
+    assert after.findings.hole.offset == partition.log._segments[1].base_offset
+    with pytest.raises(DataLoss):
+        after.append(b"value 12", producer_id=5, sequence=12)
+
+
 def test_leader_epochs_are_kept_and_end_where_the_next_began() -> None:
     partition = with_batches(2)
     first = partition.log.leader_epoch

@@ -1,6 +1,7 @@
 """Segments: how they grow on a full disk, when they roll, and who owns what is read from them."""
 
 import gc
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -354,6 +355,26 @@ def test_damage_in_a_segment_that_is_sealed_is_met_by_who_reads_it_and_by_nobody
                 assert log.read(offset, 1)[0][0].value == value
 
 
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("bit", range(3))
+def test_a_first_batch_whose_offset_is_another_is_not_read_as_that(closed: bool, bit: int) -> None:
+    """The CRC does not cover where a batch says that it stands. A segment begins where its name says."""
+    partition = Partition(SimulatedDisk(), config=TopicConfig())
+    for number in range(10):
+        partition.append(b"%d" % number)
+        partition.sync_now()
+    if closed:
+        partition.close()
+    disk = simulated(partition).kill()
+    disk.flip_bit(partition.log._segments[0].path, 7, bit)
+    after = Partition(disk, config=partition.config)
+    for offset in reversed(range(after.log.high_watermark)):
+        with suppress(DataLoss):
+            assert [record.value for record in after.read(offset, 1)[0]] == [b"%d" % offset]
+    with suppress(DataLoss):
+        assert after.append(b"10").base_offset == 10
+
+
 def test_an_append_time_that_is_not_in_memory_is_waited_for_or_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("logstore.log.SNAPSHOT_BYTES", 500)  # so often are the rows of an active segment stored
     partition = Partition(SimulatedDisk(), config=TopicConfig(segment_bytes=2000, index_interval_bytes=0))
@@ -385,6 +406,21 @@ def test_an_append_time_that_is_not_in_memory_is_waited_for_or_not_given(monkeyp
     assert [log.append_time_ms(offset) for offset in range(len(times))] == times
     # The index of the sealed segments is mapped now; the one of the active segment never is.
     assert known() == before | set(range(active.base_offset))
+
+
+def test_only_the_files_of_a_segment_go_with_it() -> None:
+    partition = sealed()
+    first = partition.log._segments[0]
+    seal = files.seal_path(partition.directory, first.base_offset)
+    names = partition.disk.list_dir(partition.directory)
+    own = {name for name in names if name.startswith(first.path.stem)}
+    assert len(own) == 3
+    others = [f"{first.path.name}.bak", f"{seal.name}.bak", f"{first.path.name}.discarded-1", f"{first.path.stem}.x"]
+    for name in others:
+        simulated(partition).overwrite(partition.directory / name, b"not ours to remove")
+    delete_up_to(partition, first)
+    assert set(partition.disk.list_dir(partition.directory)) >= {*others, *names} - own
+    assert own.isdisjoint(partition.disk.list_dir(partition.directory))
 
 
 # Slices without a copy.

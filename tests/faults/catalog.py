@@ -15,6 +15,7 @@ from tests.faults import (
     recovery_crashes,
     relaxed_power_cuts,
     retry_table,
+    simulation,
     sync_failures,
     torn_tails,
 )
@@ -63,6 +64,14 @@ FAULTS = {
             cycles_ci=100,
             cycles_full=200,
             session_cycles=20,
+        ),
+        Fault(
+            "simulation",
+            "everything at once, under a simulated loop, clock and disk",
+            simulation.run,
+            cycles_ci=1000,
+            cycles_full=100_000,
+            session_cycles=100,
         ),
         Fault(
             "kill",

@@ -91,7 +91,13 @@ BUGS = {
             "offsets-reset",
             "committed offsets are 0 after a restart",
             server_bugs.reset_offsets_at_start,
-            ("kill",),
+            ("kill", "simulation"),
+        ),
+        PlantedBug(
+            "commit-before-journal",
+            "a commit is answered before it is on the disk, and so is every other change of a group",
+            server_bugs.answer_before_journal,
+            ("simulation",),
         ),
         PlantedBug(
             "sessions-by-wall-clock",
@@ -117,7 +123,12 @@ BUGS = {
             bugs.publish_before_sync,
             ("crash-image",),
         ),
-        PlantedBug("sync-skipped", "files are written and never synced", bugs.skip_sync, ("power-cut", "crash-image")),
+        PlantedBug(
+            "sync-skipped",
+            "files are written and never synced",
+            bugs.skip_sync,
+            ("power-cut", "crash-image", "simulation"),
+        ),
         PlantedBug(
             "predecessor-not-synced",
             "of the segments that were written to, only the last is synced",
@@ -134,13 +145,13 @@ BUGS = {
             "failed-sync-retried",
             "a sync that failed is tried once more",
             bugs.retry_failed_sync,
-            ("sync-error", "sync-failure", "crash-image"),
+            ("sync-error", "sync-failure", "crash-image", "simulation"),
         ),
         PlantedBug(
             "cache-trusted",
             "recovery reads the page cache, which after a failed sync has what the disk does not",
             bugs.trust_cache,
-            ("sync-failure", "crash-image"),
+            ("sync-failure", "crash-image", "simulation"),
         ),
         PlantedBug(
             "checkpoint-ahead",
@@ -261,13 +272,13 @@ BUGS = {
             "batches-forgotten",
             "no batch of a producer is remembered with its offset: a retry is refused as a duplicate without one",
             server_bugs.forget_batches,
-            ("retry-table", "network-cut", "crash-image"),
+            ("retry-table", "network-cut", "crash-image", "simulation"),
         ),
         PlantedBug(
             "duplicates-appended",
             "sequences are not looked at: a retry is written again",
             server_bugs.append_duplicates,
-            ("retry-table", "network-cut", "crash-image"),
+            ("retry-table", "network-cut", "crash-image", "simulation"),
         ),
     )
 }

@@ -1,5 +1,6 @@
 """What the bugs of `planted` are in the server and in consumer groups, each as the patches that make it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import grpc.aio
 from consumer_groups.coordinator import GroupCoordinator
 from consumer_groups.group import Group
 from logserver.appends import PendingAcks
+from logserver.journal import TopicJournal
 from logstore import disk
-from logstore.batch import Buffer
+from logstore.batch import Buffer, Record, encode_batch
 from logstore.clock import SystemClock, WallClockPast
 from logstore.disk import DiskLock, LinuxDisk
 from logstore.errors import StorageFailed
@@ -103,6 +105,15 @@ def reset_offsets_at_start(patch: Patch) -> None:
                 live.offsets.put(partition, replace(value, offset=0), live.offsets.ticket())
 
     patch(GroupCoordinator, "start", start_from_zero)
+
+
+def answer_before_journal(patch: Patch) -> None:
+    async def write(journal: TopicJournal, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        now_ms = journal._clock.wall_ms()
+        batch = encode_batch([Record(0, now_ms, key, value) for key, value in records])
+        journal._log.append(batch, now_ms)
+
+    patch(TopicJournal, "append", write)
 
 
 # Starting.

@@ -102,6 +102,7 @@ class GroupCoordinator:
             member_id=request.member_id,
             member_epoch=epoch,
             heartbeat_interval_ms=self._config.heartbeat_interval_ms,
+            session_timeout_ms=self._config.session_timeout_ms,
             assignment=None if assignment is None else by_topic(self._topics, assignment),
         )
 

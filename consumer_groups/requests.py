@@ -65,6 +65,8 @@ class HeartbeatReply:
     member_id: str
     member_epoch: int
     heartbeat_interval_ms: int
+    #: A member that is not heard of for so long is fenced.
+    session_timeout_ms: int
     #: What the member may hold now, in full. None: unchanged.
     assignment: tuple[TopicPartitions, ...] | None
 

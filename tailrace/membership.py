@@ -4,6 +4,10 @@ Each heartbeat is a long poll: the server keeps it until it has something to say
 hold. Partitions that are no longer in it are *leaving*: they stop at once, but are reported as owned until the
 application is done with them, and only then can another member get them. A call that failed may have been taken by the
 server or not, so the next one repeats everything (a full heartbeat).
+
+The server fences a member that it does not hear of for the session timeout, or that has not said within the rebalance
+timeout that it gave up what it was to. Nobody can tell a member that cannot be reached, so it keeps both times itself,
+from when it sent what was answered, which is never later than when the server began to count.
 """
 
 import asyncio
@@ -77,6 +81,12 @@ class Membership:
         #: What the server was last told and has answered; None when it must be told everything.
         self._told: set[PartitionKey] | None = None
         self._interval_ms = FIRST_INTERVAL_MS
+        #: When the last heartbeat that was answered was sent; the loop's time, as the next.
+        self._answered_at = 0.0
+        #: The server may fence this member then, as far as it knows for want of an answer.
+        self._fenced_at: float | None = None
+        self._must_release_at: float | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         #: A heartbeat was sent, answered or not, and the server has not said that this is no member.
         self._may_be_member = False
         self._asks_now = False
@@ -113,6 +123,7 @@ class Membership:
         """End the membership, so that others get the partitions at once."""
         self._task.cancel()
         await asyncio.wait([self._task])
+        self._watch(None, None)
         if not self._may_be_member:
             return
         epoch = AWAY_EPOCH if self._settings.instance_id else LEAVE_EPOCH
@@ -140,7 +151,7 @@ class Membership:
                 if reply is None:
                     continue  # There is something new to tell.
                 backoff.reset()
-                news = self._take(reply)
+                news = self._take(reply, asked_at)
                 if not news and loop.time() - asked_at < PAUSE_SECONDS:
                     await self._pause(PAUSE_SECONDS)
             except _LOST as error:
@@ -167,7 +178,27 @@ class Membership:
         self._told = None
         self._held.clear()
         self._leaving.clear()
+        self._watch(None, None)
         self._on_lost()
+
+    def _watch(self, fenced_at: float | None, must_release_at: float | None) -> None:
+        """Take everything for lost at the earlier of the two times, None for never, unless they are moved before."""
+        self._fenced_at, self._must_release_at = fenced_at, must_release_at
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        times = [at for at in (fenced_at, must_release_at) if at is not None]
+        if times:
+            self._deadline = asyncio.get_running_loop().call_at(min(times), self._run_out)
+
+    def _run_out(self) -> None:
+        if self._must_release_at is not None and (self._fenced_at is None or self._must_release_at < self._fenced_at):
+            why = "it did not give up in time what it was to, or could not say so"
+        else:
+            why = "the server was not heard of for the session timeout"
+        logger.warning("member %s of group %r takes its partitions for lost: %s", self.member_id, self._group, why)
+        self._lose()
+        self._wake.set()
 
     @property
     def _group(self) -> str:
@@ -192,6 +223,8 @@ class Membership:
                 self._told = None
                 return None
             reply: pb.HeartbeatResponse = call.result()
+            if request.member_epoch != self.epoch:
+                return None  # Everything was taken for lost meanwhile.
             self._told = owned
             return reply
         finally:
@@ -223,13 +256,18 @@ class Membership:
                 request.owned.topic_partitions.add(topic=topic, topic_id=topic_id, partitions=partitions)
         return request
 
-    def _take(self, reply: pb.HeartbeatResponse) -> bool:
-        """Take an answer in; True when it said something new."""
+    def _take(self, reply: pb.HeartbeatResponse, asked_at: float) -> bool:
+        """Take in the answer to what was sent at `asked_at`; True when it said something new."""
+        assert self._told is not None
+        must_release_at = None if self._told <= self._held.keys() else self._must_release_at
+        answered_before, self._answered_at = self._answered_at, asked_at
         news = reply.member_epoch != self.epoch
         self.epoch = reply.member_epoch
         self._interval_ms = reply.heartbeat_interval_ms or FIRST_INTERVAL_MS
         self._heard.set()
+        fenced_at = asked_at + reply.session_timeout_ms / 1000 if reply.session_timeout_ms else None
         if not reply.HasField("assignment"):
+            self._watch(fenced_at, must_release_at)
             return news
         assigned = {
             PartitionKey(part.topic, part.topic_id, partition)
@@ -242,6 +280,10 @@ class Membership:
         for key in revoked:
             del self._held[key]
         self._leaving |= revoked
+        if revoked and must_release_at is None:
+            # The server may have wanted them back since the last answer that did not say so.
+            must_release_at = answered_before + self._settings.rebalance_timeout_ms / 1000
+        self._watch(fenced_at, must_release_at)
         for key in added:
             self._held[key] = next(self._assignments)
         # An empty one is told, too: a member that holds nothing knows it then.

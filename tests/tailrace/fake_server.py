@@ -142,6 +142,7 @@ class FakeServer:
         #: Member ids in the order they joined.
         self.joined: list[str] = []
         self.heartbeats: list[groups_pb2.HeartbeatRequest] = []
+        self.session_timeout_ms = 45_000
         self.commits: list[groups_pb2.CommitOffsetsRequest] = []
         self.committed: dict[tuple[str, int], int] = {}
         #: With which codes the offsets of the next commits are refused; HOLD: nothing is refused, the answer waits.
@@ -532,6 +533,7 @@ class _Groups(groups_pb2_grpc.GroupServiceServicer):
         fake.changed()
         await fake.refuse_as_told("Heartbeat", context)
         reply = groups_pb2.HeartbeatResponse(member_id=request.member_id, heartbeat_interval_ms=200)
+        reply.session_timeout_ms = fake.session_timeout_ms
         if request.member_epoch < 0:
             fake.members.pop(request.member_id, None)
             reply.member_epoch = request.member_epoch

@@ -352,6 +352,50 @@ def test_after_a_loss_a_loop_goes_on_with_what_it_is_given_again(group: FakeServ
     assert offsets == [*range(15), *range(21)], "nothing was committed, so it begins at the beginning"
 
 
+def test_a_member_that_cannot_be_heard_of_for_the_session_timeout_takes_everything_for_lost(group: FakeServer) -> None:
+    """Others may have got its partitions, and the records that it fetched before are theirs to work on."""
+    revoked: list[list[TopicPartition]] = []
+    group.session_timeout_ms = 300
+    with join(group, on_revoked=revoked.append) as consumer:
+        assert consumer.poll(10) is not None
+        group.wait_until(owned_by(group, P0, P1))
+        group.stop()
+        wait_for(lambda: consumer.assignment == [])
+        assert consumer.poll(0) is None, "ninety records are there, and not ours any more"
+        assert revoked == [[TopicPartition(*P0), TopicPartition(*P1)]]
+        group.start()
+        assert consumer.poll(10) is not None
+        assert len(group.joined) == 2
+        assert not group.committed
+
+
+def test_an_answer_that_comes_when_everything_was_taken_for_lost_is_none(group: FakeServer) -> None:
+    group.session_timeout_ms = 300
+    with join(group) as consumer:
+        assert consumer.poll(10) is not None
+        group.wait_until(owned_by(group, P0, P1))
+        group.heartbeat_script.append(HOLD)
+        group.wait_until(lambda: len(group.joined) == 2)
+        group.release()
+        assert group.heartbeats[-1].member_epoch in (0, 1)
+        group.wait_until(owned_by(group, P0, P1))
+
+
+def test_a_member_that_does_not_give_up_in_time_takes_everything_for_lost(group: FakeServer) -> None:
+    """The server fences it then, and gives others also what it was to keep."""
+    with join(group, rebalance_timeout=0.5) as consumer:
+        for record in consumer:
+            if record.partition == 0:
+                break
+        group.wait_until(owned_by(group, P0, P1))
+        group.assign(group.joined[0], {P1})
+        wait_for(lambda: consumer.assignment == [TopicPartition(*P1)])
+        wait_for(lambda: consumer.assignment == [])
+        group.wait_until(lambda: len(group.joined) == 2)
+        assert consumer.poll(10) is not None
+        assert P0 not in group.committed
+
+
 def test_a_heartbeat_that_fails_in_passing_is_repeated_in_full(group: FakeServer) -> None:
     with join(group) as consumer:
         consumer.poll(10)

@@ -163,10 +163,15 @@ class HeartbeatResponse(_message.Message):
     MEMBER_EPOCH_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_FIELD_NUMBER: _builtins.int
+    SESSION_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     member_id: _builtins.str
     member_epoch: _builtins.int
     heartbeat_interval_ms: _builtins.int
     """Send the next heartbeat within this time."""
+    session_timeout_ms: _builtins.int
+    """A member that is not heard of for this long is fenced, and what it held is others'. So one that has had no answer to
+    what it sent since then has to take everything for lost.
+    """
     @_builtins.property
     def assignment(self) -> Global___Assignment:
         """What the member may hold now. Absent: unchanged."""
@@ -178,10 +183,11 @@ class HeartbeatResponse(_message.Message):
         member_epoch: _builtins.int = ...,
         heartbeat_interval_ms: _builtins.int = ...,
         assignment: Global___Assignment | None = ...,
+        session_timeout_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "heartbeat_interval_ms", b"heartbeat_interval_ms", "member_epoch", b"member_epoch", "member_id", b"member_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "heartbeat_interval_ms", b"heartbeat_interval_ms", "member_epoch", b"member_epoch", "member_id", b"member_id", "session_timeout_ms", b"session_timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -43,6 +43,7 @@ class GroupDoor:
             member_id=reply.member_id,
             member_epoch=reply.member_epoch,
             heartbeat_interval_ms=reply.heartbeat_interval_ms,
+            session_timeout_ms=reply.session_timeout_ms,
             assignment=None if reply.assignment is None else _assignment(reply.assignment),
         )
 

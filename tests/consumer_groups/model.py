@@ -1,8 +1,9 @@
 """A member as a client should be one, and a few ways of not being one.
 
 It believes to own what it was told it may hold, works from the committed offset of the moment it got a partition, and
-gives up at once what it no longer may hold; all that under a session of its own: whoever has not had an answer for the
-session timeout has to assume that it was fenced.
+gives up at once what it no longer may hold; all that under times of its own: whoever has not had an answer for the
+session timeout, or could not say within the rebalance timeout that it gave up what it was to, has to assume that it was
+fenced.
 """
 
 from dataclasses import dataclass, field
@@ -33,9 +34,10 @@ class ModelMember:
     owned: set[Partition] = field(default_factory=set)
     #: What it must give up, as it was told, and has not: a stubborn member holds on to it and works on.
     overdue: set[Partition] = field(default_factory=set)
-    #: Until when that is its right.
-    overdue_until_ms: int = 0
     stubborn: bool = False
+    rebalance_timeout_ms: int = REBALANCE_TIMEOUT_MS
+    #: It was told to give something up, and is fenced unless the server hears by then that it has.
+    must_say_by_ms: int | None = None
     #: The step at which it got each partition.
     acquired: dict[Partition, int] = field(default_factory=dict)
     reported: set[Partition] | None = None
@@ -68,6 +70,8 @@ class ModelMember:
         self.must_send_full = False
         if request.owned is not None:
             self.reported = partitions_of(request.owned)
+            if self.reported <= self.owned:
+                self.must_say_by_ms = None
         if reply.assignment is None:
             return
         assigned = partitions_of(reply.assignment)
@@ -75,9 +79,9 @@ class ModelMember:
         for partition in assigned - self.owned:
             self.acquired[partition] = step
         self.owned = assigned
-        if lost and not self.overdue:
+        if lost and self.must_say_by_ms is None:
             # The server may have wanted it back since the last answer that did not say so.
-            self.overdue_until_ms = answered_before_ms + REBALANCE_TIMEOUT_MS
+            self.must_say_by_ms = answered_before_ms + self.rebalance_timeout_ms
         self.overdue = lost if self.stubborn else set()
 
     def miss(self) -> None:
@@ -89,9 +93,15 @@ class ModelMember:
         self.owned, self.overdue, self.acquired, self.reported = set(), set(), {}, None
         self.epoch = 0
         self.must_send_full = True
+        self.must_say_by_ms = None
+
+    def is_out(self, now_ms: int, session_timeout_ms: int) -> bool:
+        """Whether it has to assume that it was fenced."""
+        was_heard = now_ms - self.answered_ms < session_timeout_ms
+        return not was_heard or (self.must_say_by_ms is not None and now_ms >= self.must_say_by_ms)
 
     def believes(self, now_ms: int, session_timeout_ms: int) -> set[Partition]:
         """What an honest observer of its rules grants it."""
-        if self.gone or self.epoch <= 0 or now_ms - self.answered_ms >= session_timeout_ms:
+        if self.gone or self.epoch <= 0 or self.is_out(now_ms, session_timeout_ms):
             return set()
-        return self.owned | self.overdue if now_ms < self.overdue_until_ms else self.owned
+        return self.owned | self.overdue

@@ -230,7 +230,10 @@ async def go_on(member: Member) -> None:
         await member.join()
 
 
-@pytest.mark.parametrize("records_max", [20_000, 8], ids=["as it is", "written anew all the time"])
+@pytest.mark.parametrize(
+    "records_max",
+    [pytest.param(20_000, id="as it is", marks=pytest.mark.slow), pytest.param(8, id="written anew all the time")],
+)
 async def test_a_crash_at_any_write_loses_nothing_and_the_group_settles(records_max: int) -> None:
     config = GroupConfig(assignment_interval_ms=0, journal_records_max=records_max)
     async with running(config) as world:

@@ -11,8 +11,9 @@ before or after any write. Always, beside what holds there:
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from consumer_groups.errors import (
     GroupIdNotFound,
@@ -30,7 +31,7 @@ from consumer_groups.live import RETRY_MS
 from consumer_groups.requests import OffsetCommit, Partition, SeekTarget
 from logstore.errors import OffsetOutOfRange, StorageFull, UnknownTopicId, UnknownTopicOrPartition
 from tests.consumer_groups.model import ModelMember
-from tests.consumer_groups.test_member_machine import CONFIG, SETTINGS, TOPICS, MemberMachine
+from tests.consumer_groups.test_member_machine import CONFIG, SETTINGS, THOROUGH, TOPICS, MemberMachine
 
 
 class GroupMachine(MemberMachine):
@@ -250,3 +251,8 @@ class GroupMachine(MemberMachine):
 
 GroupMachine.TestCase.settings = SETTINGS
 test_any_life_of_a_group = GroupMachine.TestCase
+
+
+@pytest.mark.slow
+def test_many_lives_of_a_group() -> None:
+    run_state_machine_as_test(GroupMachine, settings=THOROUGH)

@@ -200,7 +200,7 @@ class SimulatedReader:
 
 class SimulatedMember:
     def __init__(self, world: World, process: int) -> None:
-        self.model = ModelMember(f"m{process}", (TOPIC,))
+        self.model = ModelMember(f"m{process}", (TOPIC,), rebalance_timeout_ms=GROUPS.rebalance_timeout_ms)
         self.read: dict[int, set[int]] = {number: set() for number in range(PARTITIONS)}
         self._world = world
         self._process = process
@@ -208,8 +208,6 @@ class SimulatedMember:
         self._committed: dict[Partition, int] = {}
         self._is_busy = False
         self._is_asleep_until_ms = 0
-        #: It was told to give partitions up, has done so, and is fenced if it does not say so by then.
-        self._must_say_by_ms: int | None = None
 
     def sleep(self, ms: int) -> None:
         """Its process is stopped for so long."""
@@ -217,10 +215,7 @@ class SimulatedMember:
 
     def believes(self) -> set[Partition]:
         """What it may take for its own."""
-        now_ms = self._world.now_ms()
-        if self._must_say_by_ms is not None and now_ms >= self._must_say_by_ms:
-            return set()
-        return self.model.believes(now_ms, GROUPS.session_timeout_ms)
+        return self.model.believes(self._world.now_ms(), GROUPS.session_timeout_ms)
 
     def step(self) -> None:
         if self._is_busy or self._world.now_ms() < self._is_asleep_until_ms:
@@ -229,7 +224,7 @@ class SimulatedMember:
         if not mine and self.model.owned:
             self._lose_everything()
         choice = self._world.rng.random()
-        if not mine or self._must_say_by_ms is not None or choice < 0.3:
+        if not mine or self.model.must_say_by_ms is not None or choice < 0.3:
             self._heartbeat()
             return
         held = self._world.rng.choice(mine)
@@ -257,12 +252,8 @@ class SimulatedMember:
         elif isinstance(result, (FencedMemberEpoch, UnknownMemberId)):
             self._lose_everything()
         elif isinstance(result, HeartbeatReply):
-            before, answered_before_ms = set(self.model.owned), self.model.answered_ms
+            before = set(self.model.owned)
             self.model.answer(request, result, sent_ms, 0)
-            if request.owned is not None:
-                self._must_say_by_ms = None
-            if before - self.model.owned:
-                self._must_say_by_ms = answered_before_ms + GROUPS.rebalance_timeout_ms
             if self.model.owned != before:
                 self._keep_positions()
         else:
@@ -270,7 +261,6 @@ class SimulatedMember:
 
     def _lose_everything(self) -> None:
         self.model.lose_everything()
-        self._must_say_by_ms = None
         self._keep_positions()
 
     def _keep_positions(self) -> None:

@@ -92,7 +92,7 @@ def test_a_server_that_does_not_start_is_told_with_a_remedy(
         assert says in str(failed.value)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_demo_leaves_nothing_behind(
     demo: "subprocess.Popen[str]", tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -56,7 +56,12 @@ def filled(logctl: Logctl, topic: str, file: Callable[..., Path]) -> str:
     ],
 )
 @pytest.mark.parametrize(
-    ("redirection", "unbuffered", "message"), [(">/dev/full", "", FULL), (">/dev/full", "1", FULL), (">&-", "", CLOSED)]
+    ("redirection", "unbuffered", "message"),
+    [
+        (">/dev/full", "", FULL),
+        pytest.param(">/dev/full", "1", FULL, marks=pytest.mark.slow),
+        pytest.param(">&-", "", CLOSED, marks=pytest.mark.slow),
+    ],
 )
 def test_an_answer_that_cannot_be_written_is_told(
     server: ServerProcess, filled: str, line: str, redirection: str, unbuffered: str, message: str

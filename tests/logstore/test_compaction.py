@@ -117,7 +117,7 @@ batches = st.lists(
     st.randoms(use_true_random=False),
     st.sampled_from([1, 3, 1000]),
 )
-@settings(max_examples=200)
+@settings(max_examples=70)
 def test_what_stays_is_what_the_model_says_after_any_appends_and_passes(
     steps: list[tuple[list[list[tuple[bytes | None, bytes | None]]], bool, int]], rng: random.Random, keys_max: int
 ) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from logstore import log
 from logstore.batch import stamp_producer
@@ -391,5 +391,10 @@ def test_a_batch_that_was_written_and_came_damaged_is_damaged() -> None:
 
 TestLogAgainstList = LogAgainstList.TestCase
 TestLogAgainstList.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+@pytest.mark.slow
+def test_many_logs_against_lists() -> None:
+    run_state_machine_as_test(LogAgainstList, settings=settings(TestLogAgainstList.settings, max_examples=300))

@@ -131,7 +131,7 @@ def badly_damaged(clean: bool) -> SimulatedDisk:
     return disk.kill()
 
 
-@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("clean", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_repair_that_is_cut_short_anywhere_can_be_done_again(clean: bool) -> None:
     damaged = badly_damaged(clean)
     disk = copied(damaged)

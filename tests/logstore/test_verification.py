@@ -67,7 +67,7 @@ SOUND = made()
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_one_flipped_bit_in_any_file_is_found(data: st.DataObject) -> None:
     disk = copied(SOUND)
     sizes = {path: len(content) for path, content in disk.files().items() if path.name != "lock"}
@@ -108,7 +108,7 @@ def long_life(driver: Driver) -> None:
 
 
 @given(seed=st.integers(0, 10_000), steps=st.integers(0, 260))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_a_crash_at_any_step_leaves_nothing_worse_than_notes(seed: int, steps: int) -> None:
     disk = SimulatedDisk()
     disk.cut_power_after(steps)

@@ -77,6 +77,7 @@ def test_plain_logserver_just_works_and_says_where(programs: Programs) -> None:
     assert program.end().status == 0
 
 
+@pytest.mark.slow
 async def test_sigterm_under_load_loses_nothing_that_was_acknowledged(programs: Programs) -> None:
     program = programs.start()
     client = Client(program.ready())
@@ -124,6 +125,7 @@ async def test_what_was_acknowledged_survives_kill_9(programs: Programs) -> None
         assert program.end(signal.SIGKILL).status == -signal.SIGKILL
 
 
+@pytest.mark.slow
 async def test_ids_of_producers_are_never_handed_out_twice(programs: Programs) -> None:
     seen: set[int] = set()
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
@@ -137,6 +139,7 @@ async def test_ids_of_producers_are_never_handed_out_twice(programs: Programs) -
         program.end(number)
 
 
+@pytest.mark.slow
 async def test_the_leader_epoch_rises_when_a_stop_was_not_clean(programs: Programs) -> None:
     epochs = []
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
@@ -173,6 +176,7 @@ def test_a_taken_port_is_refused_with_the_reason(programs: Programs) -> None:
     assert not (programs.directory / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_noticed_before_anything_of_the_directory_changes(programs: Programs) -> None:
     killed = programs.start("--data-dir", "other")
     killed.ready()

@@ -47,6 +47,7 @@ def processes_of(directory: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_demo_tells_a_true_story(demo: "subprocess.Popen[str]", tmp_path: Path) -> None:
     out, err = demo.communicate(timeout=120)
     assert err == ""

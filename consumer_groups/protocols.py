@@ -28,6 +28,15 @@ class Journal(Protocol):
         """Where the next append goes: a place to give to `forget_before`."""
         ...
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the disk, or more."""
+        ...
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes could be appended without taking the last of the disk's room. Quick."""
+        ...
+
     def forget_before(self, place: int) -> None:
         """Begin the journal there. All that its records before it said is said by durable ones after it, so a crash may
         find it as it was, too. Quick, and does not wait; room is made a little later."""

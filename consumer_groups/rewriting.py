@@ -6,6 +6,9 @@
 The journal stays the only truth, so a crash loses nothing at any moment: until the start has moved, everything is there
 as before, and what was written anew says the same once more. A group is written while it has the turn, so that no
 change of it is in the journal before its image and not in it; groups that come to be later are behind the mark.
+
+It needs room for all that is said once more before it makes any. On a disk that is nearly full it leaves what there is
+to the changes of groups, and tries again more and more seldom: what a try has written stays until one succeeds.
 """
 
 import asyncio
@@ -13,6 +16,7 @@ import logging
 
 from consumer_groups.errors import GroupsUnavailable
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups
+from consumer_groups.protocols import Journal
 from consumer_groups.records import encode_all
 from logstore.errors import StorageFull
 
@@ -26,6 +30,8 @@ RECORDS_AT_ONCE = 2_000
 RECORDS_ON_LOOP = 100
 #: The journal is let grow to so many times what it takes to say everything once.
 GROWTH = 3
+#: After each try that failed, the next waits twice as long, up to this.
+RETRY_MS_MAX = 300_000
 
 
 class Rewriting:
@@ -34,6 +40,7 @@ class Rewriting:
         self._state_records_count = 0
         self._is_running = False
         self._not_before_ms = 0
+        self._retry_ms = RETRY_MS
 
     def begin(self, state_records_count: int) -> None:
         """state_records_count: what is left of the journal when all that is superseded is taken away."""
@@ -55,6 +62,7 @@ class Rewriting:
         journal = self._groups.journal
         before = journal.records_count
         mark = journal.end
+        size_max = 2 * journal.size_bytes
         written = 0
         try:
             # Also those that are blank as yet: a first commit of theirs may be under way, and before the mark.
@@ -62,6 +70,7 @@ class Rewriting:
             for first in range(0, len(groups), GROUPS_AT_ONCE):
                 if not self._groups.is_open:
                     return
+                _check_room(journal, size_max)
                 some = groups[first : first + GROUPS_AT_ONCE]
                 results = await asyncio.gather(*map(self._rewrite, some), return_exceptions=True)
                 for result in results:
@@ -69,12 +78,19 @@ class Rewriting:
                         raise result
                     written += result
         except (StorageFull, GroupsUnavailable) as error:
-            self._not_before_ms = self._groups.clock.monotonic_ms() + RETRY_MS
-            log.warning("groups: the journal of %d records cannot be shortened now: %s", before, error)
+            self._not_before_ms = self._groups.clock.monotonic_ms() + self._retry_ms
+            log.warning(
+                "groups: the journal of %d records cannot be shortened now: %s. It is tried again in %d s",
+                before,
+                error,
+                self._retry_ms // 1000,
+            )
+            self._retry_ms = min(2 * self._retry_ms, RETRY_MS_MAX)
             return
         finally:
             self._is_running = False
         journal.forget_before(mark)
+        self._retry_ms = RETRY_MS
         self._state_records_count = written
         log.info("groups: the journal had %d records, and has %d", before, journal.records_count)
 
@@ -91,3 +107,13 @@ class Rewriting:
                 else:
                     await self._groups.append_encoded(await asyncio.to_thread(encode_all, some))
             return len(image)
+
+
+def _check_room(journal: Journal, size_max: int) -> None:
+    """Raise StorageFull unless the journal can grow to that. Groups take no more written anew than they do in it."""
+    missing = max(0, size_max - journal.size_bytes)
+    if not journal.has_room(missing):
+        raise StorageFull(
+            f"writing it anew may take {missing} bytes more, which would be the last room on the disk",
+            remedy="Free space; it is tried again by itself.",
+        )

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -82,7 +83,13 @@ class Broker:
             wait_ms_max=config.fetch_wait_ms_max,
         )
         self.groups = GroupCoordinator(
-            TopicJournal(self.store, self.waiters, clock, GROUPS_TOPIC),
+            TopicJournal(
+                self.store,
+                self.waiters,
+                clock,
+                GROUPS_TOPIC,
+                free_bytes=lambda: shutil.disk_usage(config.data_dir).free,
+            ),
             StoreTopicDirectory(self.store, self.fetches, self._readers),
             clock,
             GroupConfig(

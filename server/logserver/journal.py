@@ -1,7 +1,7 @@
 """The coordinator's journal: one partition of an internal topic, in which every change of a group is a record."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -25,16 +25,29 @@ GROUPS_TOPIC_CONFIG = {
 
 _READ_BYTES = 1 << 20
 
+#: What is left to changes of groups, and to the logs of others, when the journal is written anew: a segment's worth.
+ROOM_LEFT_BYTES = 16 << 20
+
 
 class TopicJournal:
     """consumer_groups' Journal over the one partition of a topic, which is created if it is missing."""
 
-    def __init__(self, store: TopicStore, waiters: HighWatermarkWaiters, clock: Clock, topic: str) -> None:
+    def __init__(
+        self,
+        store: TopicStore,
+        waiters: HighWatermarkWaiters,
+        clock: Clock,
+        topic: str,
+        *,
+        free_bytes: Callable[[], int] | None = None,
+    ) -> None:
+        """free_bytes says how much room the filesystem has; without it a full disk is met when it is full."""
         with suppress(TopicAlreadyExists):  # As after every start but the first.
             store.create_topic(topic, 1, TopicConfig.from_strings(GROUPS_TOPIC_CONFIG), internal=True)
         self._log = store.log(topic, 0)
         self._waiters = waiters
         self._clock = clock
+        self._free_bytes = free_bytes
 
     async def append(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Return when the records are on disk. They are in the log, in order, before this first yields.
@@ -58,6 +71,13 @@ class TopicJournal:
     @property
     def end(self) -> int:
         return self._log.log_end_offset
+
+    @property
+    def size_bytes(self) -> int:
+        return self._log.size_bytes
+
+    def has_room(self, size: int) -> bool:
+        return self._free_bytes is None or self._free_bytes() >= size + ROOM_LEFT_BYTES
 
     def forget_before(self, place: int) -> None:
         """Start the log there. Retention does the rest at its next turn: the new start is synced, and then the segments

@@ -30,7 +30,7 @@ class Crash(Exception):
 
 class MemoryJournal:
     """Appends at once. After `crash_after` appends in all it crashes: the next is on disk or not, as told, and nothing
-    after it. After `full_after` appends the disk is full.
+    after it. After `full_after` appends the disk is full, and with `room_bytes` it is nearly full.
 
     What it is told to forget it keeps, and checks that nothing is lost by it. `after_crash` says what a crash leaves.
     """
@@ -43,6 +43,9 @@ class MemoryJournal:
         self.crash_after: int | None = None
         self.crash_keeps_last = False
         self.full_after: int | None = None
+        self.room_bytes: int | None = None
+        #: How often somebody asked for room.
+        self.asked_count = 0
 
     @property
     def full(self) -> bool:
@@ -67,6 +70,14 @@ class MemoryJournal:
     @property
     def end(self) -> int:
         return len(self.records)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(key) + len(value or b"") for key, value in self.records[self.start :])
+
+    def has_room(self, size: int) -> bool:
+        self.asked_count += 1
+        return self.room_bytes is None or size <= self.room_bytes
 
     def forget_before(self, place: int) -> None:
         assert fold(self.records[place:]) == fold(self.records), "something is said only by what is forgotten"

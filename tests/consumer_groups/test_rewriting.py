@@ -217,3 +217,55 @@ async def test_a_seek_that_runs_meanwhile_is_not_undone() -> None:
         await sought
         await world.restart()
         assert (await world.offsets())[0] == 10
+
+
+async def commit_for(world: World, seconds: int) -> None:
+    """To two groups, every second."""
+    for offset in range(seconds):
+        await world.pass_time(1_000)
+        await commit(world.coordinator, f"g{offset % 2}", 0, offset)
+        await turns()
+
+
+async def test_on_a_disk_that_stays_nearly_full_it_writes_nothing_and_asks_more_and_more_seldom() -> None:
+    async with running(TIDY) as world:
+        world.journal.room_bytes = 100
+        await commit_for(world, 1_000)
+        assert world.journal.appends == 1_000, "nothing but the commits"
+        assert 8 <= world.journal.asked_count <= 12
+        world.journal.room_bytes = None
+        await commit_for(world, 300)
+        assert world.journal.forgotten_count
+        assert world.journal.records_count <= TIDY.journal_records_max + 1
+        assert await world.offsets("g1") == {0: 299}
+
+
+async def test_a_disk_that_fills_while_it_writes_leaves_the_old_journal_valid() -> None:
+    world = await slow_world(groups=GROUPS_AT_ONCE + 5)
+    await begin_rewriting(world)
+    appends = world.journal.appends
+    world.journal.room_bytes = 0
+    await finish_all(world)
+    assert world.journal.appends == appends, "the rest of the room is left to others"
+    assert not world.journal.forgotten_count
+    await world.restart()
+    listed = {listed.group for listed in world.coordinator.list_groups()}
+    assert listed == {"busy", *(f"g{number}" for number in range(GROUPS_AT_ONCE + 5))}
+    assert await world.offsets("busy") == {0: 50}
+    await world.coordinator.stop()
+
+
+async def test_each_try_that_a_full_disk_ends_makes_the_next_one_wait_longer() -> None:
+    async with running(TIDY) as world:
+        for offset in range(50):
+            await commit(world.coordinator, "g", 0, offset)
+        tries = 0
+        for second in range(100):
+            world.journal.full_after = world.journal.appends + 1
+            await commit(world.coordinator, "g", 0, 50 + second)
+            tries += world.journal.asked_count
+            world.journal.asked_count = 0
+            await turns()
+            await world.pass_time(1_000)
+        assert 5 <= tries <= 9
+        assert not world.journal.forgotten_count

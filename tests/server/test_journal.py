@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from logserver.journal import GROUPS_TOPIC, GROUPS_TOPIC_CONFIG, TopicJournal
+from logserver.journal import GROUPS_TOPIC, GROUPS_TOPIC_CONFIG, ROOM_LEFT_BYTES, TopicJournal
 from logserver.waiters import HighWatermarkWaiters
 from logstore.errors import StorageFull
 from logstore.log import Hole
@@ -179,3 +179,19 @@ async def test_the_journal_is_internal_and_keeps_everything() -> None:
     assert topic.internal
     assert (topic.config.retention_ms, topic.config.retention_bytes) == (-1, -1)
     assert topic.config.is_durable
+
+
+async def test_there_is_room_for_no_more_than_leaves_a_segment_free() -> None:
+    opened = Opened(SimulatedDisk())
+    free_bytes = ROOM_LEFT_BYTES + 100
+    journal = TopicJournal(
+        opened.store, HighWatermarkWaiters(), opened.clock, GROUPS_TOPIC, free_bytes=lambda: free_bytes
+    )
+    assert journal.has_room(100)
+    assert not journal.has_room(101)
+    before = journal.size_bytes
+    appending = asyncio.create_task(journal.append(RECORDS))
+    await asyncio.sleep(0)
+    opened.settle()
+    await appending
+    assert journal.size_bytes > before + 3000

@@ -1,18 +1,22 @@
 """`logctl groups`: list, describe, delete; and `logctl seek`, which sends a group to any offset or time."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from logctl.completions import complete_groups, complete_topics
-from logctl.errors import BadUsage
+from logctl.errors import BadUsage, CommandError
 from logctl.options import INT64_MAX, PARTITION_MAX, Command, Group, Settings, parsed, whole_number
 from logctl.output import Column, count, number, text
 from logctl.times import format_time, now_ms, parse_time
 
 if TYPE_CHECKING:
     from tailrace import Admin, GroupDescription, TopicPartitions
+
+WAITING_TOLD_AFTER_SECONDS = 1.5
 
 LISTING = [text("group", "GROUP"), text("state", "STATE"), number("members_count", "MEMBERS")]
 MEMBERS = [
@@ -165,17 +169,23 @@ def seek(
             remedy="Give one of --offset, --to-time, --to-beginning, --to-end and --shift-by.",
         )
     with Admin(server=settings.server) as admin:
-        sought = admin.seek_group(
-            group,
-            topic,
-            partitions=None if partition is None else [partition],
-            offset=offset,
-            timestamp_ms=to_time,
-            to_beginning=to_beginning,
-            to_end=to_end,
-            shift_by=shift_by,
-            dry_run=dry_run,
-        )
+        with _waiting_told(lambda: settings.output.note(_waiting_note(admin, group, topic, partition))):
+            try:
+                sought = admin.seek_group(
+                    group,
+                    topic,
+                    partitions=None if partition is None else [partition],
+                    offset=offset,
+                    timestamp_ms=to_time,
+                    to_beginning=to_beginning,
+                    to_end=to_end,
+                    shift_by=shift_by,
+                    dry_run=dry_run,
+                )
+            except KeyboardInterrupt as interrupt:
+                if dry_run:
+                    raise
+                raise interrupt from _left_open(group, topic)
         past_all = [] if to_time is None else _partitions_without(admin, topic, [p.partition for p in sought], to_time)
     rows = []
     for place in sorted(sought, key=lambda place: place.partition):
@@ -209,6 +219,50 @@ def _seek_note(group: str, topic: str, to_time: int | None, dry_run: bool) -> st
     if dry_run:
         return f"Would send group {group} on {topic}{target}; nothing was changed:"
     return f"Sent group {group} on {topic}{target}:"
+
+
+@contextmanager
+def _waiting_told(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` in a thread of its own when the block takes long."""
+    timer = threading.Timer(WAITING_TOLD_AFTER_SECONDS, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _waiting_note(admin: "Admin", group: str, topic: str, partition: int | None) -> str:
+    """Whom a seek waits for; nothing when it is nobody, or cannot be known."""
+    from tailrace import TailraceError
+
+    try:
+        members = admin.describe_group(group).members
+    except TailraceError:
+        return ""  # the seek itself is about to say it
+    holders = [
+        member
+        for member in members
+        for part in member.assignment
+        if part.topic == topic and (partition is None or partition in part.partitions)
+    ]
+    if not holders:
+        return ""
+    named = ", ".join(f"{member.member_id} at {member.client_host}" for member in holders)
+    whose = "member" if len(holders) == 1 else "members"
+    return f"Waiting up to a minute for {whose} {named} to finish a record or batch and give up {topic} ..."
+
+
+def _left_open(group: str, topic: str) -> CommandError:
+    # The server finishes a seek that it has begun, whoever is still there to hear of it: the partitions are taken from
+    # their owners by then, and somebody has to give them out again.
+    return CommandError(
+        "interrupted; a seek that the server has begun goes on, so it may still send "
+        f"group {group} elsewhere on {topic}",
+        remedy=f"See where the group is with `logctl groups describe {group}`.",
+        code="INTERRUPTED",
+    )
 
 
 def _partitions_without(admin: "Admin", topic: str, partitions: Sequence[int], timestamp_ms: int) -> list[int]:

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import get_completion_class, shell_complete
 
 from logctl.demo.command import demo
-from logctl.errors import ExitCode, failure_of
+from logctl.errors import CommandError, ExitCode, failure_of
 from logctl.groups import groups, seek
 from logctl.options import Command, Group, Settings
 from logctl.records import consume, produce
@@ -95,10 +95,11 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort) as ended:
         tell(sys.stdout, "")
-        if isinstance(ended, _Terminated):
-            return 128 + signal.SIGTERM
-        tell(sys.stderr, "\n")
-        return ExitCode.INTERRUPTED
+        if not isinstance(ended, _Terminated):
+            tell(sys.stderr, "\n")
+        if isinstance(ended.__cause__, CommandError) and (failure := failure_of(ended.__cause__)):
+            failure.write(sys.stderr, as_json=settings.output.as_json)  # what it leaves open
+        return 128 + signal.SIGTERM if isinstance(ended, _Terminated) else ExitCode.INTERRUPTED
     except BrokenPipeError:
         discard(sys.stdout)  # whoever read us has what it wanted
     except Exception as error:

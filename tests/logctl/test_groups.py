@@ -1,5 +1,7 @@
 """`logctl groups` and `logctl seek` against a real server."""
 
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,8 @@ from typing import Any
 import pytest
 
 from logctl.groups import format_span
-from tailrace import Admin, CommittedOffset
+from logctl.output import Output
+from tailrace import Admin, CommittedOffset, Consumer
 from tests.logctl.conftest import Logctl
 from tests.processes import ServerProcess
 
@@ -69,6 +72,34 @@ def test_a_group_is_sent_to_its_target(logctl: Logctl, group: str, target: str, 
 def test_one_partition_is_sent_alone(logctl: Logctl, group: str) -> None:
     assert sought(logctl, group, "--partition 1 --offset 2") == [(1, 6, 2)]
     assert committed(logctl, group) == {0: 6, 1: 2}
+
+
+@pytest.mark.parametrize("as_json", ["", "--json"])
+def test_a_seek_that_waits_says_for_whom_and_an_interrupted_one_that_the_server_goes_on(
+    logctl: Logctl, group: str, server: ServerProcess, monkeypatch: pytest.MonkeyPatch, as_json: str
+) -> None:
+    notes: list[str] = []
+    main_thread = threading.main_thread().ident or 0
+
+    def note_and_interrupt(output: Output, sentence: str) -> None:
+        notes.append(sentence)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    monkeypatch.setattr("logctl.groups.WAITING_TOLD_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(Output, "note", note_and_interrupt)
+    with Consumer(group, group=group, server=server.address, auto_commit=False) as busy:
+        assert next(iter(busy)).offset == 6
+        ran = logctl(f"seek --group {group} --topic {group} --offset 2 {as_json}")
+        assert ran.status == 130
+        (waiting,) = notes
+        assert waiting.startswith("Waiting up to a minute for member ")
+        assert ran.err.startswith("\n{" if as_json else "\nerror: ")
+        assert "interrupted; a seek that the server has begun goes on" in ran.err
+        assert f"`logctl groups describe {group}`" in ran.err
+        assert committed(logctl, group) == {0: 6, 1: 6}
+        while (record := busy.poll()) and record.offset != 2:
+            pass  # asking for the next one gives the partitions up: then the seek takes effect
+    assert committed(logctl, group) == {0: 2, 1: 2}
 
 
 def test_people_see_old_and_new(logctl: Logctl, group: str) -> None:

@@ -9,7 +9,9 @@ import grpc.aio
 import pytest
 
 from logserver.context import RequestContext
-from logserver.grpc.produce import GROUPED_BYTES_MAX
+from logserver.errors import ShuttingDown
+from logserver.grpc.calls import Calls, Stream
+from logserver.grpc.produce import GROUPED_BYTES_MAX, ProduceDoor
 from logserver.server import Server
 from logstore import disk
 from logstore.batch import Record, decode_batch
@@ -455,6 +457,37 @@ async def test_a_stopping_server_answers_what_it_has_read_and_then_says_so(start
     assert error.retriable
     await stopping
     await client.channel.close()
+
+
+class HandedStream(Stream):
+    """One message comes when the test says so; no transport is behind it."""
+
+    def __init__(self) -> None:
+        self.coming: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.written: list[bytes] = []
+
+    async def read(self) -> bytes:
+        return await self.coming
+
+    async def write(self, message: bytes) -> None:
+        self.written.append(message)
+
+
+async def test_a_request_that_is_read_in_the_very_turn_of_a_stop_is_answered(server: Server, client: Client) -> None:
+    await client.create("t")
+    calls = Calls(ManualClock(), write_timeout_ms=1000)
+    stream = HandedStream()
+    door = ProduceDoor(server.broker, calls)
+    serving = asyncio.create_task(door.produce_stream(stream, RequestContext("", "", "", "", None)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    calls.stop()
+    stream.coming.set_result(_stream_request(7, batch(b"x")).SerializeToString())
+    with pytest.raises(ShuttingDown):
+        await serving
+    [answer] = stream.written
+    assert pb.ProduceStreamResponse.FromString(answer).request_id == 7
+    assert server.broker.store.log("t", 0).high_watermark == 1
 
 
 # Bounds.

@@ -184,6 +184,10 @@ class _ProduceStream:
 
     def _stop_reading(self, _: object = None) -> None:
         """Take no more requests. One that is read already is appended and answered."""
+        # A reader that has its message gets its turn first: it was due before this call.
+        self._loop.call_soon(self._cancel_reading)
+
+    def _cancel_reading(self) -> None:
         if self._is_reading:
             self._reader.cancel()
 

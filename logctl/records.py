@@ -82,6 +82,7 @@ def produce(
     A malformed line is reported with its number and the others are sent; the exit code is then 1. Times without a zone
     are UTC. Ctrl-C and SIGTERM stop the reading, and what was read is still sent.
     """
+    from logctl.outages import outages_told
     from logctl.sender import Sender, far_future_ms, send_all
     from tailrace import Producer
 
@@ -93,6 +94,7 @@ def produce(
     if is_typed := file.isatty():
         settings.output.note("Type lines to send; Ctrl-D ends them.")
     with (
+        outages_told(settings.output, settings.server),
         Producer(server=settings.server, acks=acks if acks == "all" else int(acks)) as producer,
         Progress(topic, total=_size(file), shown=not is_typed) as progress,
     ):
@@ -143,6 +145,7 @@ def consume(
     lost, and `produce --format jsonl` reads it. Ctrl-C, a broken pipe (`| head`) and --max all end it cleanly; a group
     has then committed what was written out, and no more.
     """
+    from logctl.outages import outages_told
     from logctl.record_output import RecordOutput
     from tailrace import Consumer
 
@@ -150,6 +153,7 @@ def consume(
     output = RecordOutput(as_json=settings.output.as_json)
     has_begun = threading.Event()
     with (
+        outages_told(settings.output, settings.server),
         Consumer(
             topic,
             group=group,

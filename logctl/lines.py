@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 from logctl.errors import CommandError, MalformedLine, did_you_mean
 from logctl.output import count
 from logctl.record_json import NewRecord, parse_object, record_from_json, scalar_to_bytes
-from logctl.times import checked_timestamp_ms, parse_timestamp_ms
+from logctl.times import parse_timestamp_ms, timestamp_ms_of
 
 LINE_BYTES_MAX = 64 * 1024 * 1024
 CSV_ROW_LINES_MAX = 1000
@@ -252,7 +252,7 @@ def _record_of_object(text: bytes, key_field: str | None, time_field: str | None
 def _timestamp_of(value: object, time_field: str) -> int:
     try:
         if type(value) is int:
-            return checked_timestamp_ms(value)
+            return timestamp_ms_of(value)
         if isinstance(value, str):
             return parse_timestamp_ms(value)
         raise ValueError("it is neither a time in ISO 8601 nor milliseconds since 1970")

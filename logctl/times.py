@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OFFSET_MAX = 2**63 - 1
+#: A number in data that is less was meant as seconds: until the year 11968, those are.
+NUMBER_MS_MIN = 315_532_800_000  # the first millisecond of 1980
 TIMESTAMP_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999
 
 UNITS = {
@@ -92,12 +94,23 @@ def parse_time(text: str, now_ms: int) -> int:
 def parse_timestamp_ms(text: str) -> int:
     """A time in data: ISO 8601, or whole milliseconds since 1970. Rounded down. Raises ValueError."""
     if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 4000:
-        return checked_timestamp_ms(int(text))
+        return timestamp_ms_of(int(text))
     try:
         moment = _parse_iso(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is neither a time in ISO 8601 nor milliseconds since 1970") from error
     return checked_timestamp_ms((moment - EPOCH) // timedelta(milliseconds=1))
+
+
+def timestamp_ms_of(number: int) -> int:
+    """A number in data whose unit nothing says. Raises ValueError."""
+    timestamp_ms = checked_timestamp_ms(number)
+    if timestamp_ms < NUMBER_MS_MIN:
+        raise ValueError(
+            f"{number} is {format_time(timestamp_ms)}, as milliseconds since 1970; if it is seconds, multiply it by "
+            "1000, and write a time before 1980 in ISO 8601"
+        )
+    return timestamp_ms
 
 
 def checked_timestamp_ms(timestamp_ms: int) -> int:

@@ -99,11 +99,12 @@ def test_a_key_field_may_hold_any_scalar(value: str, key: bytes | None) -> None:
         ('{"k": "x", "at": 1.5}', "field `at`: it is neither"),
         ('{"k": "x", "at": "noon"}', "field `at`: 'noon' is neither"),
         ('{"k": "x", "at": -1}', "field `at`: time -1 ms"),
+        ('{"k": "x", "at": 1357035420}', "field `at`: 1357035420 is 1970-01-16T"),
         ('{"k": "x", "at": 1', "not JSON"),
     ],
 )
 def test_a_line_without_its_fields_is_malformed(line: str, sentence: str) -> None:
-    good = '{"k": "x", "at": 1}'
+    good = '{"k": "x", "at": 1357035420000}'
     first, second, third = read_jsonl(lines_of(f"{good}\n{line}\n{good}"), "k", "at")
     assert isinstance(second, MalformedLine)
     assert str(second).startswith("line 2: ")
@@ -212,11 +213,11 @@ def test_a_line_that_is_not_utf8_costs_itself() -> None:
 
 
 def test_a_time_that_is_none_costs_its_line() -> None:
-    table = "x,at\n1,noon\n2,5\n"
+    table = "x,at\n1,noon\n2,1357035420000\n"
     first, second = read_csv(lines_of(table), None, "at")
     assert str(first) == "line 2: column `at`: 'noon' is neither a time in ISO 8601 nor milliseconds since 1970"
     assert isinstance(second, NumberedRecord)
-    assert second.record.timestamp_ms == 5
+    assert second.record.timestamp_ms == 1357035420000
 
 
 def test_a_cell_may_be_as_large_as_a_record() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from logctl.times import (
     EPOCH,
+    NUMBER_MS_MIN,
     TIMESTAMP_MS_MAX,
     AtOffset,
     AtTime,
@@ -98,9 +99,15 @@ def test_a_time_that_was_shown_reads_as_itself(timestamp_ms: int) -> None:
     assert parse_timestamp_ms(shown) == timestamp_ms
 
 
-@given(st.integers(0, TIMESTAMP_MS_MAX))
+@given(st.integers(NUMBER_MS_MIN, TIMESTAMP_MS_MAX))
 def test_a_time_in_data_may_be_milliseconds(timestamp_ms: int) -> None:
     assert parse_timestamp_ms(str(timestamp_ms)) == timestamp_ms
+
+
+@pytest.mark.parametrize("number", [0, 1357035420, 99_999_999_999, NUMBER_MS_MIN - 1])
+def test_a_time_in_data_that_is_a_number_of_seconds_does_not_become_january_1970(number: int) -> None:
+    with pytest.raises(ValueError, match=f"{number} is 19.*, as milliseconds .* if it is seconds"):
+        parse_timestamp_ms(str(number))
 
 
 @given(moments)

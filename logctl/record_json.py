@@ -5,7 +5,8 @@
 
 Key and value are text when they are UTF-8, else `key_base64` and `value_base64`; null stays null; headers keep their
 order. A line written here and read here gives the same key, value, headers and timestamp, byte for byte. Where the
-record stood (topic, partition, offset) is told when reading and has no meaning when producing.
+record stood (topic, partition, offset) is told when reading and has no meaning when producing: the topic is named
+there, it may have other partitions, and the server gives the offset.
 """
 
 import json
@@ -62,6 +63,8 @@ class NewRecord:
     key: bytes | None = None
     timestamp_ms: int | None = None
     headers: Headers = ()
+    #: It names a partition or an offset, and will have another.
+    names_place: bool = False
 
 
 def record_to_json(record: ReadRecord) -> str:
@@ -93,6 +96,7 @@ def record_from_json(line: bytes) -> NewRecord:
         key=_take(fields, "key"),
         timestamp_ms=_take_timestamp(fields),
         headers=_take_headers(fields),
+        names_place=fields.get("partition") is not None or fields.get("offset") is not None,
     )
 
 

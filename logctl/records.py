@@ -51,7 +51,9 @@ FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 )
 @click.option("--key-field", metavar="FIELD", help="JSONL, CSV: the field whose content is the key.")
 @click.option(
-    "--time-field", metavar="FIELD", help="JSONL, CSV: the field with the time, ISO 8601 or milliseconds since 1970."
+    "--time-field",
+    metavar="FIELD",
+    help="JSONL, CSV: the field with the time, ISO 8601 or milliseconds since 1970. Seconds are refused.",
 )
 @click.option(
     "--acks",
@@ -76,7 +78,8 @@ def produce(
     \b
     text   a line is a value; with --key-separator it is KEY, separator, VALUE
     jsonl  a line is a record as `consume --json` writes it (only "value" is
-           needed); with --key-field or --time-field it is itself the value
+           needed; "partition" and "offset" are not used); with --key-field
+           or --time-field it is itself the value
     csv    the first line names the columns; a row is sent as a JSON object
 
     A malformed line is reported with its number and the others are sent; the exit code is then 1. Times without a zone

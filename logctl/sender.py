@@ -48,10 +48,17 @@ class Sender:
         self._started = time.monotonic()
         self._pending: deque[tuple[int, SendFuture]] = deque()
         self._remedy_told = ""
+        self._place_is_told = False
 
     def send(self, line: NumberedRecord) -> None:
         """Raises TailraceError when nothing more can be sent."""
         number, record = line
+        if record.names_place and not self._place_is_told:
+            self._place_is_told = True
+            self._output.note(
+                f"Line {number} names a partition or an offset. They are not used, here and on: keys choose "
+                f"the partitions of {self._topic}, and the offsets are new."
+            )
         if record.timestamp_ms is not None and record.timestamp_ms > self._far_future_ms:
             self.refuse(
                 MalformedLine(

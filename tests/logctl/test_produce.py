@@ -128,6 +128,17 @@ def test_what_consume_writes_produce_reads_with_nothing_lost(logctl: Logctl, top
     ]
 
 
+def test_a_partition_or_an_offset_in_a_record_is_told_once_not_to_be_used(
+    logctl: Logctl, topic: str, file: File
+) -> None:
+    lines = ['{"value": "a", "partition": null}', '{"value": "b", "partition": 3}', '{"value": "c", "offset": 7}']
+    sent = logctl("produce --format jsonl", topic, file("\n".join(lines)))
+    assert sent.status == 0
+    assert sent.err.startswith("Line 2 names a partition or an offset. They are not used")
+    assert sent.err.count("\n") == 1
+    assert [(row["partition"], row["offset"]) for row in consumed(logctl, topic)] == [(0, 0), (0, 1), (0, 2)]
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [("a,b\n1,2\n", "line 1: there is no column `tail`"), ("tail,tail\n1,2\n", "line 1: ")]
 )

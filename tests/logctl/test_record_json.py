@@ -44,7 +44,8 @@ def test_consumed_records_are_produced_as_they_were(consumed: list[Consumed]) ->
     written = "".join(record_to_json(record) + "\n" for record in consumed).encode()
     read = list(read_jsonl(Lines(io.BytesIO(written)), None, None))
     assert [line.record for line in read if isinstance(line, NumberedRecord)] == [
-        NewRecord(record.value, record.key, record.timestamp_ms, list(record.headers)) for record in consumed
+        NewRecord(record.value, record.key, record.timestamp_ms, list(record.headers), names_place=True)
+        for record in consumed
     ]
     assert [line.line_number for line in read if isinstance(line, NumberedRecord)] == list(range(1, len(consumed) + 1))
 

@@ -76,10 +76,7 @@ class AdminCore:
     async def create_topic(
         self, topic: str, partitions: int | None, config: Mapping[str, object] | None
     ) -> d.TopicListing:
-        if partitions == 0:
-            raise InvalidRequest(
-                "a topic cannot have 0 partitions", remedy="Give 1 or more, or leave it to the server's default."
-            )
+        _check_count(partitions, "Give an int of 1 or more, or leave it to the server's default.")
         request = _message(
             topics_pb2.CreateTopicRequest,
             topic=checked_topic(topic),
@@ -96,8 +93,7 @@ class AdminCore:
     async def alter_topic(
         self, topic: str, partitions: int | None, set_config: Mapping[str, object] | None, unset_config: Sequence[str]
     ) -> None:
-        if partitions == 0:
-            raise InvalidRequest("a topic cannot have 0 partitions", remedy="Give more than it has, or leave it out.")
+        _check_count(partitions, "Give more than it has, as an int, or leave it out.")
         if isinstance(unset_config, str):
             raise InvalidRequest(f"unset_config={unset_config!r} is no list", remedy="Give a list of names.")
         request = _message(
@@ -271,6 +267,13 @@ def _message(kind: Any, **fields: Any) -> Any:
         raise InvalidRequest(
             f"an argument does not fit: {error}", remedy="Give names as str, numbers as int of a sensible size."
         ) from error
+
+
+def _check_count(partitions: Any, remedy: str) -> None:
+    """Of a topic. Other numbers that it cannot have are the server's to refuse: it knows the most. Raises
+    InvalidRequest."""
+    if partitions is not None and (type(partitions) is not int or partitions == 0):
+        raise InvalidRequest(f"a topic cannot have partitions={partitions!r}", remedy=remedy)
 
 
 def _config(config: Mapping[str, object] | None) -> dict[str, str]:

@@ -20,6 +20,8 @@ def checked_many(
                 f"{name}={given[:20]!r} is one {type(given).__name__}, whose parts would be sent one by one",
                 remedy=f"Give {name} as a list, also when there is only one.",
             )
+        if not isinstance(given, Iterable | None) or (given is None and name == "values"):
+            raise InvalidRequest(f"{name}={given!r} is no list", remedy=f"Give {name} as a list.")
     values = values if isinstance(values, list | tuple) else list(values)
     if keys is not None:
         keys = keys if isinstance(keys, list | tuple) else list(keys)
@@ -58,13 +60,14 @@ def to_bytes(given: Any, what: str) -> bytes | None:
 
 
 def to_headers(headers: Headers) -> HeaderList:
+    remedy = "Give headers as a mapping, or as pairs of a str and bytes or str."
+    if not isinstance(headers, Iterable):
+        raise InvalidRequest(f"headers={headers!r} are no headers", remedy=remedy)
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     checked: HeaderList = []
     for pair in pairs:
         if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)):
-            raise InvalidRequest(
-                f"{pair!r} is not a header", remedy="Give headers as a mapping, or as pairs of a str and bytes or str."
-            )
+            raise InvalidRequest(f"{pair!r} is not a header", remedy=remedy)
         to_bytes(pair[0], "name of a header")
         checked.append((pair[0], to_bytes(pair[1], f"header {pair[0]!r}")))
     return checked
@@ -82,6 +85,7 @@ def json_value(value: Any, json: Any) -> bytes:
     if value is not None:
         raise InvalidRequest("both value= and json= are given", remedy="Give one of them.")
     try:
-        return json_module.dumps(json, ensure_ascii=False, separators=(",", ":")).encode()
+        # JSON has no NaN and no infinity: what Python would write instead, other readers refuse.
+        return json_module.dumps(json, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"the json= of a send cannot be written as JSON: {error}", remedy="Convert it.") from error

@@ -13,7 +13,7 @@ from datetime import datetime
 from types import TracebackType
 
 from tailrace.connection import CONNECT_SECONDS_MAX
-from tailrace.consumer_settings import ConsumerSettings
+from tailrace.consumer_settings import ConsumerSettings, chosen_partitions
 from tailrace.consuming import ConsumerCore
 from tailrace.errors import CorruptMessage, WrongThreadError
 from tailrace.handout import Assigned, Nothing, Revoked
@@ -94,7 +94,7 @@ class Consumer:
                 server=server or "",
                 topics=topics,
                 group=group,
-                partitions=None if partitions is None else tuple(partitions),
+                partitions=chosen_partitions(partitions),
                 start=start,
                 stop_at_end=stop_at_end,
                 auto_commit=auto_commit,

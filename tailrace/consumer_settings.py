@@ -1,5 +1,6 @@
 """What a consumer is asked to be, and what it cannot be."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tailrace.connection import server_address
@@ -59,6 +60,18 @@ def checked_settings(settings: ConsumerSettings) -> ConsumerSettings:
     if problem is not None:
         raise InvalidRequest(f"{problem[0]} is not what a consumer can have", remedy=problem[1])
     return settings._replace(server=server_address(settings.server), start=checked_start(settings.start))
+
+
+def chosen_partitions(partitions: Iterable[int | TopicPartition] | None) -> tuple[int | TopicPartition, ...] | None:
+    """What a consumer was given, for its settings. Raises InvalidRequest."""
+    if isinstance(partitions, Iterable):
+        return tuple(partitions)
+    if partitions is not None:
+        raise InvalidRequest(
+            f"partitions={partitions!r} is not what a consumer can have",
+            remedy="Give a list of numbers, or of TopicPartition(topic, number), also when there is only one.",
+        )
+    return None
 
 
 def _topic_of(chosen: int | TopicPartition) -> str | None:

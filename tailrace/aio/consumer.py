@@ -7,7 +7,7 @@ from types import TracebackType
 
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.consumer import AUTO_COMMIT_SECONDS, PREFETCH_BYTES
-from tailrace.consumer_settings import ConsumerSettings
+from tailrace.consumer_settings import ConsumerSettings, chosen_partitions
 from tailrace.consuming import ConsumerCore
 from tailrace.errors import CorruptMessage, WrongThreadError
 from tailrace.handout import Assigned, Nothing, Revoked
@@ -58,7 +58,7 @@ class Consumer:
                 server=server or "",
                 topics=topics,
                 group=group,
-                partitions=None if partitions is None else tuple(partitions),
+                partitions=chosen_partitions(partitions),
                 start=start,
                 stop_at_end=stop_at_end,
                 auto_commit=auto_commit,

@@ -347,6 +347,12 @@ def test_nonsense_is_refused_before_anything_is_asked(
     assert not server.commits
 
 
+def test_a_number_of_partitions_that_is_none_is_named(admin: Any) -> None:
+    with pytest.raises(errors.InvalidRequest, match="cannot have partitions='4'") as refused:
+        admin.create_topic("t", "4")
+    assert "an int of 1 or more" in refused.value.remedy
+
+
 @pytest.mark.parametrize("address", ["nowhere", "host:", ":70", "host:0", "host:x"])
 def test_an_address_that_is_none_is_refused_at_once(kind: Any, address: str) -> None:
     with pytest.raises(errors.InvalidRequest, match="not the address"):

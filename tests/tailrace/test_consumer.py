@@ -1,12 +1,13 @@
 import random
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from logstore import batch as wire
 from logstore.batch import encode_batch
-from tailrace import Consumer, TopicPartition, errors
+from tailrace import Consumer, TopicPartition, aio, errors
 from tailrace.committing import Committer
 from tests.tailrace.fake_server import FakeServer, wire_error
 
@@ -155,6 +156,13 @@ def test_settings_that_cannot_be_are_refused_at_once(settings: dict[str, object]
     with pytest.raises(errors.InvalidRequest) as refused:
         Consumer(["flights"])  # type: ignore[arg-type]
     assert "separate arguments" in refused.value.remedy
+
+
+@pytest.mark.parametrize("kind", [Consumer, aio.Consumer])
+def test_one_partition_that_is_no_list_is_refused_with_what_is_wanted(kind: Any) -> None:
+    with pytest.raises(errors.InvalidRequest, match="partitions=0 is not what a consumer can have") as refused:
+        kind("flights", partitions=0)
+    assert "a list of numbers" in refused.value.remedy
 
 
 def test_an_unknown_topic_is_an_error_and_is_not_created(server: FakeServer) -> None:

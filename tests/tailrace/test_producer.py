@@ -143,6 +143,15 @@ def test_the_header_of_a_batch_tells_of_its_records_however_they_were_sent(serve
         ), f"seed {seed}"
 
 
+@pytest.mark.parametrize(
+    ("values", "keys", "said"), [(5, None, "values=5"), (None, None, "values=None"), ([b"v"], 5, "keys=5")]
+)
+def test_send_many_names_what_is_no_list(server: FakeServer, values: Any, keys: Any, said: str) -> None:
+    with Producer(server=server.address) as producer:
+        with pytest.raises(errors.InvalidRequest, match=f"{said} is no list"):
+            producer.send_many("single", values, keys)
+
+
 def test_send_many_takes_text_and_none_among_bytes(server: FakeServer) -> None:
     with Producer(server=server.address) as producer:
         producer.send_many("single", ["ü", b"b", None], [None, "k", b"k"]).result(10)
@@ -425,6 +434,8 @@ def test_a_record_that_the_topic_cannot_take_is_refused_at_once(server: FakeServ
         ({"value": b"x", "json": 1}, "both value= and json="),
         ({"json": object()}, "cannot be written as JSON"),
         ({"value": b"x", "headers": [("a",)]}, "is not a header"),
+        ({"value": b"x", "headers": 5}, "headers=5 are no headers"),
+        ({"json": [float("nan")]}, "cannot be written as JSON"),
         ({"value": b"x", "headers": {"a": 5}}, "header 'a' is of type int"),
         ({"value": "\ud800"}, "half a surrogate pair"),
         ({"value": b"x", "key": []}, "key is of type list"),

@@ -56,8 +56,8 @@ class Sender:
         if record.names_place and not self._place_is_told:
             self._place_is_told = True
             self._output.note(
-                f"Line {number} names a partition or an offset. They are not used, here and on: keys choose "
-                f"the partitions of {self._topic}, and the offsets are new."
+                f"Line {number} names a partition or an offset. Neither is used, of any line: keys choose the "
+                f"partitions of {self._topic}, and the offsets are new."
             )
         if record.timestamp_ms is not None and record.timestamp_ms > self._far_future_ms:
             self.refuse(

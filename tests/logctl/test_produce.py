@@ -134,7 +134,7 @@ def test_a_partition_or_an_offset_in_a_record_is_told_once_not_to_be_used(
     lines = ['{"value": "a", "partition": null}', '{"value": "b", "partition": 3}', '{"value": "c", "offset": 7}']
     sent = logctl("produce --format jsonl", topic, file("\n".join(lines)))
     assert sent.status == 0
-    assert sent.err.startswith("Line 2 names a partition or an offset. They are not used")
+    assert sent.err.startswith("Line 2 names a partition or an offset. Neither is used")
     assert sent.err.count("\n") == 1
     assert [(row["partition"], row["offset"]) for row in consumed(logctl, topic)] == [(0, 0), (0, 1), (0, 2)]
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from consumer_groups.checks import check_heartbeat, check_number, check_seek_target
 from consumer_groups.commits import CommitResult, Commits
 from consumer_groups.config import GroupConfig
+from consumer_groups.contacts import Departures
 from consumer_groups.descriptions import describe
 from consumer_groups.errors import NonEmptyGroup, UnknownMemberId
 from consumer_groups.group import Group
@@ -55,6 +56,7 @@ class GroupCoordinator:
         self._commits = Commits(self._groups)
         self._seeks = Seeks(self._groups)
         self._rewriting = Rewriting(self._groups)
+        self._departures = Departures(config.session_timeout_ms)
         self._topics_are_news = True
         self._is_refreshing = False
 
@@ -107,14 +109,23 @@ class GroupCoordinator:
         )
 
     async def _take(self, request: HeartbeatRequest) -> LiveGroup:
+        if request.member_epoch in (LEAVE_EPOCH, AWAY_EPOCH):
+            self._departures.note(request, self._clock.monotonic_ms())
         if request.member_epoch != JOIN_EPOCH and self._groups.get(request.group) is None:
             raise UnknownMemberId(
                 f"there is no group {request.group!r}, so member {request.member_id!r} is not in it",
                 remedy="Give up all partitions and join again, with epoch 0.",
             )
         async with self._groups.change(request.group, create=True) as live:
+            now_ms = self._clock.monotonic_ms()
+            if request.member_id not in live.group.members and self._departures.cover(request, now_ms):
+                raise UnknownMemberId(
+                    f"member {request.member_id!r} left group {request.group!r} after it sent this heartbeat, number"
+                    f" {request.number}",
+                    remedy="Nothing, if it was meant to leave; else join again, with epoch 0 and a higher number.",
+                )
             draft = live.group.copy()
-            draft.heartbeat(request, self._clock.monotonic_ms())
+            draft.heartbeat(request, now_ms)
             await self._groups.write(live, draft)
             return live
 

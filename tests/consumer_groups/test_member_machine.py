@@ -5,6 +5,7 @@ they should give up. Heartbeats that they have given up on arrive after newer on
 Always:
 
     no two members believe to own a partition, or may commit it
+    who left by itself is a member no more, whatever of it arrives late
     once faults stop, every group settles: everything assigned, evenly, and every member knows it
 """
 
@@ -80,6 +81,8 @@ class MemberMachine(RuleBasedStateMachine):
         self.parked: dict[str, tuple[asyncio.Task[HeartbeatReply], HeartbeatRequest, int]] = {}
         #: Heartbeats that have not arrived yet, or may arrive again. Nobody waits for their answers any more.
         self.on_their_way: list[HeartbeatRequest] = []
+        #: Who left by itself, and when the server last heard so.
+        self.left_ms: dict[str, int] = {}
         self.config = CONFIG
         self.coordinator = self.new_coordinator()
 
@@ -177,12 +180,15 @@ class MemberMachine(RuleBasedStateMachine):
         member.stubborn, member.overdue = False, set()
 
     @precondition(lambda self: len(self.members) > 1)
-    @rule(data=st.data(), lost=st.booleans())
-    def leave(self, data: st.DataObject, lost: bool) -> None:
+    @rule(data=st.data(), outcome=st.sampled_from(["answered", "answered", "request lost", "delayed", "duplicated"]))
+    def leave(self, data: st.DataObject, outcome: str) -> None:
         member = self.draw_member(data)
         self.forget(member)
-        if not lost:
-            self.try_heartbeat(HeartbeatRequest("g", member.member_id, LEAVE_EPOCH, number=member.number + 1))
+        request = HeartbeatRequest("g", member.member_id, LEAVE_EPOCH, number=member.number + 1)
+        if outcome in ("delayed", "duplicated"):
+            self.on_their_way.append(request)
+        if outcome in ("answered", "duplicated"):
+            self.try_heartbeat(request)
 
     @precondition(lambda self: any(member.instance_id for member in self.members))
     @rule(data=st.data(), comes_back=st.booleans())
@@ -218,6 +224,12 @@ class MemberMachine(RuleBasedStateMachine):
             for partition in held:
                 assert partition not in seen, f"{member_id} and {seen[partition]} may commit {partition}"
                 seen[partition] = member_id
+
+    @invariant()
+    def nobody_who_left_is_back(self) -> None:
+        for member_id in self.server_members():
+            left_ms = self.left_ms.get(member_id)
+            assert left_ms is None or self.clock.now_ms - left_ms >= CONFIG.session_timeout_ms, f"{member_id} is back"
 
     def teardown(self) -> None:
         try:
@@ -335,7 +347,11 @@ class MemberMachine(RuleBasedStateMachine):
         self.members.remove(member)
 
     def try_heartbeat(self, request: HeartbeatRequest) -> HeartbeatReply | BaseException:
-        return self.attempt(self.coordinator.heartbeat(request, 0))
+        now_ms = self.clock.now_ms
+        reply = self.attempt(self.coordinator.heartbeat(request, 0))
+        if request.member_epoch == LEAVE_EPOCH and isinstance(reply, HeartbeatReply | UnknownMemberId):
+            self.left_ms[request.member_id] = now_ms
+        return reply
 
     def attempt(self, work: Coroutine[Any, Any, Result]) -> Result | BaseException:
         try:

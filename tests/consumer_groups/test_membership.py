@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from consumer_groups import contacts
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import (
     FencedInstanceId,
@@ -552,6 +553,64 @@ async def test_a_static_member_that_is_away_is_not_brought_back_by_an_old_join()
         again = world.member("a2", instance_id="one")
         await again.join()
         assert again.partitions == [0, 1, 2, 3]
+
+
+async def test_a_join_that_arrives_after_its_member_has_left_brings_nobody_back() -> None:
+    async with running() as world:
+        a, b = world.member("a"), world.member("b")
+        await b.join()
+        join = a.request(subscription=("t",), owned=(), number=1)
+        await world.coordinator.heartbeat(join, 0)
+        await world.coordinator.heartbeat(a.request(member_epoch=-1, number=2), 0)
+        await world.pass_time(40_000)
+        with pytest.raises(UnknownMemberId, match="'a' left group 'g' after it sent this heartbeat, number 1"):
+            await world.coordinator.heartbeat(join, 0)
+        assert [member.member_id for member in (await world.coordinator.describe_group("g")).members] == ["b"]
+        await a.beat(subscription=("t",), owned=(), number=3)
+        assert a.epoch > 0, "it may come back"
+
+
+async def test_a_first_join_that_its_members_leaving_overtook_makes_no_group() -> None:
+    async with running() as world:
+        a = world.member("a")
+        join = a.request(subscription=("t",), owned=(), number=1)
+        for request in (a.request(member_epoch=-1, number=2), join):
+            with pytest.raises(UnknownMemberId):
+                await world.coordinator.heartbeat(request, 0)
+        assert world.coordinator.list_groups() == []
+        await world.pass_time(45_000)
+        await world.coordinator.heartbeat(join, 0)
+        assert world.coordinator.list_groups(), "it is remembered for one session, and not for ever"
+
+
+async def test_an_old_join_of_a_static_member_takes_no_place_that_is_kept_for_its_successor() -> None:
+    async with running() as world:
+        a, again = world.member("a", instance_id="one"), world.member("a2", instance_id="one")
+        join = a.request(subscription=("t",), owned=(), number=1)
+        await world.coordinator.heartbeat(join, 0)
+        await world.coordinator.heartbeat(a.request(member_epoch=-2, number=2), 0)
+        await again.join()
+        await again.step_away()
+        with pytest.raises(UnknownMemberId):
+            await world.coordinator.heartbeat(join, 0)
+        last = world.member("a3", instance_id="one")
+        await last.join()
+        assert last.partitions == [0, 1, 2, 3]
+
+
+def test_of_those_who_left_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contacts, "LEFT_MAX", 10)
+    departures = contacts.Departures(kept_ms=1_000)
+    requests = [HeartbeatRequest("g", f"m{number}", -1, number=5) for number in range(40)]
+    for request in requests[:30]:
+        departures.note(request, 0)
+    assert [departures.cover(request, 500) for request in requests[:30]] == [False] * 20 + [True] * 10
+    for request in requests[30:]:
+        departures.note(request, 1_000)
+    assert len(departures) == 10
+    departures.note(requests[30], 2_000)
+    departures.note(requests[30], 2_000)
+    assert len(departures) < 10
 
 
 async def test_an_overtaken_heartbeat_neither_keeps_a_session_alive_nor_releases_the_newer_one_that_waits() -> None:

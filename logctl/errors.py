@@ -100,7 +100,7 @@ def failure_of(error: Exception) -> Failure | None:
             error, client.RequestTimedOut | client.DeliveryTimedOut | client.BufferFull | client.SeekTimedOut
         ):
             exit_code = ExitCode.TIMED_OUT
-        return Failure(str(error), error.remedy, error.code, error.retriable, exit_code)
+        return Failure(error.message, error.remedy, error.code, error.retriable, exit_code)
     if isinstance(error, OSError):
         # Of a file that has no name, which is stdout: what is wrong with stdin was told where it is read.
         what = "write to standard output" if error.filename is None else f"use {error.filename}"

@@ -138,7 +138,7 @@ class Sender:
     def _settle_error(self, number: int, error: TailraceError) -> None:
         if not isinstance(error, OF_ONE_RECORD):
             raise error
-        self.refuse(MalformedLine(number, str(error), remedy=error.remedy))
+        self.refuse(MalformedLine(number, error.message, remedy=error.remedy))
 
 
 def send_all(read: Input, lines: Lines, sender: Sender, progress: Progress) -> KeyboardInterrupt | CommandError | None:

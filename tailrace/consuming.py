@@ -359,6 +359,7 @@ class ConsumerCore:
     async def _go_into_range(self, fetched: FetchedBatches) -> None:
         hold = fetched.hold
         assert self._cluster is not None
+        assert fetched.error is not None
         try:
             found = await resolve_start(self._cluster, [hold.key], self.settings.out_of_range)
         except TailraceError as error:
@@ -366,7 +367,7 @@ class ConsumerCore:
             self.handout.put(fetched)
             return
         if fetched.is_current:
-            logger.warning("%s; going on at offset %d instead", fetched.error, found[hold.key])
+            logger.warning("%s; going on at offset %d instead", fetched.error.message, found[hold.key])
             self.handout.seek({hold: found[hold.key]})
 
     def _give_credit(self, hold: Hold, size: int) -> None:

@@ -12,7 +12,8 @@ from typing import ClassVar
 
 
 class TailraceError(Exception):
-    """The root. `str()` says what happened; `remedy` is one sentence on what to do; `code` is for programs."""
+    """The root. `message` says what happened; `remedy` is one sentence on what to do; `str()` is both, on one line;
+    `code` is for programs."""
 
     #: True when the same call may succeed later, unchanged.
     retriable: bool = False
@@ -21,13 +22,17 @@ class TailraceError(Exception):
 
     def __init__(self, message: str, *, remedy: str, code: str | None = None) -> None:
         super().__init__(message)
+        self.message = message
         self.remedy = remedy
         self.code = code or self.default_code
-        self.add_note(remedy)  # A traceback that nobody catches shows it too.
+
+    def __str__(self) -> str:
+        # What a traceback shows, and a log: whoever reads there has nothing else to go by.
+        return f"{self.message.removesuffix('.')}. {self.remedy}" if self.remedy else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments do not survive the default pickling of exceptions.
-        return _rebuild, (type(self), str(self)), self.__dict__
+        return _rebuild, (type(self), self.message), self.__dict__
 
 
 class RetriableError(TailraceError):

@@ -166,7 +166,7 @@ class ProducerCore:
         first = told[0] if told else None
         return SendsFailed(
             f"{count} records were not sent, and nobody read the futures that say so"
-            + (f"; the first failed with: {first}" if first else ""),
+            + (f"; the first failed with: {first.message}" if first else ""),
             remedy=first.remedy if first else "Read the futures of `send`.",
             count=count,
             errors=told,

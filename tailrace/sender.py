@@ -421,7 +421,7 @@ class Sender:
 
 
 def _delivery_timed_out(batch: Batch, last_error: TailraceError | None) -> errors.DeliveryTimedOut:
-    attempt = "" if last_error is None else f"; the last attempt met this: {last_error}"
+    attempt = "" if last_error is None else f"; the last attempt met this: {last_error.message}"
     return errors.DeliveryTimedOut(
         f"{batch} was not acknowledged within {batch.deadline - batch.created_at:g} s; {batch.fate}{attempt}",
         remedy="See whether the server is up and its disk keeps pace; a longer delivery_timeout rides out more.",
@@ -430,7 +430,7 @@ def _delivery_timed_out(batch: Batch, last_error: TailraceError | None) -> error
 
 def _doubtful(error: TailraceError) -> TailraceError:
     return type(error)(
-        f"{error} It was sent before and never answered, so it may have been written then.",
+        f"{error.message}; it was sent before and never answered, so it may have been written then",
         remedy="Read the end of the partition to find out. " + error.remedy,
         code=error.code,
     )

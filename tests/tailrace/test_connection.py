@@ -105,7 +105,7 @@ def test_an_address_is_a_host_and_a_port(address: str) -> None:
 def test_what_is_no_address_is_told_before_anything_is_tried(address: str) -> None:
     with pytest.raises(errors.InvalidRequest) as told:
         Admin(server=address)
-    assert str(told.value) == f"{address!r} is not the address of a server"
+    assert told.value.message == f"{address!r} is not the address of a server"
 
 
 def test_it_is_told_when_the_environment_names_what_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def test_every_code_of_the_wire_has_a_class_of_its_own_with_that_code(code: int)
     )
     assert type(error) not in (RetriableError, FinalError)
     assert (error.code, type(error).default_code) == (name, name)
-    assert (str(error), error.remedy) == ("what happened", "what to do")
+    assert (error.message, error.remedy) == ("what happened", "what to do")
 
 
 @pytest.mark.parametrize(("retriable", "kind"), [(True, RetriableError), (False, FinalError)])
@@ -49,12 +49,18 @@ def test_whether_to_retry_is_what_the_server_says() -> None:
 def test_errors_survive_pickling_with_all_they_know() -> None:
     error = errors.SendsFailed("3 records", remedy="look", count=3, errors=(errors.BufferFull("full", remedy="wait"),))
     copy = pickle.loads(pickle.dumps(error))
-    assert (type(copy), str(copy), copy.remedy, copy.code) == (errors.SendsFailed, "3 records", "look", "SENDS_FAILED")
+    assert (type(copy), str(copy), copy.remedy, copy.code) == (
+        errors.SendsFailed,
+        "3 records. look",
+        "look",
+        "SENDS_FAILED",
+    )
     assert copy.count == 3
-    assert str(copy.errors[0]) == "full"
+    assert copy.errors[0].message == "full"
 
 
-def test_a_traceback_that_nobody_catches_shows_the_remedy_and_str_does_not() -> None:
+def test_str_and_a_traceback_that_nobody_catches_show_what_happened_and_the_remedy_once() -> None:
     error = errors.BufferFull("the buffer is full", remedy="Wait for acknowledgements.")
-    assert "".join(traceback.format_exception(error)).endswith("is full\nWait for acknowledgements.\n")
-    assert str(error) == "the buffer is full"
+    assert str(error) == "the buffer is full. Wait for acknowledgements."
+    assert "".join(traceback.format_exception(error)).endswith(f"BufferFull: {error}\n")
+    assert error.message == "the buffer is full"

@@ -19,11 +19,11 @@ Reading order:
     offsets, lag                  how far a group has read, and how far behind it is
     timers, turns, live           the groups of a running server; `live` is the one way any of them changes
     commits, seeks, descriptions  what is done to a live group, and what is told of it
-    rewriting                     how the journal is kept short
+    rewriting, expiry             how the journal is kept short, and what is forgotten in time
     coordinator                   the front of it all: heartbeats that wait, start and stop
 
 What to know before relying on it. Nothing is answered before it is durable. A partition has one owner, who may commit
 it until it has said that it gave it up, or was fenced. Sessions run on the monotonic clock, and start afresh when the
-server does. Heartbeats and commits may overtake each other if their member numbers them; else they must arrive in
-order.
+server does. A group that has had no members for a week is forgotten, with what it has committed. Heartbeats and commits
+may overtake each other if their member numbers them; else they must arrive in order.
 """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GroupConfig:
-    """Times are in milliseconds of the monotonic clock."""
+    """Times are in milliseconds of the monotonic clock, but for those of offsets."""
 
     #: A member unheard of for this long is removed, and its partitions go to others.
     session_timeout_ms: int = 45_000
@@ -17,6 +17,8 @@ class GroupConfig:
     rebalance_timeout_ms_max: int = 1_800_000
     #: How long a seek waits for the partitions to be given up.
     seek_timeout_ms: int = 60_000
+    #: What a group has committed is kept for so long after its last member went and after the commit; -1: for ever.
+    offsets_retention_ms: int = 604_800_000
     #: Targets are planned at most this often, so that a crowd that joins at once is planned for once.
     assignment_interval_ms: int = 200
     #: Above this the journal is written anew, unless it is the groups themselves that take so many records. It is read

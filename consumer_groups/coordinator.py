@@ -13,10 +13,11 @@ from consumer_groups.config import GroupConfig
 from consumer_groups.contacts import Departures
 from consumer_groups.descriptions import describe
 from consumer_groups.errors import NonEmptyGroup, UnknownMemberId
+from consumer_groups.expiry import Expiry
 from consumer_groups.group import Group
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingHeartbeat
 from consumer_groups.protocols import Journal, TopicDirectory
-from consumer_groups.records import Change, GroupKey, Key, OffsetKey, OffsetValue, Value, fold
+from consumer_groups.records import Key, OffsetKey, OffsetValue, Value, fold
 from consumer_groups.requests import (
     AWAY_EPOCH,
     JOIN_EPOCH,
@@ -56,6 +57,7 @@ class GroupCoordinator:
         self._commits = Commits(self._groups)
         self._seeks = Seeks(self._groups)
         self._rewriting = Rewriting(self._groups)
+        self._expiry = Expiry(self._groups)
         self._departures = Departures(config.session_timeout_ms)
         self._topics_are_news = True
         self._is_refreshing = False
@@ -80,6 +82,7 @@ class GroupCoordinator:
         # Topics may have gone meanwhile, and partitions that were being sought are in no target: plan again.
         await self._refresh()
         self._rewriting.begin(sum(map(len, images.values())))
+        self._expiry.begin()
         log.info("groups: %d read from the journal", len(images))
 
     async def stop(self) -> None:
@@ -184,11 +187,7 @@ class GroupCoordinator:
                 raise NonEmptyGroup(
                     f"group {name!r} has {len(group.members)} members", remedy="Stop them first, then delete the group."
                 )
-            changes: list[Change] = [(OffsetKey(name, partition), None) for partition in live.offsets]
-            # Members that were fenced just now are still in the journal.
-            changes += [change for change in group.changes_since(live.group) if change[1] is None]
-            await self._groups.append([*changes, (GroupKey(name), None)])
-            self._groups.forget(live)
+            await self._groups.erase(live, group)
 
     async def seek(
         self, group: str, topic: str, partitions: Sequence[int], target: SeekTarget, dry_run: bool

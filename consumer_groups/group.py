@@ -121,6 +121,11 @@ class Group:
         return GroupState.STABLE
 
     @property
+    def emptied_ms(self) -> int | None:
+        """When the last member went, by the wall clock; None: not known, or none was ever there."""
+        return self._roster.emptied_ms
+
+    @property
     def members(self) -> Mapping[str, Member]:
         return self._roster.members
 
@@ -186,6 +191,10 @@ class Group:
             self._remove(sorted(late), now_ms)
         elif self.epoch > self.assignment_epoch and now_ms >= self._plan_due_ms():
             self._plan(now_ms)
+
+    def emptied(self, wall_ms: int) -> None:
+        """Note when the last member went. What it read to is kept for a while from then on."""
+        self._roster.emptied_ms = wall_ms
 
     def topics_changed(self, now_ms: int) -> None:
         """Plan again, and leave things as they are if that changes nothing."""

@@ -21,7 +21,7 @@ from consumer_groups.errors import GroupError, GroupIdNotFound, GroupsUnavailabl
 from consumer_groups.group import Group
 from consumer_groups.offsets import CommittedOffsets
 from consumer_groups.protocols import Journal, TopicDirectory
-from consumer_groups.records import Change, OffsetKey, OffsetValue, encode_all
+from consumer_groups.records import Change, GroupKey, OffsetKey, OffsetValue, encode_all
 from consumer_groups.requests import Assignment, HeartbeatRequest, Partition
 from consumer_groups.timers import Timer, Timers
 from consumer_groups.turns import Turns
@@ -175,6 +175,8 @@ class LiveGroups:
     ) -> None:
         """Make the draft durable, with offsets, and put it in the group's place. Called within `change`."""
         draft.reconcile_waiting(live.heartbeats, self.clock.monotonic_ms())
+        if live.group.members and not draft.members:
+            draft.emptied(self.clock.wall_ms())
         offsets = offsets or {}
         changes = draft.changes_since(live.group)
         changes += [(OffsetKey(live.name, partition), value) for partition, value in offsets.items()]
@@ -190,6 +192,14 @@ class LiveGroups:
             log.info("group %s: member %s is out", live.name, member_id)
         live.group = draft
         self.settle(live)
+
+    async def erase(self, live: LiveGroup, draft: Group) -> None:
+        """Make durable that nothing is left of a group, whose draft has no members. Called within `change`."""
+        changes: list[Change] = [(OffsetKey(live.name, partition), None) for partition in live.offsets]
+        # Members that were fenced just now are still in the journal.
+        changes += [change for change in draft.changes_since(live.group) if change[1] is None]
+        await self.append([*changes, (GroupKey(live.name), None)])
+        self.forget(live)
 
     def settle(self, live: LiveGroup) -> None:
         """After a change: wake whoever waited for it, and set the timer for what comes next by itself."""

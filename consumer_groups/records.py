@@ -32,6 +32,8 @@ class GroupKey:
 class GroupEpochs:
     epoch: int
     assignment_epoch: int
+    #: Wall clock, when the last member went; None: not known, or none was ever there.
+    emptied_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,9 @@ def _key_fields(key: Key) -> dict[str, Any]:
 
 def _value_fields(value: Value) -> dict[str, Any]:
     match value:
-        case GroupEpochs(epoch, assignment_epoch):
-            return {"epoch": epoch, "assignment_epoch": assignment_epoch}
+        case GroupEpochs(epoch, assignment_epoch, emptied_ms):
+            emptied = {} if emptied_ms is None else {"emptied_ms": emptied_ms}
+            return {"epoch": epoch, "assignment_epoch": assignment_epoch, **emptied}
         case Profile():
             return {
                 "instance": value.instance_id,
@@ -191,7 +194,10 @@ def _assignment(topics: dict[str, list[int]]) -> Assignment:
 
 
 def _epochs(fields: dict[str, Any]) -> GroupEpochs:
-    return GroupEpochs(int(fields["epoch"]), int(fields["assignment_epoch"]))
+    emptied_ms = fields.get("emptied_ms")  # Earlier versions did not write it.
+    return GroupEpochs(
+        int(fields["epoch"]), int(fields["assignment_epoch"]), None if emptied_ms is None else int(emptied_ms)
+    )
 
 
 def _profile(fields: dict[str, Any]) -> Profile:

@@ -17,6 +17,8 @@ class Roster:
         self.epoch = 0
         #: The group epoch that the targets were planned for.
         self.assignment_epoch = 0
+        #: Wall clock, when the last member went; None: not known, or none was ever there.
+        self.emptied_ms: int | None = None
         self._members: dict[str, Member] = {}
         self._targets: dict[str, Assignment] = {}
         # Who holds a partition, be it assigned or still to be given up. Derived from the members.
@@ -33,6 +35,7 @@ class Roster:
             match key, value:
                 case GroupKey(), GroupEpochs():
                     roster.epoch, roster.assignment_epoch = value.epoch, value.assignment_epoch
+                    roster.emptied_ms = value.emptied_ms
                 case MemberKey(), Profile():
                     profiles[key.member_id] = value
                 case TargetKey(), frozenset():
@@ -46,6 +49,7 @@ class Roster:
     def copy(self) -> "Roster":
         copy = Roster(self.group)
         copy.epoch, copy.assignment_epoch = self.epoch, self.assignment_epoch
+        copy.emptied_ms = self.emptied_ms
         copy._members, copy._targets, copy._owners = self._members, self._targets, self._owners
         self._shared = copy._shared = True
         return copy
@@ -53,8 +57,8 @@ class Roster:
     def changes_since(self, before: "Roster") -> list[Change]:
         """What to write so that the journal has this roster instead of the one before."""
         changes: list[Change] = []
-        if (self.epoch, self.assignment_epoch) != (before.epoch, before.assignment_epoch):
-            changes.append((GroupKey(self.group), GroupEpochs(self.epoch, self.assignment_epoch)))
+        if self._epochs() != before._epochs():
+            changes.append((GroupKey(self.group), self._epochs()))
         if self._members is before._members:  # still shared: no member and no target has changed
             return changes
         for member_id in sorted(before._members.keys() - self._members.keys()):
@@ -118,6 +122,9 @@ class Roster:
     def set_target(self, member_id: str, target: Assignment) -> None:
         self._unshare()
         self._targets[member_id] = target
+
+    def _epochs(self) -> GroupEpochs:
+        return GroupEpochs(self.epoch, self.assignment_epoch, self.emptied_ms)
 
     def _disown(self, member_id: str) -> None:
         member = self._members.get(member_id)

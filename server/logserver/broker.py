@@ -95,6 +95,7 @@ class Broker:
             GroupConfig(
                 session_timeout_ms=config.group_session_timeout_ms,
                 heartbeat_interval_ms=config.group_heartbeat_interval_ms,
+                offsets_retention_ms=config.group_offsets_retention_ms,
             ),
         )
         self._retention: asyncio.Task[None] | None = None

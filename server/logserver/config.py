@@ -183,28 +183,36 @@ class ServerConfig:
     group_heartbeat_interval_ms: int = field(
         default=5_000, metadata=_about(whole(10, 3_600_000), "What members are told to keep to.")
     )
+    group_offsets_retention_ms: int = field(
+        default=7 * _DAY_MS,
+        metadata=_about(
+            whole(-1, 3650 * _DAY_MS),
+            "Offsets of a group that has no members are kept for so long, then the group is gone; -1: for ever.",
+        ),
+    )
 
     @property
     def advertised(self) -> Address:
         return self.advertise or self.listen
 
-    def check(self) -> None:
-        """Raise InvalidServerConfig for settings that contradict one another."""
+    def check(self, named: Callable[[str], str]) -> None:
+        """Raise InvalidServerConfig for settings that contradict one another. named: what a setting is called where it
+        was given."""
         if not self.allow_insecure_listen and not is_loopback(self.listen.host):
             raise InvalidServerConfig(
-                f"listen={self.listen} can be reached from other machines, and the server has neither encryption nor "
+                f"{named('listen')}={self.listen} can be reached from other machines, and the server has neither encryption nor "
                 "authentication",
                 remedy="Listen on 127.0.0.1, or allow it with --allow-insecure-listen in a network you trust.",
             )
         if self.advertise is None and self.listen.host in ("0.0.0.0", "::"):
             raise InvalidServerConfig(
-                f"listen={self.listen} is every address of this machine, and none that a client can be told",
+                f"{named('listen')}={self.listen} is every address of this machine, and none that a client can be told",
                 remedy="Say with --advertise HOST:PORT where clients connect.",
             )
         if self.group_heartbeat_interval_ms >= self.group_session_timeout_ms:
             raise InvalidServerConfig(
-                f"group_heartbeat_interval_ms={self.group_heartbeat_interval_ms} is not below "
-                f"group_session_timeout_ms={self.group_session_timeout_ms}",
+                f"{named('group_heartbeat_interval_ms')}={self.group_heartbeat_interval_ms} is not below "
+                f"{named('group_session_timeout_ms')}={self.group_session_timeout_ms}",
                 remedy="Let several heartbeats fit into one session timeout.",
             )
 
@@ -221,41 +229,55 @@ def means_listen(name: str) -> bool:
 
 def _nearest_setting(name: str) -> str | None:
     if means_listen(name):
-        return "listen, as HOST:PORT"
+        return "listen"
     return next(iter(difflib.get_close_matches(name, [setting.name for setting in settings()], n=1)), None)
 
 
 def load_config(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> ServerConfig:
-    """Merge the three sources, flags first. Raises InvalidServerConfig with the setting, its value and what is allowed.
+    """Merge the three sources, flags first. Raises InvalidServerConfig with the setting as it was given, its value
+    and what is allowed.
 
     flags holds what was given on the command line, by field name.
     """
     by_name = {setting.name: setting for setting in settings()}
     values: dict[str, Any] = {}
-    for where, given in (
-        (str(file), _read_file(file) if file is not None else {}),
-        ("the environment", _read_environment(environment)),
-        ("the command line", flags),
+    names: dict[str, str] = {}
+    for spell, where, given in (
+        (str, f" in {file}", _read_file(file) if file is not None else {}),
+        (_variable, "", _read_environment(environment)),
+        (_flag, "", flags),
     ):
         for name, value in given.items():
             setting = by_name.get(name)
             if setting is None:
                 meant = _nearest_setting(name)
+                how = ", as HOST:PORT" if means_listen(name) else ""
                 raise InvalidServerConfig(
-                    f"{where} sets {name!r}, which is no setting of the server",
+                    f"{spell(name)}{where} is no setting of the server",
                     remedy=(
-                        f"Did you mean {meant}?" if meant else "Remove it; `logserver --help` shows what there is."
+                        f"Did you mean {spell(meant)}{how}?"
+                        if meant
+                        else "Remove it; `logserver --help` shows what there is."
                     ),
                 )
             try:
                 values[name] = setting.metadata["parse"](value)
             except ValueError as allowed:
                 raise InvalidServerConfig(
-                    f"{name}={value!r}, from {where}, is not {allowed}", remedy=f"Set {name} to {allowed}."
+                    f"{spell(name)}={value!r}{where} is not what it can be", remedy=f"Set it to {allowed}."
                 ) from None
+            names[name] = spell(name)
     config = ServerConfig(**values)
-    config.check()
+    config.check(lambda name: names.get(name) or _flag(name))
     return config
+
+
+def _variable(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _read_file(path: Path) -> Mapping[str, object]:

@@ -32,7 +32,7 @@ partitions = st.builds(Partition, st.uuids(), numbers)
 assignments = st.frozensets(partitions, max_size=5)
 
 changes: st.SearchStrategy[tuple[Key, Value]] = st.one_of(
-    st.tuples(st.builds(GroupKey, names), st.builds(GroupEpochs, numbers, numbers)),
+    st.tuples(st.builds(GroupKey, names), st.builds(GroupEpochs, numbers, numbers, st.none() | numbers)),
     st.tuples(
         st.builds(MemberKey, names, names),
         st.builds(Profile, names, names, names, numbers, st.lists(names, max_size=3).map(tuple), names),

@@ -200,8 +200,8 @@ class ServerConfig:
         was given."""
         if not self.allow_insecure_listen and not is_loopback(self.listen.host):
             raise InvalidServerConfig(
-                f"{named('listen')}={self.listen} can be reached from other machines, and the server has neither encryption nor "
-                "authentication",
+                f"{named('listen')}={self.listen} can be reached from other machines, and the server has neither "
+                "encryption nor authentication",
                 remedy="Listen on 127.0.0.1, or allow it with --allow-insecure-listen in a network you trust.",
             )
         if self.advertise is None and self.listen.host in ("0.0.0.0", "::"):

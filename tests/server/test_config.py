@@ -34,9 +34,12 @@ def test_an_unknown_setting_is_refused_by_its_name_wherever_it_stands(source: st
     flags = {"lisen": "x"} if source == "flags" else {}
     environment = {"LOGSERVER_LISEN": "x"} if source == "environment" else {}
     file = write_toml(tmp_path, 'lisen = "x"\n') if source == "file" else None
-    with pytest.raises(InvalidServerConfig, match="'lisen', which is no setting") as refused:
+    named = {"flags": "--lisen", "environment": "LOGSERVER_LISEN", "file": f"lisen in {file}"}[source]
+    meant = {"flags": "--listen", "environment": "LOGSERVER_LISTEN", "file": "listen"}[source]
+    with pytest.raises(InvalidServerConfig) as refused:
         load_config(flags, environment, file)
-    assert refused.value.remedy.startswith("Did you mean listen?")
+    assert str(refused.value) == f"{named} is no setting of the server"
+    assert refused.value.remedy == f"Did you mean {meant}?"
 
 
 @pytest.mark.parametrize(
@@ -76,8 +79,16 @@ def test_an_unknown_setting_is_answered_with_the_nearest_known_one(tmp_path: Pat
 def test_a_bad_value_is_refused_with_the_value_and_what_is_allowed(name: str, value: str) -> None:
     with pytest.raises(InvalidServerConfig) as refused:
         load_config({}, {f"LOGSERVER_{name.upper()}": value}, None)
-    assert f"{name}={value!r}" in str(refused.value)
-    assert refused.value.remedy.startswith(f"Set {name} to ")
+    assert str(refused.value) == f"LOGSERVER_{name.upper()}={value!r} is not what it can be"
+    assert refused.value.remedy.startswith("Set it to ")
+
+
+def test_a_bad_value_is_told_with_the_name_it_was_given_by(tmp_path: Path) -> None:
+    with pytest.raises(InvalidServerConfig, match=r"^--log-level='loud' is not"):
+        load_config({"log_level": "loud"}, {"LOGSERVER_LOG_LEVEL": "info"}, None)
+    file = write_toml(tmp_path, 'log_level = "loud"')
+    with pytest.raises(InvalidServerConfig, match=r"^log_level='loud' in .*logserver\.toml is not"):
+        load_config({}, {}, file)
 
 
 def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting_of_ours() -> None:
@@ -92,7 +103,7 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting_of_ours() 
 def test_a_port_that_somebody_sets_is_not_taken_for_what_kubernetes_sets() -> None:
     with pytest.raises(InvalidServerConfig) as refused:
         load_config({}, {"LOGSERVER_PORT": "7070"}, None)
-    assert "listen, as HOST:PORT" in refused.value.remedy
+    assert refused.value.remedy == "Did you mean LOGSERVER_LISTEN, as HOST:PORT?"
 
 
 def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
@@ -118,8 +129,9 @@ def test_listening_everywhere_needs_an_address_that_clients_can_be_told() -> Non
 
 
 def test_heartbeats_slower_than_the_session_are_refused() -> None:
-    with pytest.raises(InvalidServerConfig, match="group_heartbeat_interval_ms=5000"):
-        load_config({"group_session_timeout_ms": "5000"}, {}, None)
+    with pytest.raises(InvalidServerConfig, match="--group-heartbeat-interval-ms=5000 is not below") as refused:
+        load_config({}, {"LOGSERVER_GROUP_SESSION_TIMEOUT_MS": "5000"}, None)
+    assert str(refused.value).endswith("LOGSERVER_GROUP_SESSION_TIMEOUT_MS=5000")
 
 
 def test_loopback_is_judged_by_all_that_a_name_resolves_to() -> None:

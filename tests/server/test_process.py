@@ -203,11 +203,11 @@ def test_an_address_of_another_machine_is_refused(programs: Programs) -> None:
         (["--lisen", "x"], {}, "Did you mean '--listen'?"),
         (["--port", "7070"], {}, "No such option '--port'. Did you mean '--listen HOST:PORT'?"),
         (["--bind-address=x"], {}, "No such option '--bind-address'. Did you mean '--listen HOST:PORT'?"),
-        (["--listen", "nonsense"], {}, "listen='nonsense', from the command line, is not HOST:PORT"),
+        (["--listen", "nonsense"], {}, "--listen='nonsense' is not what it can be. Set it to HOST:PORT"),
         (["--listen", "192.0.2.1:7070"], {}, "other machines"),
         (["--config", "nowhere.toml"], {}, "nowhere.toml cannot be read"),
-        ([], {"LOGSERVER_LOG_LEVEL": "loud"}, "log_level='loud', from the environment"),
-        ([], {"LOGSERVER_LISEN": "x"}, "'lisen', which is no setting of the server. Did you mean listen?"),
+        ([], {"LOGSERVER_LOG_LEVEL": "loud"}, "LOGSERVER_LOG_LEVEL='loud' is not what it can be. Set it to one of"),
+        ([], {"LOGSERVER_LISEN": "x"}, "LOGSERVER_LISEN is no setting of the server. Did you mean LOGSERVER_LISTEN?"),
     ],
 )
 def test_bad_usage_is_a_sentence_and_status_2(

@@ -12,7 +12,6 @@ All methods are for the owner thread, one for all logs, unless they say otherwis
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +35,7 @@ from logstore.errors import (
 from logstore.handles import Handles
 from logstore.header import CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL
 from logstore.reader import LogReader, Places
-from logstore.segment import Segment, WouldWait
+from logstore.segment import Segment, WouldWait, loss
 from logstore.snapshot import IndexTail, Snapshot, encode_snapshot
 from logstore.sync import LogEnd, Synchronizer, Unsynced
 
@@ -68,11 +67,14 @@ class PendingSnapshot(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """Damage below the recovery point: from `offset` on the log cannot be trusted. Nothing of it is removed."""
+class Hole(NamedTuple):
+    """Records [offset, next_offset) that were durable, and are damaged or missing. None: all from there on.
+
+    Nothing of it is removed, and nothing appended to its log, until somebody accepts the loss (see `losses`).
+    """
 
     offset: int
+    next_offset: int | None
     why: str
 
 
@@ -92,7 +94,7 @@ class Log:
         log_start_offset: int,
         derived: Snapshot,
         snapshot_offset: int,
-        hole: Hole | None = None,
+        holes: Sequence[Hole] = (),
         retired: Sequence[Segment] = (),
         checkpoint: PartitionCheckpoint | None = None,
     ) -> None:
@@ -106,7 +108,7 @@ class Log:
         self.directory = directory
         self.leader_epoch = leader_epoch
         self.log_start_offset = log_start_offset
-        self.hole = hole
+        self.holes = tuple(holes)  # in order
         self.on_high_watermark: Callable[[Log], None] | None = None
         self.is_closed = False
         self._handles = handles
@@ -162,7 +164,7 @@ class Log:
         """Check one batch, give it its offsets and write it. It is in the page cache then, and not yet durable.
 
         Raises BatchTooLarge, CorruptBatch, InvalidTimestamp, InvalidRecord, the errors of idempotent producers,
-        StorageFull (nothing was written), StorageFailed (nothing more will be), DataLoss (the log has a hole).
+        StorageFull (nothing was written), StorageFailed (nothing more will be), DataLoss (the log has holes).
         """
         self._check_writable()
         header = check_batch(batch)
@@ -210,8 +212,8 @@ class Log:
                 f"the storage has failed: {self._sync.failure}",
                 remedy="Check the disk, then start again: recovery begins at the last synced point.",
             )
-        if self.hole is not None:
-            raise self._hole_error(self.hole)
+        if self.holes:
+            raise self._closed_by(self.holes[0])
         if self.is_closed:
             raise UnknownTopicOrPartition(
                 f"{self.topic} partition {self.partition} was deleted", remedy="Ask for the topic's metadata again."
@@ -267,8 +269,9 @@ class Log:
         high_watermark = self.high_watermark
         if not self.log_start_offset <= offset <= self._end.offset:
             raise OffsetOutOfRange.of(offset, self.topic, self.partition, self.log_start_offset, high_watermark)
-        if self.hole is not None and offset >= self.hole.offset:
-            raise self._hole_error(self.hole)
+        for hole in self.holes:
+            if hole.offset <= offset and (hole.next_offset is None or offset < hole.next_offset):
+                raise loss(hole.offset, hole.next_offset, f"{self.topic} partition {self.partition}: {hole.why}")
         end = high_watermark if end_offset is None else min(end_offset, high_watermark)
         return LogReader(self._segment_of(self._segments, offset), self._places, offset, bytes_max, max(end, offset))
 
@@ -316,10 +319,12 @@ class Log:
     def _segment_of(segments: tuple[Segment, ...], offset: int) -> Segment:
         return segments[max(0, bisect_right(segments, offset, key=lambda segment: segment.base_offset) - 1)]
 
-    def _hole_error(self, hole: Hole) -> DataLoss:
+    def _closed_by(self, hole: Hole) -> DataLoss:
+        end = "" if hole.next_offset is None else f" to {hole.next_offset - 1}"
         return DataLoss(
-            f"{self.topic} partition {self.partition} is damaged from offset {hole.offset} on: {hole.why}",
-            remedy="Records before it can be read. Keep the files; nothing is appended until they are repaired.",
+            f"{self.topic} partition {self.partition} takes no records, since it is damaged from offset {hole.offset}"
+            f"{end}: {hole.why}",
+            remedy="Stop the server and run `logctl segments repair`, which saves what it can and accepts the loss.",
         )
 
     # Retention and the end.
@@ -328,7 +333,7 @@ class Log:
         """Where the log would start if retention were applied now. Only whole sealed segments go, oldest first."""
         config = self.config
         start, size = self.log_start_offset, self.size_bytes
-        if self.hole is not None:
+        if self.holes:
             return start  # nothing is removed from a damaged log
         old_ms = past.ago(config.retention_ms) if config.retention_ms >= 0 else -1
         for segment in self._segments[:-1]:
@@ -470,7 +475,7 @@ class Log:
         return [segment for segment in segments[number:] if segment.base_offset < end.segment.base_offset]
 
     def checkpoint(self) -> PartitionCheckpoint:
-        if self.hole is not None and self._found_checkpoint is not None:
+        if self.holes and self._found_checkpoint is not None:
             return self._found_checkpoint  # what was known to be synced: a hole must not become a torn tail
         end = self._synced_end
         return PartitionCheckpoint(

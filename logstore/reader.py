@@ -5,9 +5,11 @@ itself (2 us for 64 KiB). So rot on the disk is DataLoss at the reader that meet
 """
 
 from collections import OrderedDict
+from contextlib import suppress
 from typing import NamedTuple
 
 from logstore.batch import HEADER_SIZE, BatchHeader, Buffer, check_header, crc_matches, read_header
+from logstore.disk import DiskFile
 from logstore.errors import CorruptBatch, DataLoss
 from logstore.handles import Handle
 from logstore.segment import Read, Segment, WouldWait, waitless
@@ -79,15 +81,19 @@ class LogReader:
             self._handle = self._segment.acquire(wait=wait)
         file = self._handle.file
         read = file.pread if wait else waitless(file)
-        position = self._places.get(self._offset)
+        position, base_offset = self._places.get(self._offset), self._offset
         data: Buffer = b"" if position is None else self._read_at(read, position)
         if position is None or not self._begins_at_offset(data):
-            position = self._segment.find(self._offset, file, wait=wait)
+            position, found = self._segment.find(self._offset, file, wait=wait)
+            base_offset = found.base_offset
             data = self._read_at(read, position)
-        first_size = self._header(data, 0, position, None).size
-        if first_size > len(data):
-            data = read(first_size, position)
-        size, next_offset = self._count_whole(data, position)
+        try:
+            first_size = self._header(data, 0, position, None).size
+            if first_size > len(data):
+                data = read(first_size, position)
+            size, next_offset = self._count_whole(data, position)
+        except (CorruptBatch, DataLoss) as error:
+            raise self._loss(file, position, base_offset, wait=wait) from error
         if wait:
             self._segment.mark_verified(position, size)
         if next_offset < self._segment.next_offset:
@@ -95,11 +101,11 @@ class LogReader:
         return LogRead(data if size == len(data) else memoryview(data)[:size], next_offset)
 
     def _read_at(self, read: Read, position: int) -> Buffer:
-        """As much as is wanted; or only a header, when there is a block in that range that cannot be read."""
-        try:
-            return read(max(0, min(self._bytes_max, self._end_position - position)), position)
-        except DataLoss:
-            return read(min(HEADER_SIZE, self._end_position - position), position)
+        """As much as is wanted; or only a header, or nothing, where there is a block that cannot be read."""
+        for size in (self._bytes_max, HEADER_SIZE):
+            with suppress(DataLoss):
+                return read(max(0, min(size, self._end_position - position)), position)
+        return b""
 
     def _begins_at_offset(self, data: Buffer) -> bool:
         return len(data) >= HEADER_SIZE and read_header(data).base_offset == self._offset
@@ -114,10 +120,8 @@ class LogReader:
                 if size + header.size > len(data) or header.base_offset >= self._end_offset:
                     break
                 if not crc_matches(data, size, header.size):
-                    raise self._segment.damage(
-                        position + size, f"the CRC of the batch at {header.base_offset} is wrong"
-                    )
-            except DataLoss:
+                    raise CorruptBatch("its CRC is wrong", remedy="")
+            except CorruptBatch:
                 if next_offset is None:
                     raise
                 break  # what is before the damage can be had; who comes for the next batch is told
@@ -127,12 +131,15 @@ class LogReader:
         return size, next_offset
 
     def _header(self, data: Buffer, at: int, position: int, expected_base_offset: int | None) -> BatchHeader:
-        try:
-            header = read_header(data, at)
-            available = self._end_position - position - at
-            check_header(header, available=available, expected_base_offset=expected_base_offset)
-            if expected_base_offset is None and not header.base_offset <= self._offset < header.next_offset:
-                raise CorruptBatch(f"the batch holds {header.base_offset} to {header.last_offset}", remedy="")
-        except CorruptBatch as error:
-            raise self._segment.damage(position + at, str(error)) from error
+        header = read_header(data, at)
+        available = self._end_position - position - at
+        check_header(header, available=available, expected_base_offset=expected_base_offset)
+        if expected_base_offset is None and not header.base_offset <= self._offset < header.next_offset:
+            raise CorruptBatch(f"the batch holds {header.base_offset} to {header.last_offset}", remedy="")
         return header
+
+    def _loss(self, file: DiskFile, position: int, base_offset: int, *, wait: bool) -> DataLoss:
+        """Of the batch at position, which begins with that offset."""
+        if not wait:
+            raise WouldWait
+        return self._segment.loss(self._segment.examine(file, position, base_offset))

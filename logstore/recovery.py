@@ -8,7 +8,8 @@ After a clean stop the checkpoint says where the log ends, and nothing of it is 
    row of the index below the recovery point on, and every batch is checked: header, offset, CRC.
 3. The first thing that is wrong is a torn tail if nothing at or after it was ever known to be synced: no recovery
    point beyond it, no sealed segment after it. Then the bytes are kept aside and cut off, later segments set aside.
-4. Anything else is damage. It is a hole: what is before it can be read, nothing is appended, no file is touched.
+4. Anything else is damage. It is a hole with two ends: what is before and after it can be read, nothing is appended,
+   no file is touched. A loss that an operator has accepted (see `losses`) is none.
 5. Sync again, and only then is there a log.
 
 Nothing is ever removed here, and a recovery that is itself cut short is simply done again.
@@ -17,6 +18,7 @@ Nothing is ever removed here, and a recovery that is itself cut short is simply 
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from logstore import files
@@ -28,11 +30,13 @@ from logstore.errors import DataLoss, MetadataCorrupt, StorageFull
 from logstore.handles import Handles
 from logstore.index import COLUMNS, ActiveIndex, Cells, RowTable, read_rows
 from logstore.log import Hole, Log
+from logstore.losses import Loss, read_loss
 from logstore.scan import SCAN_BYTES, UNKNOWN_MS, Scan, count_sound, scan_file
 from logstore.seal import Seal, read_seal
 from logstore.segment import Segment
 from logstore.snapshot import Snapshot, bring_up_to_date, read_snapshot
 from logstore.sync import Synchronizer
+from logstore.walk import Damage, SoundBatch, Walk
 
 #: So much of a segment may be without index rows: whoever looks for a record there reads it.
 UNINDEXED_BYTES_MAX = 64 * 1024
@@ -51,6 +55,14 @@ class Cut:
     sound_batches_after: int  # whole batches behind the tear: pages may reach the disk out of order
 
 
+class Behind(NamedTuple):
+    """What stands in a log file behind its first damage."""
+
+    damaged: tuple[Damage, ...]
+    next_offset: int
+    max_timestamp_ms: int
+
+
 @dataclass(slots=True)
 class RecoveryFindings:
     """What recovery did to one partition, for the log and for the curious."""
@@ -58,7 +70,7 @@ class RecoveryFindings:
     topic: str
     partition: int
     cuts: list[Cut] = field(default_factory=list)
-    hole: Hole | None = None
+    holes: list[Hole] = field(default_factory=list)
     scanned_bytes: int = 0
     bypassed_cache: bool = True  # False: the filesystem has no O_DIRECT, so the page cache was dropped and then trusted
     notes: list[str] = field(default_factory=list)
@@ -84,8 +96,8 @@ def open_log(
     """Open a partition's log. `clean`: the last stop was, so the checkpoint is exact. `is_synced`: all files were
     synced since the last process wrote to them, and their names too.
 
-    A damaged log is opened with a hole rather than refused. Raises StorageFailed if the first or last sync fails, and
-    FormatTooNew for the files of a later version.
+    A damaged log is opened with its holes rather than refused. Raises StorageFailed if the first or last sync fails,
+    and FormatTooNew for the files of a later version.
     """
     findings = RecoveryFindings(topic, partition)
     disk.make_dir(directory)
@@ -100,9 +112,15 @@ def open_log(
             "a batch from there that one sends again is taken for a new one"
         )
     damage = bring_up_to_date(snapshot, segments, clock.wall_ms())
-    if damage is not None and findings.hole is None:
+    if damage is not None and not findings.holes:
         # Without these producers' sequences no append could be told from one that was sent before.
-        findings.hole = Hole(max(snapshot.next_offset, log_start_offset), str(damage))
+        findings.holes.append(
+            Hole(
+                damage.offset,
+                damage.next_offset,
+                f"a segment in {directory} at position {damage.position}: {damage.why}",
+            )
+        )
     log = Log(
         directory,
         topic=topic,
@@ -116,7 +134,7 @@ def open_log(
         log_start_offset=log_start_offset,
         derived=snapshot,
         snapshot_offset=snapshot_offset,
-        hole=findings.hole,
+        holes=findings.holes,
         retired=retired,
         checkpoint=checkpoint,
     )
@@ -147,6 +165,7 @@ class _Chain:
         self._names = disk.list_dir(directory)
         self._bases = sorted(base for name in self._names if (base := files.log_base_offset(name)) is not None)
         self._seals = self._read_seals()
+        self._losses = self._read_losses()
         self.log_start_offset = checkpoint.log_start_offset if checkpoint else 0
         # (base offset, position) below which everything is known to have been synced.
         self._recovery_point = (checkpoint.segment_base_offset, checkpoint.position) if checkpoint else (0, 0)
@@ -169,17 +188,16 @@ class _Chain:
         if self._bases and self._bases[0] < expected:
             expected = self._bases[0]  # the log may start in the middle of a segment
         for number, base in enumerate(self._bases):
-            if base != expected:
-                self._on_gap(number, expected)
+            if base != expected and not self._on_gap(number, expected):
                 break
             segment = self._open_sealed(base) if base in self._seals else self._open_unsealed(number, trusted=trusted)
             segments.append(segment)
             expected = segment.next_offset
-            if self._findings.hole is not None or self._findings.cuts:
+            if self._findings.cuts:
                 break
-        self._check_end(expected)
+        end = self._check_end(expected)
         self._seal_rolled(segments)
-        return self._with_active(segments, expected), retired
+        return self._with_active(segments, end), retired
 
     def _read_seals(self) -> dict[int, Seal]:
         seals = {}
@@ -196,6 +214,18 @@ class _Chain:
             if seal.base_offset == base:
                 seals[base] = seal
         return seals
+
+    def _read_losses(self) -> dict[int, Loss]:
+        losses = {}
+        for name in self._names:
+            parsed = files.parse_segment_file(name)
+            if parsed is None or parsed.suffix != files.LOST_SUFFIX:
+                continue
+            try:
+                losses[parsed.base_offset] = read_loss(self._disk, self._directory, parsed.base_offset)
+            except MetadataCorrupt as error:
+                self._findings.notes.append(str(error))  # then it is a hole again, which somebody has to accept
+        return losses
 
     def _take_retired(self) -> list[Segment]:
         """What lies wholly below the log start, which is synced before anything is removed."""
@@ -239,18 +269,20 @@ class _Chain:
     def _open_sealed(self, base: int) -> Segment:
         seal = self._seals[base]
         self._last_append_ms = seal.last_append_ms
-        if self._size(base) < seal.end_position:
-            scan = self._scan(base, use_index=False)
-            self._make_hole(scan.next_offset, f"{files.log_path(self._directory, base)} is shorter than its seal says")
-            return self._segment_from(base, scan, seal.last_append_ms)
+        size = self._size(base)
+        if size < seal.end_position:
+            damaged = self._look_behind(base, self._scan(base, use_index=False), size, seal.next_offset).damaged
+        else:
+            damaged = self._accepted(base, seal.end_position)
         return self._segment(
             base,
             next_offset=seal.next_offset,
-            end_position=seal.end_position,
+            end_position=min(size, seal.end_position),
             max_timestamp_ms=seal.max_timestamp_ms,
             first_append_ms=seal.first_append_ms,
             last_append_ms=seal.last_append_ms,
             seal=seal,
+            damaged=damaged,
         )
 
     def _open_unsealed(self, number: int, *, trusted: bool) -> Segment:
@@ -259,19 +291,42 @@ class _Chain:
             return self._open_active(base)
         size = self._size(base)
         scan = self._scan(base, use_index=True)
-        path = files.log_path(self._directory, base)
         below = (base, scan.end_position) < self._recovery_point or scan.next_offset < self._synced_offset
-        if scan.torn is None and below and base == self._recovery_point[0]:
-            self._make_hole(scan.next_offset, f"{path} ends at position {scan.end_position}, and was synced further")
-        elif scan.torn is not None and (below or scan.is_unreadable or not self._is_tail(number + 1)):
-            self._make_hole(scan.next_offset, f"{path} at position {scan.end_position}: {scan.torn}")
-        elif scan.torn is not None:
+        behind = Behind((), scan.next_offset, scan.max_timestamp_ms)
+        end_position = scan.end_position
+        if scan.torn is None and (loss := self._losses.get(base)) and loss.offset == scan.next_offset:
+            behind = Behind(self._accepted(base, end_position), loss.next_offset, scan.max_timestamp_ms)
+        elif (below and (scan.torn or base == self._recovery_point[0])) or (
+            scan.torn and (scan.is_unreadable or not self._is_tail(number + 1))
+        ):
+            behind = self._look_behind(base, scan, size, self._known_end(number, scan))
+            end_position = size
+        elif scan.torn:
             self._cut(number, scan, size)
         known_ms = self._checkpoint.last_append_ms if self._checkpoint else -1
         is_above = (base, scan.end_position) > self._recovery_point
         # Append times above the recovery point are lost. Now is never too early, so nothing is kept shorter.
         last_append_ms = max(known_ms, self._last_append_ms, self._now_ms if is_above else -1)
-        return self._segment_from(base, scan, last_append_ms)
+        cells = scan.cells
+        for at in range(3, len(cells), COLUMNS):
+            if cells[at] == UNKNOWN_MS:
+                cells[at] = last_append_ms
+        return self._segment(
+            base,
+            next_offset=behind.next_offset,
+            end_position=end_position,
+            max_timestamp_ms=behind.max_timestamp_ms,
+            first_append_ms=RowTable(cells)[0].append_time_ms if cells else -1,
+            last_append_ms=last_append_ms if cells else -1,
+            index=ActiveIndex(self._disk, files.active_index_path(self._directory, base), in_memory=cells),
+            damaged=behind.damaged,
+        )
+
+    def _known_end(self, number: int, scan: Scan) -> int | None:
+        """Where the number-th segment ended, as far as anybody knows: at the next one, or where it was synced up to."""
+        if number + 1 < len(self._bases):
+            return self._bases[number + 1]
+        return self._synced_offset if self._synced_offset > scan.next_offset else None
 
     def _open_active(self, base: int) -> Segment:
         checkpoint = self._checkpoint
@@ -300,22 +355,6 @@ class _Chain:
         cells = self._tail.cells
         at = next((at for at in range(0, len(cells), COLUMNS) if cells[at] > stored_up_to), len(cells))
         return cells[at:]
-
-    def _segment_from(self, base: int, scan: Scan, last_append_ms: int) -> Segment:
-        cells = scan.cells
-        for at in range(3, len(cells), COLUMNS):
-            if cells[at] == UNKNOWN_MS:
-                cells[at] = last_append_ms
-        path = files.active_index_path(self._directory, base)
-        return self._segment(
-            base,
-            next_offset=scan.next_offset,
-            end_position=scan.end_position,
-            max_timestamp_ms=scan.max_timestamp_ms,
-            first_append_ms=RowTable(cells)[0].append_time_ms if cells else -1,
-            last_append_ms=last_append_ms if cells else -1,
-            index=ActiveIndex(self._disk, path, in_memory=cells),
-        )
 
     def _segment(self, base: int, **state: object) -> Segment:
         return Segment(
@@ -364,20 +403,55 @@ class _Chain:
         sealed = any(base in self._seals for base in later)
         return not sealed and not any(base <= self._recovery_point[0] for base in later)
 
-    def _make_hole(self, offset: int, why: str) -> None:
-        self._findings.hole = Hole(offset, why)
+    def _make_hole(self, offset: int, next_offset: int | None, why: str) -> None:
+        self._findings.holes.append(Hole(offset, next_offset, why))
 
-    def _on_gap(self, number: int, expected: int) -> None:
+    def _look_behind(self, base: int, scan: Scan, size: int, known_end: int | None) -> Behind:
+        """Make holes of what is damaged from where the file is no longer sound on, and find what is sound between."""
+        path = files.log_path(self._directory, base)
+        damaged: list[Damage] = []
+        position, expected, newest_ms = scan.end_position, scan.next_offset, scan.max_timestamp_ms
+        file, _ = self._disk.open_uncached(path)
+        try:
+            for found in Walk(file, start=position, end=size, expected_offset=expected, offset_end=known_end):
+                if isinstance(found, SoundBatch):
+                    position, expected = found.end_position, found.header.next_offset
+                    newest_ms = max(newest_ms, found.header.max_timestamp_ms)
+                elif isinstance(found, Damage):
+                    damaged.append(found._replace(next_offset=found.next_offset or known_end))
+                    position, expected = found.end_position, found.next_offset or known_end or expected
+        finally:
+            file.close()
+        if known_end is not None and expected < known_end:
+            damaged.append(Damage(position, position, expected, known_end, "the file ends there"))
+        for damage in damaged:
+            self._make_hole(damage.offset, damage.next_offset, f"{path} at position {damage.position}: {damage.why}")
+        return Behind(tuple(damaged), max(expected, known_end or 0), newest_ms)
+
+    def _accepted(self, base: int, end_position: int) -> tuple[Damage, ...]:
+        """What an operator has accepted that is lost behind the last batch of the segment."""
+        loss = self._losses.get(base)
+        if loss is None:
+            return ()
+        why = f"{loss.why}; that was accepted"
+        return (Damage(end_position, end_position, loss.offset, loss.next_offset, why),)
+
+    def _on_gap(self, number: int, expected: int) -> bool:
+        """The number-th segment does not begin where it has to. True if the log goes on with it nevertheless."""
         base = self._bases[number]
         why = f"the log goes on at {base}, and offsets from {expected} on are missing"
         if self._is_tail(number) and expected >= self._synced_offset:
             self._set_aside(number, expected, why)
-        else:
-            self._make_hole(expected, why)
+            return False
+        self._make_hole(expected, base if base > expected else None, why)
+        return base > expected
 
-    def _check_end(self, expected: int) -> None:
-        if self._findings.hole is None and expected < self._synced_offset:
-            self._make_hole(expected, f"the log was synced up to offset {self._synced_offset}, and ends here")
+    def _check_end(self, expected: int) -> int:
+        """Where the log ends, whose last segment ends at `expected`."""
+        if expected >= self._synced_offset or any(hole.next_offset is None for hole in self._findings.holes):
+            return expected
+        self._make_hole(expected, self._synced_offset, f"{self._directory} has no file that holds them")
+        return self._synced_offset
 
     def _cut(self, number: int, scan: Scan, size: int) -> None:
         """Keep the bytes from the tear on aside, set later segments aside, and only then cut."""
@@ -432,7 +506,7 @@ class _Chain:
 
     def _seal_rolled(self, segments: list[Segment]) -> None:
         """A crash came between roll and seal, or the seal was damaged."""
-        if self._findings.hole is not None:
+        if self._findings.holes:
             return
         for segment in segments[:-1]:
             if segment.seal is None:
@@ -443,7 +517,7 @@ class _Chain:
                     self._findings.notes.append(str(error))  # the next start tries again
 
     def _with_active(self, segments: list[Segment], next_offset: int) -> tuple[Segment, ...]:
-        if not segments or (segments[-1].seal is not None and self._findings.hole is None):
+        if not segments or segments[-1].seal is not None or segments[-1].next_offset < next_offset:
             segments.append(self._segment_without_file(next_offset))
         return tuple(segments)
 

@@ -10,6 +10,7 @@ is the active one), sealed (synced, and its seal says what it must hold), remove
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from logstore import files
@@ -29,6 +30,7 @@ from logstore.index import (
     rows_crc,
 )
 from logstore.seal import Seal
+from logstore.walk import Damage, Searching, SoundBatch, Walk
 
 POSITION_MAX = 2**31 - 1  # Kafka's positions and relative offsets are int32, and its tools read our files
 RESERVE_BYTES_MIN = 64 * 1024
@@ -60,6 +62,7 @@ class Segment:
         index: ActiveIndex | None = None,
         seal: Seal | None = None,
         has_file: bool = False,
+        damaged: tuple[Damage, ...] = (),
     ) -> None:
         self.directory = directory
         self.path = files.log_path(directory, base_offset)
@@ -73,6 +76,7 @@ class Segment:
         self.has_file = has_file
         self.is_rolled = seal is not None
         self.is_named = has_file  # whether the directory that names the file was synced since it was made
+        self.damaged = damaged  # what recovery found that is no sound batch, in order
         self._handles = handles
         self._interval_bytes = index_interval_bytes
         self.index = index or ActiveIndex(handles.disk, files.active_index_path(directory, base_offset))
@@ -175,7 +179,7 @@ class Segment:
             handle.file.truncate(self.end_position)  # gives back what was reserved past the end
             table = self.index.all_rows()
             if self._index_is_wrong or not self._first_and_last_match(table, handle.file):
-                table = self._rebuild(handle.file, known=table)
+                table = self._rebuild(handle.file)
         finally:
             handle.release()
         rows = as_rows(table.cells)
@@ -228,45 +232,105 @@ class Segment:
                 remedy="Read from the log's start, or keep records longer with retention.ms or retention.bytes.",
             ) from None
 
-    def find(self, offset: int, file: DiskFile, *, wait: bool) -> int:
-        """The position of the batch that holds offset, which is in the segment. DataLoss if damage is in the way."""
+    def find(self, offset: int, file: DiskFile, *, wait: bool) -> SoundBatch:
+        """The batch that holds offset, which is in the segment. DataLoss if it is damaged."""
+        found = self.locate(offset, file, wait=wait)
+        if isinstance(found, Damage):
+            raise self.loss(found)
+        return found
+
+    def locate(self, offset: int, file: DiskFile, *, wait: bool) -> SoundBatch | Damage:
+        """The batch that holds offset, which is in the segment, or what is there in its place."""
         assert self.base_offset <= offset < self.next_offset
         row = self._row(lambda table: table.for_offset(offset - self.base_offset), file, wait=wait)
-        read = file.pread if wait else waitless(file)
-        for position, header in self.walk(read, row.position if row else 0, self.end_position, bytes_each=FIND_BYTES):
-            if header.next_offset > offset:
-                return position
-        raise self.damage(self.end_position, f"no batch holds offset {offset}, which must be before the end")
+        for found in self.walk(file, row.position if row else 0, bytes_each=FIND_BYTES, wait=wait):
+            next_offset = found.next_offset if isinstance(found, Damage) else found.header.next_offset
+            if next_offset is None or next_offset > offset:
+                return found
+        return Damage(self.end_position, self.end_position, offset, None, "there is no batch that holds it")
 
-    def find_timestamp(self, timestamp_ms: int, file: DiskFile) -> Iterator[tuple[int, BatchHeader]]:
-        """(position, header) of each batch that may hold a record of that time or later, in order. May wait."""
+    def find_timestamp(self, timestamp_ms: int, file: DiskFile) -> Iterator[SoundBatch]:
+        """Each batch that may hold a record of that time or later, in order. May wait."""
         row = self._row(lambda table: table.for_timestamp(timestamp_ms), file, wait=True)
         start = row.position if row else 0
-        for position, header in self.walk(file.pread, start, self.end_position, bytes_each=FIND_BYTES):
-            if header.max_timestamp_ms >= timestamp_ms:
-                yield position, header
+        for found in self.walk(file, start, bytes_each=FIND_BYTES, wait=True):
+            if isinstance(found, SoundBatch) and found.header.max_timestamp_ms >= timestamp_ms:
+                yield found
 
     def append_time_ms(self, offset: int, *, wait: bool) -> int:
         """About when the record was appended, and not before: the time of the next row of the index."""
         row = self._row_covering(offset - self.base_offset, wait=wait)
         return self.last_append_ms if row is None else row.append_time_ms
 
-    def walk(self, read: Read, start: int, end: int, *, bytes_each: int) -> Iterator[tuple[int, BatchHeader]]:
-        """`walk_headers` over this segment, whose damage is DataLoss."""
-        position = start
+    def walk(self, file: DiskFile, start: int, *, bytes_each: int, wait: bool) -> Iterator[SoundBatch | Damage]:
+        """The batches from start on, which is where one begins, with their headers checked, and the damage between.
+
+        Reads bytes_each at a time. CRCs are not looked at.
+        """
+        read = file.pread if wait else waitless(file)
+        position, end_position = start, self.end_position
         # The first batch is where the name of the file says; any other start was checked, by a row or a walk to it.
         expected = self.base_offset if start == 0 else None
-        try:
-            for position, header in walk_headers(read, start, end, expected, bytes_each=bytes_each):
-                yield position, header
-        except CorruptBatch as error:
-            raise self.damage(position, str(error)) from error
+        while True:
+            damage = self._next_damage(position, expected)
+            end = end_position if damage is None else damage.position
+            try:
+                for at, header in walk_headers(read, position, end, expected, bytes_each=bytes_each):
+                    yield SoundBatch(at, header)
+                    position, expected = at + header.size, header.next_offset
+            except (CorruptBatch, DataLoss) as error:
+                if not wait:
+                    raise WouldWait from error
+                damage = self.examine(file, position, expected)
+            if damage is None:
+                return
+            yield damage
+            if damage.next_offset is None:
+                return
+            position, expected = damage.end_position, damage.next_offset
 
-    def damage(self, position: int, why: str) -> DataLoss:
-        return DataLoss(
-            f"{self.path} is damaged at or after position {position}: {why}",
-            remedy="Keep the file. Records before the damage can be read.",
+    # Damage.
+
+    def examine(self, file: DiskFile, position: int, expected_offset: int | None) -> Damage:
+        """How far the damage at position goes, where that offset has to follow. May take a second.
+
+        Raises DataLoss if it is not there any more, or if nobody can tell what must follow.
+        """
+        for known in self.damaged:
+            if (known.position, known.offset) == (position, expected_offset):
+                return known
+        seal = self.seal
+        next_offset = None if seal is None else seal.next_offset
+        why = "no batch begins there"
+        if expected_offset is not None:
+            walk = Walk(
+                file,
+                start=position,
+                end=self.end_position,
+                expected_offset=expected_offset,
+                offset_end=next_offset,
+                gaps_allowed=seal is not None and seal.gaps_allowed,
+            )
+            found = next(item for item in walk if not isinstance(item, Searching))
+            if isinstance(found, Damage):
+                return found if found.next_offset is not None else found._replace(next_offset=next_offset)
+            why = "what is there now is sound"
+        raise DataLoss(
+            f"{self.path} was damaged at position {position}: {why}",
+            remedy="Read again. If it stays, keep the file: `logctl segments verify` says what is wrong with it.",
         )
+
+    def loss(self, damage: Damage) -> DataLoss:
+        """The error for who wants one of the records that the damage has taken."""
+        why = f"{self.path} is damaged at position {damage.position}: {damage.why}"
+        return loss(damage.offset, damage.next_offset, why)
+
+    def _next_damage(self, position: int, expected_offset: int | None) -> Damage | None:
+        """The first that is known at the position or behind it. One without bytes is passed when its offsets are."""
+        for damage in self.damaged:
+            if damage.position >= position and (expected_offset is None or damage.offset >= expected_offset):
+                return damage
+        return None
 
     # Slices without a copy. Any thread.
 
@@ -321,7 +385,7 @@ class Segment:
         if self.seal is None:
             self._index_is_wrong = True
             return None  # the rows still grow; sealing makes them anew, and until then the scan begins at the start
-        self._rebuilt = self._rebuild(file, known=table or RowTable(array("q")))
+        self._rebuilt = self._rebuild(file)
         return look_up(self._rebuilt)
 
     def _row_covering(self, relative_offset: int, *, wait: bool) -> IndexRow | None:
@@ -371,29 +435,35 @@ class Segment:
             return False
         return all(self._row_matches(table[number], file, wait=True) for number in (0, table.count - 1))
 
-    def _rebuild(self, file: DiskFile, *, known: RowTable | SealedRows) -> RowTable:
+    def _rebuild(self, file: DiskFile) -> RowTable:
         """Make the rows anew from the log. Append times that are lost become the segment's last: kept longer.
 
-        The log may be damaged. An index is no place to tell, and all behind the damage should be found nevertheless:
-        there the rows that were known stay, as far as they fit.
+        The log may be damaged. An index is no place to tell, and all behind the damage is to be found nevertheless.
         """
         cells: Cells = array("q")
         builder = IndexBuilder(self._interval_bytes)
         newest_ms = -1
-        end_position = 0
-        try:
-            for position, header in self.walk(file.pread, 0, self.end_position, bytes_each=REBUILD_BYTES):
+        with suppress(DataLoss):
+            for found in self.walk(file, 0, bytes_each=REBUILD_BYTES, wait=True):
+                if isinstance(found, Damage):
+                    continue
+                position, header = found
                 newest_ms = max(newest_ms, header.max_timestamp_ms)
                 if builder.is_due(header.size):
                     cells.extend((header.next_offset - self.base_offset, position, newest_ms, self.last_append_ms))
-                end_position = position + header.size
-        except DataLoss:
-            for number in range(known.count):
-                row = known[number]
-                if row.position >= end_position and self._row_matches(row, file, wait=True):
-                    newest_ms = max(newest_ms, row.max_timestamp_ms)
-                    cells.extend((row.relative_next_offset, row.position, newest_ms, self.last_append_ms))
         return RowTable(cells)
+
+
+def loss(offset: int, next_offset: int | None, why: str) -> DataLoss:
+    """The error for who wants one of the records [offset, next_offset); None: all from there on, as far as is known."""
+    if next_offset is None:
+        which, go_on = f"records from offset {offset} on", "Records before it can be read."
+    else:
+        which, go_on = f"records [{offset}, {next_offset})", f"Go on at offset {next_offset}; all others can be read."
+    return DataLoss(
+        f"{which} cannot be read: {why}",
+        remedy=f"{go_on} Keep the files: `logctl segments repair` says what can be saved, once the server is stopped.",
+    )
 
 
 def walk_headers(

@@ -32,6 +32,7 @@ from logstore.index import ROW_BYTES, Cells
 from logstore.producers import ProducerStates
 from logstore.scan import check_batches
 from logstore.segment import Segment
+from logstore.walk import Damage
 
 _MAGIC = b"TRSNAP"
 _VERSION = 1
@@ -110,34 +111,40 @@ def read_snapshot(
     return Snapshot(LeaderEpochs(), ProducerStates(producers_max=producers_max))
 
 
-def bring_up_to_date(snapshot: Snapshot, segments: tuple[Segment, ...], now_ms: int) -> DataLoss | None:
+def bring_up_to_date(snapshot: Snapshot, segments: tuple[Segment, ...], now_ms: int) -> Damage | None:
     """Take in the batches that it does not cover. Returns the damage that was in the way: there it ends then."""
     epochs, producers, _ = snapshot
     covered = snapshot.next_offset
-    try:
-        for header in _headers(segments, covered):
-            if header.next_offset > covered:
-                epochs.assign(header.leader_epoch, header.base_offset)
-                producers.record(header, header.base_offset, now_ms)
-    except DataLoss as error:
-        return error
+    for found in _batches(segments, covered):
+        if isinstance(found, Damage):
+            return found
+        if found.next_offset > covered:
+            epochs.assign(found.leader_epoch, found.base_offset)
+            producers.record(found, found.base_offset, now_ms)
     return None
 
 
-def _headers(segments: tuple[Segment, ...], start_offset: int) -> Iterator[BatchHeader]:
+def _batches(segments: tuple[Segment, ...], start_offset: int) -> Iterator[BatchHeader | Damage]:
     """The headers of all batches from the one that holds start_offset on, which are checked to the last bit."""
     for segment in segments:
         if segment.next_offset <= start_offset or segment.is_empty:
             continue
         handle = segment.acquire(wait=True)
-        position = 0
         try:
-            start = segment.find(max(start_offset, segment.base_offset), handle.file, wait=True)
-            for at, header in check_batches(handle.file.pread, start, segment.end_position, None):
-                yield header
-                position = at + header.size
-        except CorruptBatch as error:
-            raise segment.damage(position, str(error)) from error
+            first = segment.locate(max(start_offset, segment.base_offset), handle.file, wait=True)
+            if isinstance(first, Damage):
+                if first in segment.damaged:  # recovery has it, as a hole or as a loss that was accepted
+                    continue
+                yield first
+                return
+            position, expected = first.position, first.header.base_offset
+            try:
+                for at, header in check_batches(handle.file.pread, position, segment.end_position, expected):
+                    yield header
+                    position, expected = at + header.size, header.next_offset
+            except (CorruptBatch, DataLoss):
+                yield segment.examine(handle.file, position, expected)
+                return
         finally:
             handle.release()
 

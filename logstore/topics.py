@@ -356,9 +356,9 @@ class TopicStore:
             leader_epoch=self._identity.leader_epoch,
             producers_max=self._config.producers_per_partition_max,
         )
-        if findings.cuts or findings.hole or findings.notes:
+        if findings.cuts or findings.holes or findings.notes:
             self.recovery_report.append(findings)
-        if findings.scanned_bytes and findings.hole is None:
+        if findings.scanned_bytes and not findings.holes:
             self.synchronizer.note_recovered(log)
         self._logs[topic.name, partition] = log
         return log

@@ -82,7 +82,7 @@ class TopicJournal:
     def forget_before(self, place: int) -> None:
         """Start the log there. Retention does the rest at its next turn: the new start is synced, and then the segments
         before it are removed. A crash in between finds more of the log than is needed."""
-        if self._log.hole is None:  # Of a damaged log nothing is removed.
+        if not self._log.holes:  # Of a damaged log nothing is removed.
             self._log.advance_log_start(place)
 
     def replay(self) -> Iterator[tuple[bytes, bytes | None]]:

@@ -19,6 +19,7 @@ from logstore.identity import Identity
 from logstore.index import COLUMNS, SealedRows
 from logstore.log import Log
 from logstore.retention import Retention
+from logstore.scan import Scan
 from logstore.segment import Segment
 from logstore.sync import Synchronizer, SyncWork, Unsynced
 from tests.logstore.disk import SimulatedDisk, SimulatedFile
@@ -220,12 +221,20 @@ def trust_index(patch: Patch) -> None:
 
 
 def ignore_damage(patch: Patch) -> None:
+    def end_there(chain: recovery._Chain, base: int, scan: Scan, *arguments: object) -> recovery.Behind:
+        return recovery.Behind((), scan.next_offset, scan.max_timestamp_ms)
+
     patch(recovery._Chain, "_make_hole", do_nothing)
+    patch(recovery._Chain, "_look_behind", end_there)
+    ignore_missing_segment(patch)
 
 
 def ignore_missing_segment(patch: Patch) -> None:
+    def end_there(chain: recovery._Chain, expected: int) -> int:
+        return expected
+
     patch(recovery._Chain, "_on_gap", do_nothing)
-    patch(recovery._Chain, "_check_end", do_nothing)
+    patch(recovery._Chain, "_check_end", end_there)
 
 
 # Metadata.

@@ -322,7 +322,7 @@ class LogAgainstList(RuleBasedStateMachine):
                 self.power_cut(seed, [])
 
     def check_recovered(self) -> None:
-        assert self.partition.findings.hole is None
+        assert not self.partition.findings.holes
         end = self.log.log_end_offset
         assert end >= self.acked, "acked and lost"
         assert end == self.log.high_watermark

@@ -15,10 +15,12 @@ from logstore.config import TopicConfig
 from logstore.disk import LinuxDisk
 from logstore.epochs import LeaderEpochs
 from logstore.errors import DataLoss, StorageFailed
+from logstore.losses import Loss, write_loss
 from logstore.producers import ProducerStates
+from logstore.seal import read_seal
 from logstore.snapshot import Snapshot, encode_snapshot
 from tests.logstore.disk import PowerCut, SimulatedDisk
-from tests.logstore.partition import TOPIC_ID, Partition, batch_of
+from tests.logstore.partition import NOW_MS, TOPIC_ID, Partition, batch_of
 
 SMALL = TopicConfig(segment_bytes=400, index_interval_bytes=150)
 WIDE = TopicConfig(index_interval_bytes=150)
@@ -49,6 +51,22 @@ def reopened(partition: Partition, config: TopicConfig | None = None) -> Partiti
 
 def values_of(partition: Partition) -> list[bytes | None]:
     return [record.value for record in partition.read_all()]
+
+
+def read_around_holes(partition: Partition) -> dict[int, bytes | None]:
+    """What every offset holds that is in no hole. DataLoss is what each of the others must be, and nothing else may."""
+    log = partition.log
+    lost: set[int] = set()
+    for hole in log.holes:
+        lost.update(range(hole.offset, log.log_end_offset if hole.next_offset is None else hole.next_offset))
+    values: dict[int, bytes | None] = {}
+    for offset in range(log.log_start_offset, log.high_watermark):
+        if offset in lost:
+            with pytest.raises(DataLoss, match=r"records .* cannot be read"):
+                partition.read(offset)
+        else:
+            values |= {record.offset: record.value for record in partition.read(offset)[0]}
+    return values
 
 
 def torn_tail() -> tuple[Partition, bytes, int]:
@@ -217,13 +235,13 @@ def test_damage_below_the_recovery_point_is_a_hole(position: int) -> None:
     before = disk.files()[active_path(partition)]
     for _ in range(3):  # and it stays one: no restart takes it for a torn tail
         after = Partition(disk, config=WIDE)
-        hole = after.findings.hole
-        assert hole is not None
-        assert hole.offset == 2
-        assert values_of(after) == [b"first of 0", b"second of 0"]
-        with pytest.raises(DataLoss, match="from offset 2 on"):
+        [hole] = after.findings.holes
+        assert (hole.offset, hole.next_offset) == (2, 4)
+        assert list(read_around_holes(after)) == [0, 1, *range(4, after.log.log_end_offset)]
+        assert after.log.log_end_offset == partition.log.log_end_offset
+        with pytest.raises(DataLoss, match="from offset 2 to 3"):
             after.append(b"refused")
-        with pytest.raises(DataLoss, match="from offset 2 on"):
+        with pytest.raises(DataLoss, match=r"\[2, 4\)"):
             after.log.open_read(2, 100)
         assert disk.files()[active_path(partition)] == before, "nothing is cut"
         disk = disk.kill()
@@ -234,8 +252,9 @@ def test_a_file_shorter_than_the_recovery_point_is_a_hole() -> None:
     disk = simulated(partition).kill()
     disk.overwrite(active_path(partition), data[: start - 1])
     after = Partition(disk, config=WIDE)
-    assert after.findings.hole is not None
-    assert (after.findings.hole.offset, after.findings.cuts) == (4, [])
+    [hole] = after.findings.holes
+    assert (hole.offset, hole.next_offset, after.findings.cuts) == (4, 6, [])
+    assert after.log.log_end_offset == 6
     assert len(disk.files()[active_path(partition)]) == start - 1
 
 
@@ -245,8 +264,8 @@ def test_a_file_with_a_whole_synced_batch_missing_is_a_hole() -> None:
     third = 2 * read_header(data, 0).size
     disk.overwrite(active_path(partition), data[:third])
     after = Partition(disk, config=WIDE)
-    assert after.findings.hole is not None
-    assert after.findings.hole.offset == 4
+    assert after.findings.holes
+    assert after.findings.holes[0].offset == 4
 
 
 @pytest.mark.parametrize("number", [0, 2, 4])
@@ -260,9 +279,9 @@ def test_an_unreadable_block_is_a_hole_wherever_it_is(number: int) -> None:
     disk = simulated(partition).kill()
     disk.make_unreadable(active_path(partition), number * partition.log.size_bytes // 5 + 4100)
     after = Partition(disk, config=WIDE)
-    assert after.findings.hole is not None
-    assert (after.findings.hole.offset, after.findings.cuts) == (number, [])
-    assert len(values_of(after)) == number
+    assert after.findings.holes
+    assert (after.findings.holes[0].offset, after.findings.cuts) == (number, [])
+    assert list(read_around_holes(after)) == [offset for offset in range(after.log.high_watermark) if offset != number]
 
 
 def sealed_chain(segments: int = 4) -> Partition:
@@ -283,9 +302,9 @@ def test_a_missing_middle_segment_is_a_hole_and_nothing_is_removed(clean: bool) 
     disk.remove(middle.path)
     before = disk.files()
     after = Partition(disk, config=SMALL)
-    assert after.findings.hole is not None
-    assert after.findings.hole.offset == middle.base_offset
-    assert len(values_of(after)) == middle.base_offset
+    assert after.findings.holes
+    assert [hole[:2] for hole in after.findings.holes] == [(middle.base_offset, middle.next_offset)]
+    assert len(read_around_holes(after)) == partition.log.high_watermark - middle.next_offset + middle.base_offset
     untouched = {path: data for path, data in before.items() if path.parent == partition.directory}
     assert untouched.items() <= disk.files().items()
 
@@ -302,8 +321,8 @@ def test_a_missing_first_or_last_segment_is_a_hole(number: int) -> None:
     if number == 0:
         disk.remove(files.seal_path(partition.directory, 0))
     after = Partition(disk, config=SMALL)
-    assert after.findings.hole is not None
-    assert after.findings.hole.offset == segment.base_offset
+    assert after.findings.holes
+    assert after.findings.holes[0].offset == segment.base_offset
     with pytest.raises(DataLoss):
         after.append(b"refused")
 
@@ -314,9 +333,11 @@ def test_a_sealed_segment_that_was_cut_is_a_hole() -> None:
     disk = simulated(partition).kill()
     disk.overwrite(segment.path, disk.files()[segment.path][:-1])
     after = Partition(disk, config=SMALL)
-    assert after.findings.hole is not None
-    assert segment.base_offset < after.findings.hole.offset < segment.next_offset
-    assert len(values_of(after)) == after.findings.hole.offset
+    assert after.findings.holes
+    [hole] = after.findings.holes
+    assert segment.base_offset < hole.offset
+    assert hole.next_offset == segment.next_offset
+    assert len(read_around_holes(after)) == partition.log.high_watermark - 1
 
 
 def test_nothing_is_removed_from_a_log_with_a_hole() -> None:
@@ -344,7 +365,7 @@ def test_a_lost_seal_is_made_again_from_its_segment(how: str) -> None:
         case "empty":
             disk.overwrite(path, b"")
     after = Partition(disk, config=SMALL)
-    assert after.findings.hole is None
+    assert not after.findings.holes
     assert values_of(after) == values_of(partition)
     again = after.log._segments[1].seal
     assert again is not None
@@ -359,8 +380,69 @@ def test_a_lost_seal_does_not_make_damage_a_torn_tail() -> None:
     disk.remove(files.seal_path(partition.directory, segment.base_offset))
     disk.flip_bit(segment.path, HEADER_SIZE + 2)
     after = Partition(disk, config=SMALL)
-    assert after.findings.hole is not None
-    assert (after.findings.hole.offset, after.findings.cuts) == (segment.base_offset, [])
+    assert after.findings.holes
+    assert (after.findings.holes[0].offset, after.findings.cuts) == (segment.base_offset, [])
+
+
+def test_each_missing_segment_is_a_hole_of_its_own_and_all_others_are_read() -> None:
+    partition = sealed_chain(5)
+    disk = simulated(partition).kill()
+    missing = [partition.log._segments[number] for number in (0, 2)]
+    for segment in missing:
+        disk.remove(segment.path)
+        disk.remove(files.seal_path(partition.directory, segment.base_offset))
+    after = Partition(disk, config=SMALL)
+    assert [hole[:2] for hole in after.findings.holes] == [(gone.base_offset, gone.next_offset) for gone in missing]
+    lost = {offset for gone in missing for offset in range(gone.base_offset, gone.next_offset)}
+    whole = {offset: b"value %d" % offset for offset in range(partition.log.high_watermark)}
+    assert read_around_holes(after) == {offset: value for offset, value in whole.items() if offset not in lost}
+
+
+def test_a_time_is_found_behind_a_hole() -> None:
+    partition = Partition(SimulatedDisk(), config=WIDE)
+    for number in range(6):
+        partition.append(b"%d" % number, timestamp_ms=NOW_MS + number)
+        partition.sync_now()
+    partition.clock.now_ms += 5_000
+    partition.sync.run_round()  # the checkpoint
+    partition.run_posted()
+    disk = simulated(partition).kill()
+    disk.flip_bit(active_path(partition), partition.log.size_bytes // 2 + HEADER_SIZE, 1)
+    disk.remove_tree(files.active_index_path(partition.directory, 0))
+    after = Partition(disk, config=WIDE)
+    assert [hole[:2] for hole in after.findings.holes] == [(3, 4)]
+    assert after.log.offset_for_timestamp(NOW_MS + 5) == (5, NOW_MS + 5)
+
+
+@pytest.mark.parametrize("has_seal", [True, False])
+def test_an_accepted_loss_is_told_with_its_range_and_stops_no_appends(has_seal: bool) -> None:
+    partition = sealed_chain(4)
+    first, gone = partition.log._segments[:2]
+    partition.close()
+    disk = simulated(partition).kill()
+    disk.remove(gone.path)
+    disk.remove(files.seal_path(partition.directory, gone.base_offset))
+    assert first.seal is not None
+    seal = replace(first.seal, next_offset=gone.next_offset)
+    path = files.seal_path(partition.directory, first.base_offset)
+    if has_seal:
+        disk.replace_file(path, seal.encode())
+    else:
+        disk.remove(path)
+    loss = Loss(gone.base_offset, gone.next_offset, "the disk ate it", NOW_MS, None)
+    write_loss(disk, partition.directory, first.base_offset, loss)
+    for _ in range(2):
+        after = Partition(disk, config=SMALL)
+        assert not after.log.holes
+        with pytest.raises(
+            DataLoss, match=rf"\[{loss.offset}, {loss.next_offset}\) .* the disk ate it; that was accepted"
+        ):
+            after.read(loss.offset)
+        assert after.read(loss.next_offset)[0][0].value == b"value %d" % loss.next_offset
+        after.append(b"goes on")
+        after.sync_now()
+        assert read_seal(disk, path) == seal
+        disk = simulated(after).kill()
 
 
 # Starts.
@@ -377,7 +459,7 @@ def test_a_clean_start_reads_nothing_of_the_log() -> None:
         node.unreadable.add(0)
     after = Partition(disk, config=SMALL)
     after.append(b"goes on")
-    assert (after.findings.hole, after.findings.scanned_bytes) == (None, 0)
+    assert (after.findings.holes, after.findings.scanned_bytes) == ([], 0)
     for node in nodes:
         node.unreadable.clear()
     after.sync_now()
@@ -392,7 +474,7 @@ def test_a_log_that_a_crash_found_as_the_checkpoint_has_it_is_not_read() -> None
     disk = simulated(crashed).kill()
     disk._file(active_path(partition)).unreadable.add(0)
     after = Partition(disk, config=WIDE)
-    assert (after.findings.hole, after.findings.scanned_bytes) == (None, 0)
+    assert (after.findings.holes, after.findings.scanned_bytes) == ([], 0)
     assert after.log.log_end_offset == 40
     assert after.append(b"goes on").base_offset == 40
 
@@ -521,7 +603,7 @@ def test_a_recovery_that_is_cut_short_anywhere_is_simply_done_again(torn_segment
                 Partition(disk, config=SMALL)
             after = Partition(disk.crash(random.Random(seed)), config=SMALL)
             assert values_of(after) == expected
-            assert after.findings.hole is None
+            assert not after.findings.holes
             after.append(b"goes on")
             after.sync_now()
             again = Partition(simulated(after).crash(random.Random(seed)), config=SMALL)
@@ -550,7 +632,7 @@ def test_a_removal_that_a_crash_interrupts_is_finished_later() -> None:
     assert disk.exists(files.seal_path(partition.directory, 0))
 
     after = reopened(partition)
-    assert (after.findings.hole, after.log.log_start_offset) == (None, start)
+    assert (after.findings.holes, after.log.log_start_offset) == ([], start)
     after.retention.remove([after.log])
     after.sync.run_round()
     assert values_of(after) == expected
@@ -606,8 +688,8 @@ def test_producers_are_not_made_of_a_batch_that_is_damaged(position: int) -> Non
     disk = simulated(partition).kill()
     disk.flip_bit(partition.log._segments[1].path, position, 1)
     after = Partition(disk, config=SMALL)
-    assert after.findings.hole is not None
-    assert after.findings.hole.offset == partition.log._segments[1].base_offset
+    assert after.findings.holes
+    assert after.findings.holes[0].offset == partition.log._segments[1].base_offset
     with pytest.raises(DataLoss):
         after.append(b"value 12", producer_id=5, sequence=12)
 
@@ -661,11 +743,11 @@ def test_a_log_that_ends_before_its_snapshot_has_lost_something(clean: bool) -> 
     before = disk.files()[active_path(partition)]
     for _ in range(2):
         after = Partition(disk.kill(), config=WIDE)
-        assert after.findings.hole is not None
-        assert (after.findings.hole.offset, after.findings.cuts) == (4, [])
-        assert len(values_of(after)) == 4
+        assert after.findings.holes
+        assert (after.findings.holes[0].offset, after.findings.cuts) == (4, [])
+        assert len(read_around_holes(after)) == 4
         assert disk.files()[active_path(partition)] == before, "nothing is cut"
-        with pytest.raises(DataLoss, match="from offset 4 on"):
+        with pytest.raises(DataLoss, match="from offset 4 to 4"):
             after.append(b"refused")
 
 
@@ -678,7 +760,7 @@ def test_a_snapshot_of_another_partition_is_not_believed() -> None:
     disk = simulated(partition).kill()
     disk.replace_file(partition.directory / files.SNAPSHOT, foreign)
     after = Partition(disk, config=WIDE)
-    assert after.findings.hole is None
+    assert not after.findings.holes
     assert any("it belongs to partition 1 of the topic" in note for note in after.findings.notes)
     assert after.log.append(sent, after.clock.wall_ms()) == first._replace(duplicate=True)
 

@@ -75,7 +75,7 @@ def test_a_crash_during_retention_leaves_a_log_that_is_whole_from_its_start_on()
         for survivor in (disk.kill(), disk.crash(random.Random(step))):
             opened = Opened(survivor)
             log = opened.store.log("flights", 0)
-            assert log.hole is None
+            assert not log.holes
             values = values_of(log)
             assert len(values) == log.high_watermark - log.log_start_offset
             expected = [b"%d" % n * 200 for n in range(12)] + [b"last"]
@@ -178,7 +178,7 @@ def with_deletable_segments(disk: SimulatedDisk) -> tuple[Partition, dict[tuple[
 
 def check_known(partition: Partition, acked: dict[tuple[int, int], Appended]) -> None:
     """The last five batches of every producer get the answer they got the first time."""
-    assert partition.findings.hole is None
+    assert not partition.findings.holes
     for (producer_id, sequence), first in acked.items():
         if (producer_id, sequence + BATCHES_REMEMBERED) not in acked:
             again = partition.log.append(sent_by(producer_id, sequence), partition.clock.wall_ms())

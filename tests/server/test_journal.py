@@ -167,7 +167,7 @@ async def test_of_a_damaged_journal_nothing_is_let_go() -> None:
     opened = Opened(SimulatedDisk())
     keeper = Keeper(opened, {})
     await keeper.append(RECORDS)
-    opened.store.log(GROUPS_TOPIC, 0).hole = Hole(2, "a test said so")
+    opened.store.log(GROUPS_TOPIC, 0).holes = (Hole(2, None, "a test said so"),)
     keeper.journal.forget_before(3)
     assert keeper.journal.records_count == len(RECORDS)
 

@@ -153,7 +153,8 @@ class Batch:
         return "it may have been written or not" if self.uncertain else "it was not written"
 
     def __str__(self) -> str:
-        return f"a batch of {self.count} records to {self.queue.topic!r} partition {self.queue.partition}"
+        records = "1 record" if self.count == 1 else f"{self.count} records"
+        return f"a batch of {records} to {self.queue.topic!r} partition {self.queue.partition}"
 
     # Of futures, in any thread.
 

@@ -165,7 +165,8 @@ class ProducerCore:
         told = tuple(batch.error for batch in unread[:ERRORS_TOLD_MAX] if batch.error is not None)
         first = told[0] if told else None
         return SendsFailed(
-            f"{count} records were not sent, and nobody read the futures that say so"
+            ("1 record was" if count == 1 else f"{count} records were")
+            + " not sent, and nobody read the futures that say so"
             + (f"; the first failed with: {first.message}" if first else ""),
             remedy=first.remedy if first else "Read the futures of `send`.",
             count=count,
@@ -237,7 +238,7 @@ class ProducerCore:
         self._senders.clear()
         if left := self.accumulator.seal_all():
             count = sum(batch.count for batch in left)
-            logger.warning("the process ended before %d records were sent: close the producer before", count)
+            logger.warning("the process ended with %d of its records not sent: close the producer before", count)
             for batch in left:
                 self.accumulator.resolve(batch, error=_abandoned(batch))
         if self._cluster is not None:

@@ -138,7 +138,7 @@ class Topics:
         config = topic.config.with_changes(set_config, tuple(unset_config))
         if self._checked_partitions(partitions) and partitions <= topic.partitions:
             raise InvalidPartitions(
-                f"topic {name!r} has {topic.partitions} partitions, and {partitions} were asked for",
+                f"the partitions of topic {name!r} cannot go from {topic.partitions} to {partitions}",
                 remedy="Partitions can only be added: keys would move and records be lost otherwise.",
             )
         if partitions:

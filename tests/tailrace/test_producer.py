@@ -483,10 +483,14 @@ def test_a_missing_topic_is_created(server: FakeServer) -> None:
 
 def test_failed_sends_that_nobody_read_are_told_at_the_flush(server: FakeServer) -> None:
     server.produce_script.append(lambda *_: wire_error("INVALID_TIMESTAMP", "from the far future"))
+    server.produce_script.append(lambda *_: wire_error("INVALID_TIMESTAMP", "from the far future"))
     with Producer(server=server.address, linger=60) as producer:
+        producer.send("single", b"x")
+        with pytest.raises(errors.SendsFailed, match=r"^1 record was not sent"):
+            producer.flush()
         for _ in range(3):
             producer.send("single", b"x")
-        with pytest.raises(errors.SendsFailed, match=r"3 records .* from the far future") as told:
+        with pytest.raises(errors.SendsFailed, match=r"^3 records were .* from the far future") as told:
             producer.flush()
         assert told.value.count == 3
         assert isinstance(told.value.errors[0], errors.InvalidTimestamp)

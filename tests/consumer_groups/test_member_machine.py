@@ -349,8 +349,11 @@ class MemberMachine(RuleBasedStateMachine):
     def try_heartbeat(self, request: HeartbeatRequest) -> HeartbeatReply | BaseException:
         now_ms = self.clock.now_ms
         reply = self.attempt(self.coordinator.heartbeat(request, 0))
-        if request.member_epoch == LEAVE_EPOCH and isinstance(reply, HeartbeatReply | UnknownMemberId):
-            self.left_ms[request.member_id] = now_ms
+        if request.member_epoch == LEAVE_EPOCH:
+            # One whose session is over is unknown, and on a full disk still there.
+            gone = isinstance(reply, UnknownMemberId) and request.member_id not in self.server_members()
+            if gone or isinstance(reply, HeartbeatReply):
+                self.left_ms[request.member_id] = now_ms
         return reply
 
     def attempt(self, work: Coroutine[Any, Any, Result]) -> Result | BaseException:

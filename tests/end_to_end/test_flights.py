@@ -22,7 +22,7 @@ import pytest
 
 from tailrace import Admin, Consumer, Producer
 from tailrace.errors import GroupIdNotFound
-from tests.processes import ENVIRONMENT, ROOT, ServerProcess
+from tests.processes import ENVIRONMENT, ROOT, SHORT_SESSIONS, ServerProcess
 
 FLIGHTS = ROOT.parent / "shared" / "data" / "flights.csv.zip"
 
@@ -97,9 +97,7 @@ class Members:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with ServerProcess(
-        tmp_path / "data", "--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000"
-    ) as server:
+    with ServerProcess(tmp_path / "data", *SHORT_SESSIONS) as server:
         yield server
 
 

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tests.faults.bugs.planted import BUGS
 from tests.faults.catalog import FAULTS
-from tests.faults.planted import BUGS
 from tests.faults.runs import Entry, Fault, Ledger, run_fault, run_session
 
 PLANTED_SESSION_CYCLES_MAX = 3

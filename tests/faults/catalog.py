@@ -1,13 +1,14 @@
 """All faults, in the order in which they are worth running: each with how often CI and a full run inject it."""
 
-from tests.faults import (
+from tests.faults.clients.retries import CASES
+from tests.faults.runs import Fault
+from tests.faults.scenarios import (
     bit_flips,
     clock_jumps,
     crash_images,
     double_starts,
     full_disks,
     kills,
-    loop_filesystem,
     lost_files,
     network_cuts,
     pauses,
@@ -15,12 +16,11 @@ from tests.faults import (
     recovery_crashes,
     relaxed_power_cuts,
     retry_table,
-    simulation,
     sync_failures,
     torn_tails,
 )
-from tests.faults.retries import CASES
-from tests.faults.runs import Fault
+from tests.faults.simulation import simulation
+from tests.faults.storage import loop_filesystem
 
 FAULTS = {
     fault.name: fault
@@ -32,6 +32,7 @@ FAULTS = {
             cycles_ci=2000,
             cycles_full=100_000,
             session_cycles=200,
+            runs_server=False,
         ),
         Fault(
             "torn-tail",
@@ -40,6 +41,7 @@ FAULTS = {
             cycles_ci=6,
             cycles_full=200,
             session_cycles=3,
+            runs_server=False,
         ),
         Fault(
             "bit-flip",
@@ -48,6 +50,7 @@ FAULTS = {
             cycles_ci=500,
             cycles_full=10_000,
             session_cycles=100,
+            runs_server=False,
         ),
         Fault(
             "lost-file",
@@ -56,6 +59,7 @@ FAULTS = {
             cycles_ci=100,
             cycles_full=1000,
             session_cycles=25,
+            runs_server=False,
         ),
         Fault(
             "recovery-crash",
@@ -64,6 +68,7 @@ FAULTS = {
             cycles_ci=100,
             cycles_full=200,
             session_cycles=20,
+            runs_server=False,
         ),
         Fault(
             "simulation",
@@ -72,6 +77,7 @@ FAULTS = {
             cycles_ci=1000,
             cycles_full=100_000,
             session_cycles=100,
+            runs_server=False,
         ),
         Fault(
             "kill",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
+from tests.faults.bugs.planted import BUGS
 from tests.faults.catalog import FAULTS
-from tests.faults.planted import BUGS
 from tests.faults.runs import Fault, run_session
 
 

@@ -6,8 +6,8 @@ A PATCH is the name of a planted bug, or one of `levers` with its argument, such
 import sys
 
 from logserver.main import main
+from tests.faults.bugs.planted import BUGS, plant
 from tests.faults.levers import LEVERS
-from tests.faults.planted import BUGS, plant
 
 
 def launch(arguments: list[str]) -> None:

@@ -24,8 +24,8 @@ from logserver import broker
 from logstore import disk, syscalls
 from logstore.clock import SystemClock
 from logstore.config import StoreConfig
-from tests.faults.loop_filesystem import shut_down
-from tests.faults.planted import patch
+from tests.faults.bugs.planted import patch
+from tests.faults.storage.loop_filesystem import shut_down
 
 OFFSET = Struct("<q")
 SYNC_FAILED = "this sync fails"

@@ -82,6 +82,7 @@ class Fault:
     cycles_ci: int
     cycles_full: int
     session_cycles: int = 1
+    runs_server: bool = True  # and not only the storage engine, in the process of the test
     missing: Callable[[], str | None] = lambda: None  # why this machine cannot inject it
 
     def sessions(self, cycles: int) -> Iterator[tuple[int, int]]:

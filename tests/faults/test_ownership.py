@@ -1,6 +1,16 @@
 """The judge of groups sees every way in which a partition can have two owners, and accuses nobody else."""
 
-from tests.faults.ownership import Assigned, Commit, Event, Read, Revoked, encode_event, held, judge, parse_events
+from tests.faults.clients.ownership import (
+    Assigned,
+    Commit,
+    Event,
+    Read,
+    Revoked,
+    encode_event,
+    held,
+    judge,
+    parse_events,
+)
 
 READ_ALL = Read(0, 0, 100)
 

@@ -6,36 +6,33 @@ The faults that need no server show the same for themselves.
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.faults.bugs.planted import BUGS, planted
 from tests.faults.catalog import FAULTS
 from tests.faults.hunts import bugs_for
-from tests.faults.planted import BUGS, planted
 from tests.faults.runs import Ledger
 from tests.processes import ENVIRONMENT
 
-ON_A_SERVER = (
-    "kill",
-    "power-cut",
-    "relaxed-power-cut",
-    "sync-error",
-    "sync-failure",
-    "disk-full",
-    "double-start",
-    "pause",
-    "clock-jump",
-    "network-cut",
-    "retry-table",
-)
+ON_A_SERVER = [fault.name for fault in FAULTS.values() if fault.runs_server]
 SEED = 21
 
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_every_bug_can_be_planted_and_taken_back(bug: str) -> None:
-    """A patch that fails would look like a bug that is caught."""
+    """A patch that fails would look like a bug that is caught, and one that stays would make all faults after it."""
+    patched: list[tuple[Any, str, Any]] = []
+
+    def note(owner: Any, name: str, replacement: Any) -> None:
+        patched.append((owner, name, vars(owner)[name]))
+
+    BUGS[bug].plant(note)
     with planted(bug):
-        pass
+        assert all(vars(owner)[name] is not before for owner, name, before in patched)
+    assert patched
+    assert all(vars(owner)[name] is before for owner, name, before in patched)
 
 
 @pytest.mark.slow
@@ -55,4 +52,5 @@ def test_a_bug_in_the_server_is_caught(fault: str, bug: str, tmp_path: Path) -> 
 
 
 def test_every_fault_on_a_server_has_a_bug_to_catch() -> None:
+    assert ON_A_SERVER
     assert [fault for fault in ON_A_SERVER if not bugs_for(fault)] == []

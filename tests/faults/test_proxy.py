@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.proxy import Direction, Proxy
+from tests.faults.clients.proxy import Direction, Proxy
 
 SHORT_SECONDS = 0.1
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.faults.catalog import FAULTS
 from tests.faults.hunts import any_seed, bug_cases, find_violation, sessions_of
-from tests.faults.simulation import no_logs, simulate
-from tests.faults.storage_workload import tiny_limits
+from tests.faults.simulation.simulation import no_logs, simulate
+from tests.faults.storage.workload import tiny_limits
 
 FAULT = sessions_of("simulation", 20)
 QUICK = ("sync-skipped", "failed-sync-retried", "batches-forgotten", "duplicates-appended")

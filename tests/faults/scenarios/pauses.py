@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.checker import check
+from tests.faults.clients.ownership import Commit, Event, held, judge, parse_events
+from tests.faults.clients.workload import Workload
 from tests.faults.history import History
-from tests.faults.ownership import Commit, Event, held, judge, parse_events
 from tests.faults.runs import Session, Tally
-from tests.faults.workload import Workload
 from tests.processes import ENVIRONMENT, ServerProcess
 
 SESSION_MS = 1200
@@ -111,7 +111,7 @@ class _Member:
         path.touch()
         with path.with_suffix(".log").open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.member", server, GROUP, topic, str(path)],
+                [sys.executable, "-m", "tests.faults.clients.member", server, GROUP, topic, str(path)],
                 env=ENVIRONMENT,
                 stderr=log,
             )

@@ -32,8 +32,8 @@ from logstore.errors import OutOfOrderSequence, StorageFailed, StorageFull, Unkn
 from logstore.log import Appended
 from tests.consumer_groups.model import ModelMember
 from tests.faults.history import Assign, History, Outcome, Poll, Send, Value, encode_value
-from tests.faults.simulated_server import GROUPS, ConnectionLost, SimulatedServer
-from tests.faults.storage_model import Violation
+from tests.faults.simulation.server import GROUPS, ConnectionLost, SimulatedServer
+from tests.faults.storage.model import Violation
 
 TOPIC = "t"
 PARTITIONS = 3

@@ -12,11 +12,11 @@ from pathlib import Path
 from logstore import files
 from logstore.disk import ARRAY_DATA, LinuxDisk
 from logstore.header import HEADER_SIZE, read_header
-from tests.faults.damaged_directories import damage_of, kind_of, try_directory
-from tests.faults.data_directories import Copy, DataDirectory, make_data_directory, real_directory
-from tests.faults.planted import planted
+from tests.faults.bugs.planted import planted
 from tests.faults.runs import Session, Tally
-from tests.faults.storage_model import tell
+from tests.faults.storage.damaged_directories import damage_of, kind_of, try_directory
+from tests.faults.storage.data_directories import Copy, DataDirectory, make_data_directory, real_directory
+from tests.faults.storage.model import tell
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import DATA
 

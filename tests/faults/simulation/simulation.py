@@ -21,11 +21,11 @@ from typing import Any
 
 from logstore.config import DAY_MS, HOUR_MS, TopicConfig
 from logstore.errors import StorageFailed, StorageFull, TopicAlreadyExists
+from tests.faults.bugs.planted import planted
 from tests.faults.checker import check
 from tests.faults.history import Assign, History
-from tests.faults.planted import planted
 from tests.faults.runs import Session, Tally
-from tests.faults.simulated_clients import (
+from tests.faults.simulation.clients import (
     PARTITIONS,
     TOPIC,
     Client,
@@ -36,9 +36,9 @@ from tests.faults.simulated_clients import (
     Work,
     add_poll,
 )
-from tests.faults.simulated_server import ConnectionLost, SimulatedServer, read_records
-from tests.faults.storage_model import Violation, tell
-from tests.faults.storage_workload import SYNCS, JumpingClock, tiny_limits
+from tests.faults.simulation.server import ConnectionLost, SimulatedServer, read_records
+from tests.faults.storage.model import Violation, tell
+from tests.faults.storage.workload import SYNCS, JumpingClock, tiny_limits
 from tests.logstore.disk import PowerCut, SimulatedDisk
 
 ACTIONS = 200
@@ -102,7 +102,7 @@ def no_logs() -> Iterator[None]:
 
 
 class Simulation:
-    """The world of one seed: what it is to clients is in `simulated_clients`."""
+    """The world of one seed: what it is to clients is in `clients`."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)

@@ -14,12 +14,12 @@ from pathlib import Path
 from logstore import files
 from logstore.data_directory import CHECKPOINT, TOPICS
 from logstore.disk import PAGE_BYTES, LinuxDisk
-from tests.faults.damage import Damage
-from tests.faults.damaged_directories import TOPIC, damage_of, kind_of, try_directory
-from tests.faults.data_directories import Copy, DataDirectory, make_data_directory, real_directory
-from tests.faults.planted import planted
+from tests.faults.bugs.planted import planted
 from tests.faults.runs import Session, Tally
-from tests.faults.storage_model import tell
+from tests.faults.storage.damage import Damage
+from tests.faults.storage.damaged_directories import TOPIC, damage_of, kind_of, try_directory
+from tests.faults.storage.data_directories import Copy, DataDirectory, make_data_directory, real_directory
+from tests.faults.storage.model import tell
 from tests.logstore.store import DATA
 
 MUTATIONS_PER_DIRECTORY = 25

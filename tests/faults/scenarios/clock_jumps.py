@@ -16,10 +16,10 @@ from logstore.seal import Seal, read_seal
 from tailrace import Admin, Producer
 from tailrace.errors import GroupIdNotFound
 from tests.faults.checker import check
+from tests.faults.clients.workload import GROUP, MEMBERS, PARTITIONS, Workload
 from tests.faults.history import History
 from tests.faults.levers import set_wall_clock
 from tests.faults.runs import Session, Tally
-from tests.faults.workload import GROUP, MEMBERS, PARTITIONS, Workload
 from tests.processes import ServerProcess
 
 HOUR_MS = 3_600_000

@@ -18,14 +18,13 @@ import grpc.aio
 from logserver.config import parse_address
 from logwire.v1 import errors_pb2, groups_pb2, records_pb2
 from tests.faults.checker import check
+from tests.faults.clients.workload import Workload, drain
 from tests.faults.history import History
-from tests.faults.loop_filesystem import LoopFilesystem, unmount
 from tests.faults.runs import Session, Tally
-from tests.faults.workload import Workload, drain
-from tests.processes import NotStarted, ServerProcess
+from tests.faults.storage.loop_filesystem import LoopFilesystem, unmount
+from tests.processes import SHORT_SESSIONS, NotStarted, ServerProcess
 from tests.server.wire import Client, batch, code, error_of
 
-SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
 SIZE_BYTES = 192 << 20
 #: What is reserved already takes some megabytes more.
 FULL_SECONDS_MAX = 20.0
@@ -48,7 +47,7 @@ def run(session: Session, tally: Tally) -> None:
 def _fill_and_free(session: Session, directory: Path, mount: Path, cycles: int, tally: Tally) -> None:
     rng = session.rng(directory.name)
     history = History(directory / "history.jsonl")
-    server = ServerProcess(mount / "data", *SERVER_OPTIONS, log=directory / "server.log", patches=session.planted)
+    server = ServerProcess(mount / "data", *SHORT_SESSIONS, log=directory / "server.log", patches=session.planted)
     with server:
         workload = Workload(server.address, history, session.seed)
         workload.start()

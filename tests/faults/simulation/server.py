@@ -21,8 +21,8 @@ from logstore.config import StoreConfig
 from logstore.errors import LogStoreError, UnknownTopicId, UnknownTopicOrPartition
 from logstore.log import Appended, Log
 from logstore.topics import TopicStore
-from tests.faults.simulated_loop import SimulatedLoop
-from tests.faults.storage_workload import JumpingClock
+from tests.faults.simulation.loop import SimulatedLoop
+from tests.faults.storage.workload import JumpingClock
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import DATA
 

@@ -3,21 +3,20 @@
 import time
 
 from tests.faults.checker import check
-from tests.faults.committed import CommittedOffsets
+from tests.faults.clients.committed import CommittedOffsets
+from tests.faults.clients.workload import GROUP, Workload
 from tests.faults.history import History
 from tests.faults.runs import Session, Tally
-from tests.faults.workload import GROUP, Workload
-from tests.processes import ServerProcess
+from tests.processes import SHORT_SESSIONS, ServerProcess
 
 #: A session of the group is to be over soon after its member was cut off, so that the rest goes on.
-SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
 
 
 def run(session: Session, tally: Tally) -> None:
     """Kill the server 50 to 2,000 ms after it became ready, as often as the session has cycles, and judge."""
     rng = session.rng("kills")
     history = History(session.directory / "history.jsonl")
-    with ServerProcess(session.directory / "data", *SERVER_OPTIONS, patches=session.planted) as server:
+    with ServerProcess(session.directory / "data", *SHORT_SESSIONS, patches=session.planted) as server:
         workload = Workload(server.address, history, session.seed)
         workload.start()
         committed = CommittedOffsets(server.address, GROUP, tally)

@@ -17,7 +17,7 @@ from crc32c import crc32c
 from logserver.config import parse_address
 from logstore.batch import Compression, Record, encode_batch
 from logwire.v1 import records_pb2
-from tests.faults.retries import (
+from tests.faults.clients.retries import (
     APPENDED,
     CASES,
     EPOCH,

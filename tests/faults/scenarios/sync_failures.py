@@ -16,14 +16,13 @@ import time
 from collections.abc import Callable
 
 from tests.faults.checker import check
+from tests.faults.clients.workload import Workload
 from tests.faults.history import History
 from tests.faults.levers import SYNC_AFTER, SYNC_FAILED
 from tests.faults.runs import Session, Tally
-from tests.faults.thin_filesystem import ThinFilesystem
-from tests.faults.workload import Workload
-from tests.processes import NotStarted, ServerProcess
+from tests.faults.storage.thin_filesystem import ThinFilesystem
+from tests.processes import SHORT_SESSIONS, NotStarted, ServerProcess
 
-SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
 #: Syncs of a start, of making topics, and of some hundred milliseconds under load.
 SYNC_NUMBER_MAX = 300
 #: To reach that sync, with clients that find their server gone every second.
@@ -38,7 +37,7 @@ def run_errors(session: Session, tally: Tally) -> None:
     """Let the n-th sync of the process fail, as often as the session has cycles, and judge."""
     rng = session.rng("syncs")
     history = History(session.directory / "history.jsonl")
-    with ServerProcess(session.directory / "data", *SERVER_OPTIONS, patches=session.planted) as server:
+    with ServerProcess(session.directory / "data", *SHORT_SESSIONS, patches=session.planted) as server:
         workload = Workload(server.address, history, session.seed)
         workload.start()
         server.kill()
@@ -56,7 +55,7 @@ def run(session: Session, tally: Tally) -> None:
     history = History(session.directory / "history.jsonl")
     with ThinFilesystem(session.directory) as filesystem:
         server = ServerProcess(
-            filesystem.path / "data", *SERVER_OPTIONS, log=session.directory / "server.log", patches=session.planted
+            filesystem.path / "data", *SHORT_SESSIONS, log=session.directory / "server.log", patches=session.planted
         )
         with server:
             workload = Workload(server.address, history, session.seed)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.faults.loop_filesystem import LoopFilesystem, unmount
+from tests.faults.storage.loop_filesystem import LoopFilesystem, unmount
 
 PAGE_BYTES = 4096
 SIZE_BYTES = 512 << 20

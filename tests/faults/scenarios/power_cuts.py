@@ -3,14 +3,12 @@
 import time
 
 from tests.faults.checker import check
-from tests.faults.committed import CommittedOffsets
+from tests.faults.clients.committed import CommittedOffsets
+from tests.faults.clients.workload import GROUP, Workload
 from tests.faults.history import History
-from tests.faults.loop_filesystem import LoopFilesystem
 from tests.faults.runs import Session, Tally
-from tests.faults.workload import GROUP, Workload
-from tests.processes import ServerProcess
-
-SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
+from tests.faults.storage.loop_filesystem import LoopFilesystem
+from tests.processes import SHORT_SESSIONS, ServerProcess
 
 
 def run(session: Session, tally: Tally) -> None:
@@ -19,7 +17,7 @@ def run(session: Session, tally: Tally) -> None:
     history = History(session.directory / "history.jsonl")
     with LoopFilesystem(session.directory) as filesystem:
         server = ServerProcess(
-            filesystem.path / "data", *SERVER_OPTIONS, log=session.directory / "server.log", patches=session.planted
+            filesystem.path / "data", *SHORT_SESSIONS, log=session.directory / "server.log", patches=session.planted
         )
         with server:
             workload = Workload(server.address, history, session.seed)

@@ -18,7 +18,7 @@ from logstore.catalog import Topic
 from logstore.config import DAY_MS, HOUR_MS, StoreConfig, TopicConfig
 from logstore.errors import StorageFailed, StorageFull
 from logstore.log import Log
-from tests.faults.storage_model import (
+from tests.faults.storage.model import (
     Change,
     PartitionModel,
     StoredBatch,

@@ -1,6 +1,6 @@
 """One member of a consumer group, as a program that can be stopped and continued: it says what it read and committed.
 
-`python -m tests.faults.member SERVER GROUP TOPIC FILE` writes the events of `ownership`. SIGTERM ends it.
+`python -m tests.faults.clients.member SERVER GROUP TOPIC FILE` writes the events of `ownership`. SIGTERM ends it.
 
 Its client knows when it is not the owner any more and commits nothing then. A client that does not know would commit
 all the same, so this one then does too, by hand, under the epoch in which it read: the server has to refuse that.
@@ -16,7 +16,7 @@ import grpc
 
 from logwire.v1 import groups_pb2, groups_pb2_grpc
 from tailrace import Consumer, TopicPartition
-from tests.faults.ownership import Assigned, Commit, Event, Read, Revoked, encode_event
+from tests.faults.clients.ownership import Assigned, Commit, Event, Read, Revoked, encode_event
 
 #: A batch is in hand for so long, so that whoever is stopped is likely to have one.
 WORK_SECONDS = 0.01

@@ -12,13 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.checker import check
+from tests.faults.clients.workload import Workload
 from tests.faults.history import History
-from tests.faults.loop_filesystem import unmount
 from tests.faults.runs import Session, Tally
-from tests.faults.workload import Workload
-from tests.processes import NotStarted, ServerProcess
-
-SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
+from tests.faults.storage.loop_filesystem import unmount
+from tests.processes import SHORT_SESSIONS, NotStarted, ServerProcess
 
 
 def run(session: Session, tally: Tally) -> None:
@@ -26,7 +24,7 @@ def run(session: Session, tally: Tally) -> None:
     rng = session.rng("starts")
     history = History(session.directory / "history.jsonl")
     data = session.directory / "data"
-    with ServerProcess(data, *SERVER_OPTIONS, patches=session.planted) as first:
+    with ServerProcess(data, *SHORT_SESSIONS, patches=session.planted) as first:
         workload = Workload(first.address, history, session.seed, pause_seconds=0.1)
         workload.start()
         for number in range(session.cycles):
@@ -111,4 +109,4 @@ def _start_two(first: ServerProcess, path: Path, session: Session, tally: Tally)
 
 
 def _second(path: Path, session: Session) -> ServerProcess:
-    return ServerProcess(path, *SERVER_OPTIONS, log=session.directory / "second.log", patches=session.planted)
+    return ServerProcess(path, *SHORT_SESSIONS, log=session.directory / "second.log", patches=session.planted)

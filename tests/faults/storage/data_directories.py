@@ -26,8 +26,8 @@ from logstore.config import TopicConfig
 from logstore.data_directory import TOPICS
 from logstore.disk import ARRAY_DATA, Disk, LinuxDisk
 from logstore.index import COLUMNS, ROW_BYTES
-from tests.faults.storage_model import StoreModel, new_batch
-from tests.faults.storage_workload import JumpingClock, Stop, StorageWorkload, tiny_limits
+from tests.faults.storage.model import StoreModel, new_batch
+from tests.faults.storage.workload import JumpingClock, Stop, StorageWorkload, tiny_limits
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import DATA
 

@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults import server_bugs
-from tests.faults import storage_bugs as bugs
-from tests.faults.storage_bugs import Patch
+from tests.faults.bugs import server_bugs
+from tests.faults.bugs import storage_bugs as bugs
+from tests.faults.bugs.storage_bugs import Patch
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from logstore.config import TopicConfig
 from logstore.disk import PAGE_BYTES
 from logstore.errors import DataLoss
 from logstore.log import Log
-from tests.faults.kept_files import check_kept
-from tests.faults.planted import planted
+from tests.faults.bugs.planted import planted
 from tests.faults.runs import Session, Tally
-from tests.faults.storage_model import StoredBatch, Violation, check_bytes, new_batch, read_all, tell
+from tests.faults.storage.kept_files import check_kept
+from tests.faults.storage.model import StoredBatch, Violation, check_bytes, new_batch, read_all, tell
 from tests.logstore.disk import SECTOR_BYTES, SimulatedDisk
 from tests.logstore.store import Opened
 

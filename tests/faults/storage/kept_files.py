@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from logstore.data_directory import LOCK
-from tests.faults.storage_model import Violation
+from tests.faults.storage.model import Violation
 
 KEPT = ".discarded-"
 

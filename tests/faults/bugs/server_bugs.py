@@ -19,7 +19,7 @@ from logstore.errors import StorageFailed
 from logstore.log import Appended, Log
 from logstore.producers import ProducerState, ProducerStates
 from logstore.sync import Synchronizer, SyncWork
-from tests.faults.storage_bugs import Patch, do_nothing
+from tests.faults.bugs.storage_bugs import Patch, do_nothing
 
 # Acknowledging.
 

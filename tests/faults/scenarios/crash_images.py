@@ -9,10 +9,10 @@ import random
 from contextlib import suppress
 
 from logstore.errors import StorageFull
-from tests.faults.planted import planted
+from tests.faults.bugs.planted import planted
 from tests.faults.runs import Session, Tally
-from tests.faults.storage_model import StoreModel, tell
-from tests.faults.storage_workload import STORE, JumpingClock, Stop, StorageWorkload, tiny_limits
+from tests.faults.storage.model import StoreModel, tell
+from tests.faults.storage.workload import STORE, JumpingClock, Stop, StorageWorkload, tiny_limits
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.store import Opened
 

@@ -18,8 +18,8 @@ import grpc.aio
 
 from logserver.config import parse_address
 from logwire.v1 import records_pb2, topics_pb2
-from tests.faults.loop_filesystem import LoopFilesystem
 from tests.faults.runs import Session, Tally
+from tests.faults.storage.loop_filesystem import LoopFilesystem
 from tests.processes import ServerProcess
 from tests.server.wire import Client, batch
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from logstore import files
 from logstore.errors import DataDirectoryUnusable, FormatTooNew, MetadataCorrupt
 from logstore.identity import META
-from tests.faults.damage import Damage, Key, judge_damaged
-from tests.faults.data_directories import Copy, DataDirectory
-from tests.faults.kept_files import check_kept, check_untouched
-from tests.faults.storage_model import Violation
-from tests.faults.storage_workload import STORE, JumpingClock
+from tests.faults.storage.damage import Damage, Key, judge_damaged
+from tests.faults.storage.data_directories import Copy, DataDirectory
+from tests.faults.storage.kept_files import check_kept, check_untouched
+from tests.faults.storage.model import Violation
+from tests.faults.storage.workload import STORE, JumpingClock
 from tests.logstore.store import DATA, Opened
 
 TOPIC = "topic"

@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable
 
 from tests.faults.checker import check
+from tests.faults.clients.proxy import Direction, Proxy
+from tests.faults.clients.workload import Workload
 from tests.faults.history import History
-from tests.faults.proxy import Direction, Proxy
 from tests.faults.runs import Session, Tally
-from tests.faults.workload import Workload
-from tests.processes import ServerProcess
+from tests.processes import SHORT_SESSIONS, ServerProcess
 
-SERVER_OPTIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
 #: Of replies to a few requests; a cut falls into the middle of one of them.
 CUT_BYTES_MAX = 4096
 
@@ -24,7 +23,7 @@ def run(session: Session, tally: Tally) -> None:
     """Cut the network as often as the session has cycles, and judge."""
     rng = session.rng("cuts")
     history = History(session.directory / "history.jsonl")
-    with ServerProcess(session.directory / "data", *SERVER_OPTIONS, patches=session.planted) as server:
+    with ServerProcess(session.directory / "data", *SHORT_SESSIONS, patches=session.planted) as server:
         with Proxy(server.address) as proxy:
             workload = Workload(proxy.address, history, session.seed, pause_seconds=0.02)
             workload.start()

@@ -14,7 +14,7 @@ from logstore.batch import Record
 from logstore.errors import DataLoss, OffsetOutOfRange
 from logstore.log import Log
 from logstore.topics import TopicStore
-from tests.faults.storage_model import PartitionModel, StoredBatch, StoreModel, Violation, judge_log, new_batch
+from tests.faults.storage.model import PartitionModel, StoredBatch, StoreModel, Violation, judge_log, new_batch
 
 Key = tuple[str, int]  # a topic's name and a partition
 

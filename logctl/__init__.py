@@ -8,6 +8,6 @@ shows the whole at work on real flights.
 People get tables, colours and progress bars; a pipe gets plain aligned text; `--json` gives one JSON object a line,
 errors too. Every failure is a sentence on what happened, a remedy, and an exit code (`errors.ExitCode`).
 
-Reading order: streams, errors, output, options, completions; times, record_json, lines, sender, record_output; topics,
-records, groups, demo; data_directory, segment_dump, verifying, segment_verify, segment_repair, segments; main.
+Reading order: streams, errors, output, options, completions; times, record_json, lines, outages, sender, record_output;
+topics, records, groups, demo; data_directory, segment_dump, verifying, segment_verify, segment_repair, segments; main.
 """

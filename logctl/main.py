@@ -1,23 +1,27 @@
 """The program: the tree of commands, and how every one of them ends."""
 
-import os
-import signal
 import sys
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
-from types import FrameType
 
-import click
-from click.shell_completion import get_completion_class, shell_complete
+try:
+    import os
+    import signal
+    from collections.abc import Sequence
+    from importlib.metadata import PackageNotFoundError, version
+    from types import FrameType
 
-from logctl.demo.command import demo
-from logctl.errors import CommandError, ExitCode, failure_of
-from logctl.groups import groups, seek
-from logctl.options import Command, Group, Settings
-from logctl.records import consume, produce
-from logctl.segments import segments
-from logctl.streams import discard, open_closed, tell
-from logctl.topics import topics
+    import click
+    from click.shell_completion import get_completion_class, shell_complete
+
+    from logctl.demo.command import demo
+    from logctl.errors import CommandError, ExitCode, failure_of
+    from logctl.groups import groups, seek
+    from logctl.options import Command, Group, Settings
+    from logctl.records import consume, produce
+    from logctl.segments import segments
+    from logctl.streams import discard, open_closed, tell
+    from logctl.topics import topics
+except KeyboardInterrupt:
+    sys.exit(130)  # Whoever changes his mind at once is not shown where the imports were.
 
 PROGRAM = "logctl"
 COMPLETION_VARIABLE = "_LOGCTL_COMPLETE"

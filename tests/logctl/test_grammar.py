@@ -228,6 +228,23 @@ def test_help_loads_neither_the_client_nor_grpc_nor_rich() -> None:
     assert not any(name in done.stderr for name in ("grpc", "rich", "tailrace.", "hypothesis"))
 
 
+def test_ctrl_c_while_it_is_being_loaded_ends_it_without_a_word() -> None:
+    interrupted = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == "logctl.topics":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from logctl.main import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", interrupted], env=ENVIRONMENT, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
 def test_a_server_that_is_not_there_is_exit_code_three() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))  # bound, and nobody listens

@@ -35,6 +35,7 @@ async def describe(live: LiveGroup, topics: TopicDirectory, now_ms: int) -> Grou
                 member_id=group.owner(partition) or "",
             )
             for partition, info in partitions.items()
+            if partition in lag
         ),
     )
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from consumer_groups.protocols import TopicDirectory
 from consumer_groups.requests import OffsetRange, Partition
+from consumer_groups.topics import in_turns
 
 
 class Lag(NamedTuple):
@@ -20,9 +21,14 @@ async def lags(topics: TopicDirectory, committed: Mapping[Partition, int | None]
     """The lag in each partition, of a group that has committed these offsets, at now_ms of the wall clock.
 
     What retention has deleted is not behind: it counts from the log start, as it does when nothing is committed.
-    Neither is ever negative, also when the offset is past the end, or the wall clock was set back.
+    Neither is ever negative, also when the offset is past the end, or the wall clock was set back. Of topics that are
+    deleted meanwhile nothing is said.
     """
-    ranges = {partition: topics.offset_range(*partition) for partition in committed}
+    ranges: dict[Partition, OffsetRange] = {}
+    async for partition in in_turns(committed):
+        if topics.topic_by_id(partition.topic_id) is not None:
+            ranges[partition] = topics.offset_range(*partition)
+    ranges = {partition: readable for partition, readable in ranges.items() if topics.topic_by_id(partition.topic_id)}
     unread = {
         partition: max(readable.log_start_offset, committed[partition] or 0) for partition, readable in ranges.items()
     }

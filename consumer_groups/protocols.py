@@ -54,7 +54,9 @@ class TopicDirectory(Protocol):
 
     def topic_by_id(self, topic_id: UUID) -> TopicInfo | None: ...
 
-    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange: ...
+    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
+        """Quick, but for the first time: see `topics.in_turns`."""
+        ...
 
     async def append_times_ms(self, records: Sequence[tuple[Partition, int]]) -> list[int]:
         """When records were appended, by the wall clock and as the index knows it. Each is given by its partition and

@@ -16,7 +16,7 @@ from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingSeek
 from consumer_groups.protocols import TopicDirectory
 from consumer_groups.records import OffsetValue
 from consumer_groups.requests import NO_OFFSET, Assignment, Partition, SeekTarget, SoughtPartition, TopicInfo
-from consumer_groups.topics import check_partition, existing_topic
+from consumer_groups.topics import check_partition, existing_topic, in_turns
 from logstore.errors import OffsetOutOfRange, StorageFull, UnknownTopicId
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ async def find_offsets(
 ) -> dict[Partition, int]:
     """Return the offset that the target means in each partition. Raises if one is outside of its log."""
     offsets = {}
-    for partition in partitions:
+    async for partition in in_turns(partitions):
         if topics.topic_by_id(partition.topic_id) is None:
             raise UnknownTopicId(f"topic {topic!r} was deleted", remedy="Seek in a topic that is there.")
         offset = await _find_offset(topics, topic, partition, target, committed(partition))

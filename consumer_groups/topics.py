@@ -1,10 +1,23 @@
 """From names and ids of topics to partitions, and back."""
 
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from uuid import UUID
 
 from consumer_groups.protocols import TopicDirectory
-from consumer_groups.requests import Assignment, TopicInfo, TopicPartitions
+from consumer_groups.requests import Assignment, Partition, TopicInfo, TopicPartitions
 from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
+
+#: The first look at a partition after a start opens its log, which takes half a millisecond at best.
+LOOKS_AT_ONCE = 10
+
+
+async def in_turns(partitions: Iterable[Partition]) -> AsyncIterator[Partition]:
+    """The partitions, to look at their logs, with others let run in between: there may be thousands."""
+    for count, partition in enumerate(partitions, 1):
+        yield partition
+        if count % LOOKS_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 def existing_topic(topics: TopicDirectory, name: str) -> TopicInfo:

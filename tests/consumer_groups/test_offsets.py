@@ -19,7 +19,16 @@ from consumer_groups.errors import (
     UnknownMemberId,
 )
 from consumer_groups.lag import lags
-from consumer_groups.requests import CommittedOffset, OffsetCommit, Partition, TopicPartitions
+from consumer_groups.requests import (
+    CommittedOffset,
+    OffsetCommit,
+    OffsetRange,
+    Partition,
+    SeekTarget,
+    TopicPartitions,
+)
+from consumer_groups.seeks import find_offsets
+from consumer_groups.topics import LOOKS_AT_ONCE
 from logstore.errors import StorageFull, UnknownTopicId, UnknownTopicOrPartition
 from tests.consumer_groups.fakes import FakeTopics, MemoryJournal, Record
 from tests.consumer_groups.harness import World, partition, running, settle, start, turns
@@ -345,3 +354,50 @@ async def test_a_group_is_described_with_its_lag_and_owners() -> None:
         ]
         assert {row.member_id for row in rows.values()} == {"a"}
         assert (rows[1].log_start_offset, rows[1].high_watermark) == (60, 100)
+
+
+class LookedAt(FakeTopics):
+    """Counts the logs that are looked at before others have their turn."""
+
+    def __init__(self, partitions: int) -> None:
+        super().__init__()
+        self.looks = 0
+        self.looks_longest = 0
+        info = self.create("t", partitions)
+        self.committed: dict[Partition, int | None] = {
+            Partition(info.topic_id, number): 1 for number in range(partitions)
+        }
+
+    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
+        self.looks += 1
+        self.looks_longest = max(self.looks_longest, self.looks)
+        return super().offset_range(topic_id, partition)
+
+    async def let_others_run(self) -> None:
+        while True:
+            self.looks = 0
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("work", ["lags", "seek to the end"])
+async def test_a_look_at_thousands_of_partitions_lets_others_run(work: str) -> None:
+    topics = LookedAt(1_000)
+    other = start(topics.let_others_run())
+    await turns()
+    if work == "lags":
+        read = dict.fromkeys(topics.committed, 100)
+        assert len(await lags(topics, read, 0)) == 1_000
+    else:
+        target = SeekTarget(end=True)
+        assert len(await find_offsets(topics, "t", topics.committed, target, topics.committed.get)) == 1_000
+    other.cancel()
+    assert topics.looks_longest <= 2 * LOOKS_AT_ONCE
+
+
+async def test_of_a_topic_that_is_deleted_while_its_lag_is_looked_at_nothing_is_said() -> None:
+    topics = LookedAt(1_000)
+    looking = start(lags(topics, topics.committed, 0))
+    while not topics.looks:
+        await asyncio.sleep(0)
+    topics.delete("t")
+    assert await looking == {}

@@ -9,10 +9,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from consumer_groups.requests import OffsetCommit
 from logserver.config import Address, ServerConfig
 from logserver.errors import ListenFailed
 from logserver.server import Server
+from logstore.config import TopicConfig
 from logstore.errors import DataDirectoryUnusable
+from tests.logstore.partition import ManualClock
 from tests.server.conftest import StartServer
 from tests.server.wire import Client, batch, code
 
@@ -46,6 +49,22 @@ async def test_reflection_is_off_where_others_can_connect(
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call.read()
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_group_is_kept_for_as_long_as_is_set(tmp_path: Path) -> None:
+    config = ServerConfig(
+        data_dir=tmp_path / "data", listen=Address("127.0.0.1", 0), group_offsets_retention_ms=3_600_000
+    )
+    clock = ManualClock()
+    async with Server(config, unexpected, clock) as server:
+        server.broker.store.create_topic("t", 1, TopicConfig())
+        groups = server.broker.groups
+        assert await groups.commit_offsets("g", "", -1, [OffsetCommit("t", 0, 5)]) == [None]
+        clock.now_ms += 7_200_000
+        groups.run_due()
+        async with asyncio.timeout(10):
+            while groups.list_groups():
+                await asyncio.sleep(0)
 
 
 async def test_old_segments_are_deleted_and_the_rest_is_read(start_server: StartServer) -> None:

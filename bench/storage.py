@@ -22,7 +22,7 @@ from bench.pairs import Comparison, take_turns
 from bench.payload import ready_batch
 from logstore.clock import SystemClock
 from logstore.config import StoreConfig, TopicConfig
-from logstore.disk import LinuxDisk
+from logstore.linux_disk import LinuxDisk
 from logstore.log import Log
 from logstore.topics import TopicStore
 

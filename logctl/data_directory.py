@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def opened(path: Path, output: Output, *, to_repair: bool = False) -> Iterator["StoppedDirectory"]:
     """The directory, kept from servers until the end of the block. Errors of the storage become CommandError."""
     with storage_errors():
-        from logstore.disk import LinuxDisk
+        from logstore.linux_disk import LinuxDisk
         from logstore.stopped import StoppedDirectory
 
         with StoppedDirectory.open(path, LinuxDisk(), to_repair=to_repair) as directory:

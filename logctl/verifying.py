@@ -89,7 +89,7 @@ def _verify_in_helpers(
 
 def _verify(segment: "SegmentToVerify", on_step: Callable[[int, int], bool]) -> Verified:
     """Verify one segment. `on_step` hears how many bytes and records each step adds, and says whether to go on."""
-    from logstore.disk import LinuxDisk
+    from logstore.linux_disk import LinuxDisk
     from logstore.verification import SegmentVerification
 
     verification = SegmentVerification(LinuxDisk(), segment)

@@ -49,8 +49,8 @@ _ATTRIBUTES_AT = 21
 _PRODUCER = Struct(">qhi")
 _PRODUCER_AT = 43
 
-_LENGTH_FIELD_END = 12  # batch_length counts from here
-_BATCH_LENGTH_MIN = HEADER_SIZE - _LENGTH_FIELD_END
+LENGTH_FIELD_END = 12  # batch_length counts from here
+BATCH_LENGTH_MIN = HEADER_SIZE - LENGTH_FIELD_END
 _OFFSET_MAX = 2**63 - 1
 
 RECORD_BYTES_MIN = 7  # seven fields of at least one byte each
@@ -89,7 +89,7 @@ class BatchHeader(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of the whole batch."""
-        return _LENGTH_FIELD_END + self.batch_length
+        return LENGTH_FIELD_END + self.batch_length
 
     @property
     def last_offset(self) -> int:
@@ -161,10 +161,10 @@ def check_header(
     """
     if header.magic != MAGIC:
         raise corrupt_batch(f"magic is {header.magic}, and only {MAGIC} is read")
-    if not _BATCH_LENGTH_MIN <= header.batch_length <= available - _LENGTH_FIELD_END:
+    if not BATCH_LENGTH_MIN <= header.batch_length <= available - LENGTH_FIELD_END:
         raise corrupt_batch(
             f"batch_length is {header.batch_length}, which is not in "
-            f"[{_BATCH_LENGTH_MIN}, {available - _LENGTH_FIELD_END}] with {available} bytes there"
+            f"[{BATCH_LENGTH_MIN}, {available - LENGTH_FIELD_END}] with {available} bytes there"
         )
     if header.attributes & ~_KNOWN_ATTRIBUTES or header.attributes & _COMPRESSION_MASK > Compression.ZSTD:
         raise corrupt_batch(f"attributes are {header.attributes:#06x}, with bits that no format we know has")
@@ -248,14 +248,14 @@ def stamp_producer(batch: bytearray | memoryview, producer_id: int, producer_epo
 
 def stamp_compressed(batch: bytearray, compression: Compression) -> None:
     """Write, in place, that the records are compressed, with the length that the batch has now, and its CRC anew."""
-    _BATCH_LENGTH.pack_into(batch, _BATCH_LENGTH_AT, len(batch) - _LENGTH_FIELD_END)
+    _BATCH_LENGTH.pack_into(batch, _BATCH_LENGTH_AT, len(batch) - LENGTH_FIELD_END)
     _ATTRIBUTES.pack_into(batch, _ATTRIBUTES_AT, compression)
     _seal(batch)
 
 
 def with_records(header: BatchHeader, records: bytes) -> bytes:
     """The batch of this header and these records, compressed as it says: its length and CRC are made here."""
-    batch = bytearray(header._replace(batch_length=_BATCH_LENGTH_MIN + len(records)).pack())
+    batch = bytearray(header._replace(batch_length=BATCH_LENGTH_MIN + len(records)).pack())
     batch += records
     _seal(batch)
     return bytes(batch)

@@ -35,14 +35,13 @@ from logstore.errors import (
 from logstore.handles import Handles
 from logstore.header import CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL
 from logstore.reader import LogReader, Places
-from logstore.segment import Segment, WouldWait, loss
+from logstore.segment import Segment, loss
 from logstore.snapshot import IndexTail, Snapshot, encode_snapshot
 from logstore.sync import LogEnd, Synchronizer, Unsynced
 
-PREFIX_SIZE = 16  # base_offset, batch_length, leader_epoch: what the log stamps, and the CRC leaves out
 #: Readers skip control batches, and would wait for the end of a transaction that nobody can end.
 NOT_FOR_PRODUCERS = CONTROL | TRANSACTIONAL | LOG_APPEND_TIME | DELETE_HORIZON
-SNAPSHOT_BYTES = 16 * 1024 * 1024
+SNAPSHOT_INTERVAL_BYTES = 16 * 1024 * 1024
 #: So many index rows are in a snapshot rather than in an array of their own, which is a directory with five files.
 TAIL_ROWS_MAX = 256
 
@@ -110,7 +109,7 @@ class Log:
         self.log_start_offset = log_start_offset
         self.holes = tuple(holes)  # in order
         self.on_high_watermark: Callable[[Log], None] | None = None
-        self.is_closed = False
+        self.is_deleted = False
         self._handles = handles
         self._sync = sync
         self._epochs, self._producers = derived.epochs, derived.producers
@@ -130,7 +129,7 @@ class Log:
         self._published_bytes = 0
         self._published_offset = self._end.offset  # below it, a round has synced it and `publish` has said so
         self._snapshot: PendingSnapshot | None = None
-        self._snapshot_at_bytes = SNAPSHOT_BYTES
+        self._snapshot_at_bytes = SNAPSHOT_INTERVAL_BYTES
         # Of the sync thread:
         self._synced_end = self._end
         self._stored_at_bytes = 0
@@ -188,7 +187,7 @@ class Log:
         prefix = stamped_prefix(header, base_offset, self.leader_epoch)
         try:
             segment.append(
-                (prefix, memoryview(batch)[PREFIX_SIZE:]),
+                (prefix, memoryview(batch)[len(prefix) :]),
                 size,
                 last_offset,
                 header.max_timestamp_ms,
@@ -214,7 +213,7 @@ class Log:
             )
         if self.holes:
             raise self._closed_by(self.holes[0])
-        if self.is_closed:
+        if self.is_deleted:
             raise UnknownTopicOrPartition(
                 f"{self.topic} partition {self.partition} was deleted", remedy="Ask for the topic's metadata again."
             )
@@ -254,7 +253,7 @@ class Log:
         )
         if appended_bytes >= self._snapshot_at_bytes:
             self._take_snapshot()
-            self._snapshot_at_bytes = appended_bytes + SNAPSHOT_BYTES
+            self._snapshot_at_bytes = appended_bytes + SNAPSHOT_INTERVAL_BYTES
         self._sync.note_append(self, size)
         if not self.config.is_durable:
             self._advance(segment.next_offset)
@@ -300,16 +299,7 @@ class Log:
         """
         if offset >= self._end.offset:
             return self._last_append_ms
-        return self._segment_of(self._segments, offset).append_time_ms(offset, wait=True)
-
-    def append_time_ms_nowait(self, offset: int) -> int | None:
-        """The same without waiting for the disk; None if that cannot be."""
-        if offset >= self._end.offset:
-            return self._last_append_ms
-        try:
-            return self._segment_of(self._segments, offset).append_time_ms(offset, wait=False)
-        except WouldWait:
-            return None
+        return self._segment_of(self._segments, offset).append_time_ms(offset)
 
     def epoch_end_offset(self, leader_epoch: int) -> tuple[int, int]:
         """(the largest epoch that is known and not above, the offset where it ended), or (-1, -1)."""
@@ -376,9 +366,9 @@ class Log:
     def expire_producers(self, before_ms: int) -> int:
         return self._producers.expire(before_ms)
 
-    def discard(self) -> None:
+    def mark_deleted(self) -> None:
         """The topic is deleted: nothing of this log is synced any more. Its files go with its directory."""
-        self.is_closed = True
+        self.is_deleted = True
         self._sync.forget(self, self._end.appended_bytes - self._published_bytes)
         self._published_bytes = self._end.appended_bytes
 
@@ -397,7 +387,7 @@ class Log:
 
     def publish(self, unsynced: Unsynced) -> int:
         released = unsynced.end.appended_bytes - self._published_bytes
-        if self.is_closed or released <= 0:
+        if self.is_deleted or released <= 0:
             return 0
         self._published_bytes = unsynced.end.appended_bytes
         self._published_offset = unsynced.end.offset
@@ -419,16 +409,16 @@ class Log:
                 self.on_high_watermark(self)
 
     def maintain(self, end: LogEnd) -> None:
-        if self.is_closed:
+        if self.is_deleted:
             return
         self._synced_end = end
         for segment in self._unsealed_before(end):
             segment.write_seal()
-        if end.appended_bytes - self._stored_at_bytes >= SNAPSHOT_BYTES:
+        if end.appended_bytes - self._stored_at_bytes >= SNAPSHOT_INTERVAL_BYTES:
             self._store_rows(end)
         self.store_snapshot(end.offset)
 
-    def stop(self, end: LogEnd) -> tuple[Path, bytes]:
+    def prepare_clean_stop(self, end: LogEnd) -> tuple[Path, bytes]:
         """Put beside the log what the next start would have to read it for; the snapshot is for the caller to write.
 
         Owner thread, in the place of the sync thread, with all that is appended synced and maintained.

@@ -257,9 +257,9 @@ class Segment:
             if isinstance(found, SoundBatch) and found.header.max_timestamp_ms >= timestamp_ms:
                 yield found
 
-    def append_time_ms(self, offset: int, *, wait: bool) -> int:
-        """About when the record was appended, and not before: the time of the next row of the index."""
-        row = self._row_covering(offset - self.base_offset, wait=wait)
+    def append_time_ms(self, offset: int) -> int:
+        """About when the record was appended, and not before: the time of the next row of the index. May wait."""
+        row = self._row_covering(offset - self.base_offset)
         return self.last_append_ms if row is None else row.append_time_ms
 
     def walk(self, file: DiskFile, start: int, *, bytes_each: int, wait: bool) -> Iterator[SoundBatch | Damage]:
@@ -375,7 +375,9 @@ class Segment:
                 return row
             if row is None and self.index.count == self.index.in_memory().count:
                 return None
-            table = self._stored_rows(wait=wait)
+            if not wait:
+                raise WouldWait
+            table = self.index.all_rows()
         if table is not None:
             row = look_up(table)
             if row is None or self._row_matches(row, file, wait=wait):
@@ -388,23 +390,18 @@ class Segment:
         self._rebuilt = self._rebuild(file)
         return look_up(self._rebuilt)
 
-    def _row_covering(self, relative_offset: int, *, wait: bool) -> IndexRow | None:
+    def _row_covering(self, relative_offset: int) -> IndexRow | None:
         """The first row whose batch ends at the offset or after. Not checked: a time is no position."""
         if self._rebuilt is not None:
             return self._rebuilt.covering(relative_offset)
         if self.seal is not None:
-            sealed = self._sealed_rows(wait=wait)
+            sealed = self._sealed_rows(wait=True)
             return sealed.covering(relative_offset) if sealed is not None else None
         newest = self.index.in_memory()
         is_before_newest = newest.count == 0 or relative_offset < newest[0].relative_next_offset
         if is_before_newest and newest.count < self.index.count:
-            return self._stored_rows(wait=wait).covering(relative_offset)
+            return self.index.all_rows().covering(relative_offset)
         return newest.covering(relative_offset)
-
-    def _stored_rows(self, *, wait: bool) -> RowTable:
-        if not wait:
-            raise WouldWait
-        return self.index.all_rows()
 
     def _sealed_rows(self, *, wait: bool) -> SealedRows | None:
         seal = self.seal

@@ -86,7 +86,7 @@ class SyncedLog(Protocol):
         """Sync thread: late work, for a log that is synced up to `end`."""
         ...
 
-    def stop(self, end: LogEnd) -> tuple[Path, bytes]:
+    def prepare_clean_stop(self, end: LogEnd) -> tuple[Path, bytes]:
         """At a clean stop: the late work that only the next start has use for, and a file to be replaced."""
         ...
 
@@ -291,7 +291,7 @@ class Synchronizer:
         bytes_count = 0
         while self._unfinished:
             log, end = self._unfinished.popitem()
-            path, data = log.stop(end)
+            path, data = log.prepare_clean_stop(end)
             contents[path] = data
             bytes_count += len(data)
             if bytes_count >= STOP_BYTES or not self._unfinished:

@@ -220,7 +220,7 @@ class TopicStore:
         opened = (self._logs.pop((name, partition), None) for partition in range(topic.partitions))
         logs = [log for log in opened if log is not None]
         for log in logs:
-            log.discard()
+            log.mark_deleted()
         self.synchronizer.run_in_steps(self._remove_topic(topic.topic_id, directory, logs))
 
     def add_partitions(self, name: str, count: int) -> Topic:

@@ -22,15 +22,13 @@ from logstore.batch import HEADER_SIZE, BatchHeader, check_header, crc_matches, 
 from logstore.config import INT64_MAX
 from logstore.disk import PAGE_BYTES, DiskFile
 from logstore.errors import CorruptBatch, DataLoss
-from logstore.header import MAGIC
+from logstore.header import BATCH_LENGTH_MIN, LENGTH_FIELD_END, MAGIC
 
 WINDOW_BYTES = 2 * 1024 * 1024
 
-PREFIX_SIZE = 17  # base_offset, batch_length, leader_epoch, magic
+UNCOVERED_SIZE = 17  # base_offset, batch_length, leader_epoch, magic: what the CRC leaves out
 _PLACE = Struct(">qi")  # base_offset, batch_length
 _COVERED_FROM = 21  # by the CRC: attributes, and all that follows
-_LENGTH_FIELD_END = 12
-_BATCH_LENGTH_MIN = HEADER_SIZE - _LENGTH_FIELD_END
 _MAGIC_AT = 16
 _MAGIC_BYTE = bytes([MAGIC])
 
@@ -204,7 +202,7 @@ class Walk:
             return damage
         data, at = self._window.locate(position, HEADER_SIZE)
         found = read_header(data, at)
-        header = found._replace(base_offset=damage.offset, batch_length=size - _LENGTH_FIELD_END, magic=MAGIC)
+        header = found._replace(base_offset=damage.offset, batch_length=size - LENGTH_FIELD_END, magic=MAGIC)
         if damage.next_offset not in (None, header.next_offset):
             return damage
         try:
@@ -235,8 +233,8 @@ class Walk:
             while 0 <= number <= len(data) - HEADER_SIZE + _MAGIC_AT:
                 place = number - _MAGIC_AT
                 base_offset, batch_length = _PLACE.unpack_from(data, place)
-                room = self._end - at - place - _LENGTH_FIELD_END
-                if expected <= base_offset < offset_end and _BATCH_LENGTH_MIN <= batch_length <= room:
+                room = self._end - at - place - LENGTH_FIELD_END
+                if expected <= base_offset < offset_end and BATCH_LENGTH_MIN <= batch_length <= room:
                     header = self._confirmed(at + place)
                     if header is not None:
                         return SoundBatch(at + place, header)
@@ -311,7 +309,7 @@ class Window:
 
 def prefix_of(header: BatchHeader) -> bytes:
     """What of a batch its CRC leaves out."""
-    return header.pack()[:PREFIX_SIZE]
+    return header.pack()[:UNCOVERED_SIZE]
 
 
 def _detail(error: CorruptBatch) -> str:

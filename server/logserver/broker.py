@@ -23,7 +23,7 @@ from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
 from logstore.clock import Clock
 from logstore.config import StoreConfig
-from logstore.disk import LinuxDisk
+from logstore.linux_disk import LinuxDisk
 from logstore.topics import TopicStore
 
 logger = structlog.get_logger()

@@ -29,7 +29,7 @@ class HighWatermarkWaiters:
         if log.high_watermark >= offset:
             wake(None)
             return key
-        if log.is_closed:
+        if log.is_deleted:
             # Deleted while a thread read it: `fail` has been here already.
             wake(UnknownTopicOrPartition(f"{log.topic} partition {log.partition} was deleted", remedy=ASK_AGAIN))
             return key

@@ -21,7 +21,7 @@ from pathlib import Path
 from struct import Struct
 
 from logserver import broker
-from logstore import disk, syscalls
+from logstore import linux_disk, syscalls
 from logstore.clock import SystemClock
 from logstore.config import StoreConfig
 from tests.faults.bugs.planted import patch
@@ -70,7 +70,7 @@ def _tell(what: str) -> None:
 def _fail_sync(argument: str) -> None:
     number, _, mount = argument.partition(":")
     failing = _FailingSync(int(number), Path(mount) if mount else None)
-    patch(disk, "_fdatasync", failing.before(os.fdatasync))
+    patch(linux_disk, "_fdatasync", failing.before(os.fdatasync))
     patch(syscalls, "syncfs", failing.before(syscalls.syncfs))
 
 

@@ -16,8 +16,8 @@ from logctl.main import run
 from logctl.record_json import record_from_json
 from logctl.verifying import Verified, verify_segments
 from logstore.batch import iter_headers
-from logstore.disk import LinuxDisk
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable
+from logstore.linux_disk import LinuxDisk
 from logstore.partition_files import read_partition
 from logstore.stopped import StoppedDirectory
 from tests.logctl.conftest import Logctl, Ran

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from logstore.batch import Record, encode_batch, iter_headers
 from logstore.config import StoreConfig, TopicConfig
-from logstore.disk import LinuxDisk
+from logstore.linux_disk import LinuxDisk
 from logstore.losses import Loss, write_loss
 from tests.logstore.store import Opened
 

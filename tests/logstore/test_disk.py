@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from logstore.compression import Buffer
-from logstore.disk import ARRAY_DATA, Disk, LinuxDisk
+from logstore.disk import ARRAY_DATA, Disk
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
+from logstore.linux_disk import LinuxDisk
 from tests.logstore.disk import PowerCut, SimulatedDisk
 
 
@@ -255,7 +256,7 @@ def test_a_full_disk_is_told_apart_from_a_broken_one(tmp_path: Path, monkeypatch
             with pytest.raises(expected):
                 file.pwritev((b"x",), 0)
         with monkeypatch.context() as patched:
-            patched.setattr("logstore.disk._fdatasync", fail)
+            patched.setattr("logstore.linux_disk._fdatasync", fail)
             with pytest.raises(StorageFailed, match="syncing"):  # also for want of room: the data is gone
                 file.sync()
         with monkeypatch.context() as patched:
@@ -296,7 +297,7 @@ def test_a_directory_in_one_that_may_not_be_written_or_read_is_unusable(
 
 def test_another_process_is_kept_out_and_named(tmp_path: Path) -> None:
     lock = LinuxDisk().lock(tmp_path / "lock")
-    program = "import sys, pathlib, logstore.disk as d; d.LinuxDisk().lock(pathlib.Path(sys.argv[1]))"
+    program = "import sys, pathlib, logstore.linux_disk as d; d.LinuxDisk().lock(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", program, str(tmp_path / "lock")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert f"in use by another process (pid {os.getpid()})" in ended.stderr

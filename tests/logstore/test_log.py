@@ -54,7 +54,7 @@ class LogAgainstList(RuleBasedStateMachine):
         interval_bytes=st.sampled_from([0, 150, 4096]),
         durable=st.booleans(),
         syncfs=st.booleans(),
-        snapshot_bytes=st.sampled_from([600, 20_000, log.SNAPSHOT_BYTES]),
+        snapshot_bytes=st.sampled_from([600, 20_000, log.SNAPSHOT_INTERVAL_BYTES]),
         tail_rows_max=st.sampled_from([0, 3, log.TAIL_ROWS_MAX]),
     )
     def begin(
@@ -67,7 +67,7 @@ class LogAgainstList(RuleBasedStateMachine):
         tail_rows_max: int,
     ) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(log, "SNAPSHOT_BYTES", snapshot_bytes)
+        self.patch.setattr(log, "SNAPSHOT_INTERVAL_BYTES", snapshot_bytes)
         self.patch.setattr(log, "TAIL_ROWS_MAX", tail_rows_max)
         self.clock = ManualClock()
         self.durable = durable

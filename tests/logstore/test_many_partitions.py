@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from logstore.config import StoreConfig, TopicConfig
-from logstore.disk import LinuxDisk
+from logstore.linux_disk import LinuxDisk
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import BOUNDS, SMALL, Opened, values_of
 

@@ -12,9 +12,9 @@ import pytest
 from logstore import files
 from logstore.batch import HEADER_SIZE, read_header
 from logstore.config import TopicConfig
-from logstore.disk import LinuxDisk
 from logstore.epochs import LeaderEpochs
 from logstore.errors import DataLoss, StorageFailed
+from logstore.linux_disk import LinuxDisk
 from logstore.losses import Loss, write_loss
 from logstore.producers import ProducerStates
 from logstore.seal import read_seal
@@ -512,7 +512,7 @@ def test_append_times_are_known_after_a_stop_whatever_has_the_index_rows(
 ) -> None:
     """The array, the snapshot, each a part, or both the same."""
     monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", tail_rows_max)
-    monkeypatch.setattr("logstore.log.SNAPSHOT_BYTES", snapshot_bytes)
+    monkeypatch.setattr("logstore.log.SNAPSHOT_INTERVAL_BYTES", snapshot_bytes)
     partition = Partition(SimulatedDisk(), config=TopicConfig(index_interval_bytes=0))
     times = []
     for number in range(8):

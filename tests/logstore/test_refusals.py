@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from logstore.disk import LinuxDisk
 from logstore.documents import write_document
 from logstore.errors import (
     DataDirectoryLocked,
@@ -15,6 +14,7 @@ from logstore.errors import (
     MetadataCorrupt,
     StorageFailed,
 )
+from logstore.linux_disk import LinuxDisk
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import DATA, SMALL, Opened, values_of
 

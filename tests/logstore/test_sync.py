@@ -9,8 +9,8 @@ import pytest
 
 from logstore.checkpoint import PartitionCheckpoint
 from logstore.config import TopicConfig
-from logstore.disk import LinuxDisk
 from logstore.errors import StorageFailed
+from logstore.linux_disk import LinuxDisk
 from logstore.sync import CHECKPOINT_MS, FILESYSTEM_SYNC_PAUSE_MS, LATE_WORK_MS, SyncThread
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import Partition
@@ -399,7 +399,7 @@ def test_a_discarded_log_is_neither_published_nor_synced_and_its_bytes_are_room_
     work = partition.sync.collect(everything=True)
     assert work is not None
     partition.append(b"ever")
-    partition.log.discard()
+    partition.log.mark_deleted()
     assert partition.sync.dirty_bytes == 0
     partition.sync.perform(work)  # the round was under way
     partition.sync.publish(work)

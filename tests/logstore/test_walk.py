@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from logstore import walk
 from logstore.batch import Record, crc_matches, encode_batch, read_header
 from logstore.disk import PAGE_BYTES, DiskFile
-from logstore.walk import PREFIX_SIZE, Damage, Searching, SoundBatch, Walk, prefix_of
+from logstore.walk import UNCOVERED_SIZE, Damage, Searching, SoundBatch, Walk, prefix_of
 from tests.logstore.disk import SimulatedDisk
 
 PATH = Path("/00000000000000000000.log")
@@ -139,12 +139,12 @@ def test_one_flipped_bit_costs_one_batch_at_most(number: int, position: int, bit
         return
     damage = only(items)
     assert (damage.position, damage.end_position, damage.offset) == (batch.position, batch.end_position, batch.offset)
-    if at < PREFIX_SIZE:
+    if at < UNCOVERED_SIZE:
         assert damage.mended is not None
-        assert prefix_of(damage.mended) == file.written[batch.position : batch.position + PREFIX_SIZE]
+        assert prefix_of(damage.mended) == file.written[batch.position : batch.position + UNCOVERED_SIZE]
     else:
         assert damage.mended is None
-    if at < PREFIX_SIZE or number < 4:
+    if at < UNCOVERED_SIZE or number < 4:
         assert damage.next_offset == batch.next_offset
 
 
@@ -177,7 +177,7 @@ def test_whatever_is_damaged_nothing_is_taken_for_a_batch_that_is_none(data: st.
     for damage in damages(items):
         if damage.mended is not None:
             start, end = damage.position, damage.end_position
-            assert prefix_of(damage.mended) + file.data[start + PREFIX_SIZE : end] == file.written[start:end]
+            assert prefix_of(damage.mended) + file.data[start + UNCOVERED_SIZE : end] == file.written[start:end]
 
 
 def starts(file: LogFile) -> set[tuple[int, int]]:
@@ -318,6 +318,6 @@ def opened(data: bytes | bytearray) -> DiskFile:
 def test_the_prefix_is_what_the_crc_leaves_out() -> None:
     file = LogFile()
     header = read_header(file.data, 0)
-    assert prefix_of(header) == file.written[:PREFIX_SIZE]
-    file.data[:PREFIX_SIZE] = bytes(PREFIX_SIZE)
+    assert prefix_of(header) == file.written[:UNCOVERED_SIZE]
+    file.data[:UNCOVERED_SIZE] = bytes(UNCOVERED_SIZE)
     assert crc_matches(file.data, 0, header.size)

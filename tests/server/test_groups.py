@@ -9,7 +9,7 @@ import grpc.aio
 import pytest
 
 from logserver.server import Server
-from logstore.disk import LinuxDisk
+from logstore.linux_disk import LinuxDisk
 from logwire.v1 import groups_pb2 as pb
 from logwire.v1 import topics_pb2
 from tests.server.conftest import StartServer

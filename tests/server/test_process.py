@@ -259,7 +259,7 @@ def test_a_directory_that_is_a_file_is_refused_as_such_and_the_file_left_alone(p
 #: The program itself, with a disk whose syncs begin to fail when the first batch comes.
 FAILING = """
 import errno, sys
-import logstore.disk as disk
+import logstore.linux_disk as disk
 import logstore.syscalls as syscalls
 from logserver.appends import Appends
 

@@ -13,7 +13,7 @@ from logserver.errors import ShuttingDown
 from logserver.grpc.calls import Calls, Stream
 from logserver.grpc.produce import GROUPED_BYTES_MAX, ProduceDoor
 from logserver.server import Server
-from logstore import disk
+from logstore import linux_disk
 from logstore.batch import Record, decode_batch
 from logstore.partitioner import partition_for_key
 from logwire.v1 import records_pb2 as pb
@@ -33,7 +33,7 @@ def held_syncs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         assert may_end.wait(20)
         sync(descriptor)
 
-    monkeypatch.setattr(disk, "_fdatasync", held)
+    monkeypatch.setattr(linux_disk, "_fdatasync", held)
     yield may_end
     may_end.set()
 

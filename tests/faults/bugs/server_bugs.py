@@ -11,11 +11,12 @@ from consumer_groups.coordinator import GroupCoordinator
 from consumer_groups.group import Group
 from logserver.appends import PendingAcks
 from logserver.journal import TopicJournal
-from logstore import disk
+from logstore import linux_disk
 from logstore.batch import Buffer, Record, encode_batch
 from logstore.clock import SystemClock, WallClockPast
-from logstore.disk import DiskLock, LinuxDisk
+from logstore.disk import DiskLock
 from logstore.errors import StorageFailed
+from logstore.linux_disk import LinuxDisk
 from logstore.log import Appended, Log
 from logstore.producers import ProducerState, ProducerStates
 from logstore.sync import Synchronizer, SyncWork
@@ -41,7 +42,7 @@ def ack_after_failed_sync(patch: Patch) -> None:
 
 
 def take_full_for_broken(patch: Patch) -> None:
-    patch(disk, "_FULL", ())
+    patch(linux_disk, "_FULL", ())
 
 
 # Idempotent producers.

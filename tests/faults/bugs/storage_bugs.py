@@ -13,10 +13,11 @@ from logstore import checkpoint, documents, reader, recovery, scan, segment, sna
 from logstore.batch import BatchHeader, Buffer
 from logstore.catalog import TopicCatalog
 from logstore.checkpoint import Checkpoint, PartitionCheckpoint
-from logstore.disk import Disk, DiskFile, LinuxDisk, LinuxFile
+from logstore.disk import Disk, DiskFile
 from logstore.errors import MetadataCorrupt, StorageFailed
 from logstore.identity import Identity
 from logstore.index import COLUMNS, SealedRows
+from logstore.linux_disk import LinuxDisk, LinuxFile
 from logstore.log import Log
 from logstore.retention import Retention
 from logstore.scan import Scan

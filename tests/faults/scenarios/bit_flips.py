@@ -10,8 +10,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from logstore import files
-from logstore.disk import ARRAY_DATA, LinuxDisk
+from logstore.disk import ARRAY_DATA
 from logstore.header import HEADER_SIZE, read_header
+from logstore.linux_disk import LinuxDisk
 from tests.faults.bugs.planted import planted
 from tests.faults.runs import Session, Tally
 from tests.faults.storage.damaged_directories import damage_of, kind_of, try_directory

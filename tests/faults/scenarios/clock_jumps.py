@@ -10,8 +10,8 @@ from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
-from logstore.disk import LinuxDisk
 from logstore.files import seal_base_offset
+from logstore.linux_disk import LinuxDisk
 from logstore.seal import Seal, read_seal
 from tailrace import Admin, Producer
 from tailrace.errors import GroupIdNotFound

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from logstore import files
 from logstore.data_directory import CHECKPOINT, TOPICS
-from logstore.disk import PAGE_BYTES, LinuxDisk
+from logstore.disk import PAGE_BYTES
+from logstore.linux_disk import LinuxDisk
 from tests.faults.bugs.planted import planted
 from tests.faults.runs import Session, Tally
 from tests.faults.storage.damage import Damage

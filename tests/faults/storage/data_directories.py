@@ -24,8 +24,9 @@ from logstore import files
 from logstore.batch import Compression, Record
 from logstore.config import TopicConfig
 from logstore.data_directory import TOPICS
-from logstore.disk import ARRAY_DATA, Disk, LinuxDisk
+from logstore.disk import ARRAY_DATA, Disk
 from logstore.index import COLUMNS, ROW_BYTES
+from logstore.linux_disk import LinuxDisk
 from tests.faults.storage.model import StoreModel, new_batch
 from tests.faults.storage.workload import JumpingClock, Stop, StorageWorkload, tiny_limits
 from tests.logstore.disk import SimulatedDisk
@@ -44,7 +45,7 @@ def real_directory() -> Iterator[Path]:
     memory = MEMORY if os.access(MEMORY, os.W_OK) else None
     with (
         tempfile.TemporaryDirectory(prefix="faults-", dir=memory) as directory,
-        patch("logstore.disk._sync_descriptor"),
+        patch("logstore.linux_disk._sync_descriptor"),
         patch("logstore.syscalls.syncfs"),
     ):
         yield Path(directory)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from logstore.batch import BatchHeader, Compression, Record, encode_batch, read_header, stamped_prefix
 from logstore.catalog import Topic
 from logstore.errors import LogStoreError
-from logstore.log import PREFIX_SIZE, Appended, Log, TimestampedOffset
+from logstore.log import Appended, Log, TimestampedOffset
 from logstore.producers import BATCHES_REMEMBERED
 from logstore.topics import TopicStore
 
@@ -184,7 +184,8 @@ def new_batch(
         base_sequence=base_sequence,
     )
     header = read_header(sent)
-    data = stamped_prefix(header, log.log_end_offset, log.leader_epoch) + sent[PREFIX_SIZE:]
+    prefix = stamped_prefix(header, log.log_end_offset, log.leader_epoch)
+    data = prefix + sent[len(prefix) :]
     times_ms = tuple(record.timestamp_ms for record in records)
     return StoredBatch(header, log.log_end_offset, log.leader_epoch, append_ms, times_ms, data)
 

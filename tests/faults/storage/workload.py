@@ -44,7 +44,7 @@ SYNCS = ("sync", "sync_dir", "sync_filesystem")
 @contextmanager
 def tiny_limits() -> Iterator[None]:
     """Snapshots of producers and the rows of indexes are written every 2 KB rather than every 16 MiB."""
-    with patch("logstore.log.SNAPSHOT_BYTES", 2048):
+    with patch("logstore.log.SNAPSHOT_INTERVAL_BYTES", 2048):
         yield
 
 

@@ -149,8 +149,9 @@ def run(directory: Path, turns: int) -> list[Comparison]:
     theirs: dict[str, list[float]] = {}
 
     def take(name: str, measure: Callable[[], float], codec_alone: Callable[[], float]) -> None:
-        theirs.setdefault(name, []).append(codec_alone())
-        ours.setdefault(name, []).append(measure())
+        in_turn = [(theirs.setdefault(name, []), codec_alone), (ours.setdefault(name, []), measure)]
+        for rates, run_once in in_turn if len(theirs[name]) % 2 else reversed(in_turn):
+            rates.append(run_once())
 
     with ServerProcess(directory / "client") as server:
         topics = Topics(server.address)

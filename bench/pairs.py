@@ -56,7 +56,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Rate:
-    """One row of the second table: a figure of ours alone, held against what was asked for."""
+    """A row without a counterpart: a figure of ours alone, held against what was asked for."""
 
     name: str
     unit: str

@@ -8,11 +8,11 @@ another place by a *seek*.
 Reading order:
 
     errors, config, requests      what is asked and answered, and what is refused
-    protocols, topics             what is asked of the server around it
+    surroundings, topics          what is asked of the server around it
     assignors                     who should have what: pure arithmetic
     checks                        what a request must be before it is taken
     member                        how one member moves from what it holds to what it should hold
-    records                       the journal: what outlives the process
+    journal_records               the journal: what outlives the process
     roster                        what of a group is durable, as one thing to copy and compare
     contacts                      what of a group is not durable
     group                         the state machine, without clock, socket or disk

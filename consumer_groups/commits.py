@@ -11,8 +11,8 @@ from consumer_groups.errors import (
     UnknownMemberId,
 )
 from consumer_groups.group import Group
+from consumer_groups.journal_records import OffsetKey, OffsetValue
 from consumer_groups.live import LiveGroups
-from consumer_groups.records import OffsetKey, OffsetValue
 from consumer_groups.requests import NO_OFFSET, CommittedOffset, OffsetCommit, Partition, TopicInfo, TopicPartitions
 from consumer_groups.topics import topic_of_partition
 from logstore.errors import LogStoreError
@@ -84,7 +84,7 @@ class Commits:
                 remedy="Commit less text, and keep the rest elsewhere.",
             )
         if not group.may_commit(member_id, partition):
-            if group.held([partition]):
+            if group.withheld([partition]):
                 where = "is being sought elsewhere"
             else:
                 where = f"is held by {group.owner(partition) or 'nobody'}"

@@ -15,9 +15,8 @@ from consumer_groups.descriptions import describe
 from consumer_groups.errors import NonEmptyGroup, UnknownMemberId
 from consumer_groups.expiry import Expiry
 from consumer_groups.group import Group
+from consumer_groups.journal_records import Key, OffsetKey, OffsetValue, Value, fold
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingHeartbeat
-from consumer_groups.protocols import Journal, TopicDirectory
-from consumer_groups.records import Key, OffsetKey, OffsetValue, Value, fold
 from consumer_groups.requests import (
     AWAY_EPOCH,
     JOIN_EPOCH,
@@ -34,6 +33,7 @@ from consumer_groups.requests import (
 )
 from consumer_groups.rewriting import Rewriting
 from consumer_groups.seeks import Seeks
+from consumer_groups.surroundings import Journal, TopicDirectory
 from consumer_groups.topics import by_topic
 from logstore.clock import Clock
 from logstore.errors import StorageFull
@@ -185,7 +185,8 @@ class GroupCoordinator:
             group.expire(self._clock.monotonic_ms())
             if group.members:
                 raise NonEmptyGroup(
-                    f"group {name!r} has {len(group.members)} members", remedy="Stop them first, then delete the group."
+                    f"group {name!r} has members ({len(group.members)})",
+                    remedy="Stop them first, then delete the group.",
                 )
             await self._groups.erase(live, group)
 

@@ -3,8 +3,8 @@
 from consumer_groups.group import Group
 from consumer_groups.lag import lags
 from consumer_groups.live import LiveGroup
-from consumer_groups.protocols import TopicDirectory
 from consumer_groups.requests import NO_OFFSET, GroupDescription, MemberDescription, Partition, PartitionLag, TopicInfo
+from consumer_groups.surroundings import TopicDirectory
 from consumer_groups.topics import by_topic
 
 

@@ -33,8 +33,8 @@ from consumer_groups.errors import (
     UnknownMemberId,
     UnreleasedInstanceId,
 )
+from consumer_groups.journal_records import Change, Key, Value
 from consumer_groups.member import Holding, Member, MemberState, Profile, reconcile
-from consumer_groups.records import Change, Key, Value
 from consumer_groups.requests import (
     AWAY_EPOCH,
     JOIN_EPOCH,
@@ -63,7 +63,7 @@ class Group:
         self._lookup = lookup
         self._roster = Roster(name)
         # Partitions being sought, with the member they were planned for: in no target until the seek is done.
-        self._held: Mapping[Partition, str | None] = {}
+        self._withheld: Mapping[Partition, str | None] = {}
         # When members must have given up what they were told to. Replaced, never changed: drafts share it.
         self._revocation_deadlines_ms: Mapping[str, int] = {}
         self._contacts = Contacts()
@@ -88,7 +88,7 @@ class Group:
         draft = Group(self.name, self._config, self._lookup)
         draft._roster = self._roster.copy()
         draft._revocation_deadlines_ms = self._revocation_deadlines_ms
-        draft._held, draft._contacts = self._held, self._contacts
+        draft._withheld, draft._contacts = self._withheld, self._contacts
         return draft
 
     def changes_since(self, before: "Group") -> list[Change]:
@@ -144,9 +144,9 @@ class Group:
         """Who holds the partition, or is still to give it up."""
         return self._roster.owner(partition)
 
-    def held(self, partitions: Iterable[Partition]) -> list[Partition]:
+    def withheld(self, partitions: Iterable[Partition]) -> list[Partition]:
         """Those of the partitions that are being sought."""
-        return [partition for partition in partitions if partition in self._held]
+        return [partition for partition in partitions if partition in self._withheld]
 
     def next_deadline_ms(self) -> int | None:
         """When `expire` has something to do next, if nothing else happens."""
@@ -189,8 +189,8 @@ class Group:
         )
         if late:
             self._remove(sorted(late), now_ms)
-        elif self.epoch > self.assignment_epoch and now_ms >= self._plan_due_ms():
-            self._plan(now_ms)
+        else:
+            self._plan_if_due(now_ms)
 
     def emptied(self, wall_ms: int) -> None:
         """Note when the last member went. What it read to is kept for a while from then on."""
@@ -201,31 +201,31 @@ class Group:
         if not self.members:
             return
         planned = self._planned()
-        effective = {member_id: partitions.difference(self._held) for member_id, partitions in planned.items()}
+        effective = {member_id: partitions.difference(self._withheld) for member_id, partitions in planned.items()}
         if self.epoch > self.assignment_epoch or effective != self._roster.targets:
             self._roster.epoch += 1
             self._plan(now_ms)
 
-    def hold(self, partitions: Assignment, now_ms: int) -> None:
+    def withhold(self, partitions: Assignment, now_ms: int) -> None:
         """Take partitions out of the target assignment, for a seek. They are free once their owners gave them up."""
-        assert not self.held(partitions), "a seek takes what no other seek has"
+        assert not self.withheld(partitions), "a seek takes what no other seek has"
         homes = {partition: member_id for member_id, target in self._roster.targets.items() for partition in target}
-        self._held = {**self._held, **{partition: homes.get(partition) for partition in partitions}}
+        self._withheld = {**self._withheld, **{partition: homes.get(partition) for partition in partitions}}
         self._roster.epoch += 1
         self._plan(now_ms)
 
     def are_free(self, partitions: Assignment) -> bool:
-        """True when nobody holds any of them. Those held for a seek then stay free until `unhold`."""
+        """True when nobody holds any of them. Those withheld for a seek then stay free until `give_back`."""
         return all(self.owner(partition) is None for partition in partitions)
 
-    def unhold(self, partitions: Assignment, now_ms: int) -> None:
-        """Assign partitions again that were held."""
+    def give_back(self, partitions: Assignment, now_ms: int) -> None:
+        """Assign partitions again that were withheld."""
         # The member they were taken from is the first choice for them: tell the planner so before they are let go.
         for partition in partitions:
-            member_id = self._held.get(partition)
+            member_id = self._withheld.get(partition)
             if member_id is not None and member_id in self.members:
                 self._roster.set_target(member_id, self.target(member_id) | {partition})
-        self._held = {partition: home for partition, home in self._held.items() if partition not in partitions}
+        self._withheld = {partition: home for partition, home in self._withheld.items() if partition not in partitions}
         self._roster.epoch += 1
         self._plan(now_ms)
 
@@ -284,7 +284,7 @@ class Group:
                 )
             if self.members:
                 raise NonEmptyGroup(
-                    f"group {self.name!r} has {len(self.members)} members, so only they may commit",
+                    f"group {self.name!r} has members ({len(self.members)}), so only they may commit",
                     remedy="Stop the members first, or move the running group with a seek.",
                 )
             return
@@ -309,7 +309,7 @@ class Group:
     def may_commit(self, member_id: str, partition: Partition) -> bool:
         """Whether a checked committer may commit this partition: its owner to the last, and nobody else."""
         if not member_id:
-            return partition not in self._held
+            return partition not in self._withheld
         return self.owner(partition) == member_id
 
     # Membership.
@@ -327,7 +327,7 @@ class Group:
                 )
         elif current is None and len(self.members) >= self._config.members_max:
             raise GroupMaxSizeReached(
-                f"group {self.name!r} has {len(self.members)} members, as many as it may",
+                f"group {self.name!r} has as many members as it may: {len(self.members)}",
                 remedy="Run fewer members, each with more partitions, or use another group.",
             )
 
@@ -399,7 +399,9 @@ class Group:
         self._drop(member_id)
         self._drop(predecessor)
         self._roster.set_target(member_id, target)
-        self._held = {partition: member_id if home == predecessor else home for partition, home in self._held.items()}
+        self._withheld = {
+            partition: member_id if home == predecessor else home for partition, home in self._withheld.items()
+        }
         return old
 
     def _remove(self, member_ids: Iterable[str], now_ms: int) -> None:
@@ -471,10 +473,10 @@ class Group:
     def _plan(self, now_ms: int) -> None:
         """Make a target assignment for the group as it is now."""
         planned = self._planned()
-        homes: dict[Partition, str | None] = dict.fromkeys(self._held)
+        homes: dict[Partition, str | None] = dict.fromkeys(self._withheld)
         for member_id, partitions in planned.items():
-            homes.update((partition, member_id) for partition in partitions if partition in self._held)
-        self._held = homes
+            homes.update((partition, member_id) for partition in partitions if partition in self._withheld)
+        self._withheld = homes
         self._roster.set_targets({member_id: partitions.difference(homes) for member_id, partitions in planned.items()})
         self._roster.assignment_epoch = self.epoch
         self._contacts.planned_ms = now_ms
@@ -493,7 +495,7 @@ class Group:
                 topics=frozenset(infos[name].topic_id for name in member.profile.topics if name in infos),
                 instance_id=member.profile.instance_id,
                 previous=self.target(member_id)
-                | {partition for partition, home in self._held.items() if home == member_id},
+                | {partition for partition, home in self._withheld.items() if home == member_id},
             )
             for member_id, member in self.members.items()
         }

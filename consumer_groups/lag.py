@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from consumer_groups.protocols import TopicDirectory
 from consumer_groups.requests import OffsetRange, Partition
+from consumer_groups.surroundings import TopicDirectory
 from consumer_groups.topics import in_turns
 
 

@@ -19,10 +19,10 @@ from consumer_groups.checks import check_group_name
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import GroupError, GroupIdNotFound, GroupsUnavailable, Overloaded, ShuttingDown
 from consumer_groups.group import Group
+from consumer_groups.journal_records import Change, GroupKey, OffsetKey, OffsetValue, encode_all
 from consumer_groups.offsets import CommittedOffsets
-from consumer_groups.protocols import Journal, TopicDirectory
-from consumer_groups.records import Change, GroupKey, OffsetKey, OffsetValue, encode_all
 from consumer_groups.requests import Assignment, HeartbeatRequest, Partition
+from consumer_groups.surroundings import Journal, TopicDirectory
 from consumer_groups.timers import Timer, Timers
 from consumer_groups.turns import Turns
 from logstore.clock import Clock

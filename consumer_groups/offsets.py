@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 from uuid import UUID
 
-from consumer_groups.records import OffsetValue
+from consumer_groups.journal_records import OffsetValue
 from consumer_groups.requests import Partition
 
 

@@ -15,9 +15,9 @@ import asyncio
 import logging
 
 from consumer_groups.errors import GroupsUnavailable
+from consumer_groups.journal_records import encode_all
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups
-from consumer_groups.protocols import Journal
-from consumer_groups.records import encode_all
+from consumer_groups.surroundings import Journal
 from logstore.errors import StorageFull
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ its first change.
 
 from collections.abc import Mapping
 
+from consumer_groups.journal_records import Change, GroupEpochs, GroupKey, HoldingKey, Key, MemberKey, TargetKey, Value
 from consumer_groups.member import Holding, Member, Profile
-from consumer_groups.records import Change, GroupEpochs, GroupKey, HoldingKey, Key, MemberKey, TargetKey, Value
 from consumer_groups.requests import NOTHING, Assignment, Partition
 
 

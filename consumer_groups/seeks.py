@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 
 from consumer_groups.errors import GroupIdNotFound, InvalidRequest, SeekInProgress, SeekTimedOut
 from consumer_groups.group import Group
+from consumer_groups.journal_records import OffsetValue
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingSeek
-from consumer_groups.protocols import TopicDirectory
-from consumer_groups.records import OffsetValue
 from consumer_groups.requests import NO_OFFSET, Assignment, Partition, SeekTarget, SoughtPartition, TopicInfo
+from consumer_groups.surroundings import TopicDirectory
 from consumer_groups.topics import check_partition, existing_topic, in_turns
 from logstore.errors import OffsetOutOfRange, StorageFull, UnknownTopicId
 
@@ -42,7 +42,7 @@ class Seeks:
     async def _run(self, name: str, topic: str, wanted: Assignment, target: SeekTarget) -> list[SoughtPartition]:
         async with self._groups.change(name) as live:
             now_ms = self._groups.clock.monotonic_ms()
-            busy = live.group.held(wanted)
+            busy = live.group.withheld(wanted)
             if busy:
                 raise SeekInProgress(
                     f"{len(busy)} of these partitions of topic {topic!r} are being sought already in group {name!r}",
@@ -52,7 +52,7 @@ class Seeks:
             draft.expire(now_ms)
             if not draft.members:
                 return await self._write(live, draft, topic, wanted, target)
-            draft.hold(wanted, now_ms)
+            draft.withhold(wanted, now_ms)
             await self._groups.write(live, draft)
             seek = WaitingSeek(wanted, asyncio.Event())
             live.seeks.append(seek)
@@ -88,7 +88,7 @@ class Seeks:
                     f" {topic!r} within {self._groups.config.seek_timeout_ms} ms, so the old offsets stand",
                     remedy="Try again; if it happens again, stop or restart that member.",
                 )
-            draft.unhold(wanted, now_ms)
+            draft.give_back(wanted, now_ms)
             return await self._write(live, draft, topic, wanted, target)
 
     async def _write(
@@ -106,12 +106,12 @@ class Seeks:
     async def _give_back(self, live: LiveGroup, wanted: Assignment) -> None:
         """Let partitions be assigned again whose seek has failed."""
         async with live.turns.change():
-            if not self._groups.is_current(live) or not live.group.held(wanted):
+            if not self._groups.is_current(live) or not live.group.withheld(wanted):
                 return
             now_ms = self._groups.clock.monotonic_ms()
             draft = live.group.copy()
             draft.expire(now_ms)
-            draft.unhold(wanted, now_ms)
+            draft.give_back(wanted, now_ms)
             try:
                 await self._groups.write(live, draft)
             except StorageFull:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from uuid import UUID
 
-from consumer_groups.protocols import TopicDirectory
 from consumer_groups.requests import Assignment, Partition, TopicInfo, TopicPartitions
+from consumer_groups.surroundings import TopicDirectory
 from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
 
 #: The first look at a partition after a start opens its log, which takes half a millisecond at best.

@@ -9,5 +9,5 @@ People get tables, colours and progress bars; a pipe gets plain aligned text; `-
 errors too. Every failure is a sentence on what happened, a remedy, and an exit code (`errors.ExitCode`).
 
 Reading order: streams, errors, output, options, completions; times, record_json, lines, outages, sender, record_output;
-topics, records, groups, demo; data_directory, segment_dump, verifying, segment_verify, segment_repair, segments; main.
+topics, records, groups, demo/; segments/ (opened, dump, helpers, verify, repair, command); main.
 """

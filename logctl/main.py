@@ -17,7 +17,7 @@ try:
     from logctl.groups import groups, seek
     from logctl.options import Command, Group, Settings
     from logctl.records import consume, produce
-    from logctl.segments import segments
+    from logctl.segments.command import segments
     from logctl.streams import discard, open_closed, tell
     from logctl.topics import topics
 except KeyboardInterrupt:

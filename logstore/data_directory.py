@@ -6,6 +6,7 @@ from pathlib import Path
 from logstore.checkpoint import Checkpoint
 from logstore.disk import Disk
 from logstore.errors import DataDirectoryUnusable, StorageFailed
+from logstore.files import prepared_path
 from logstore.identity import META, Identity
 
 LOCK = "lock"
@@ -15,7 +16,8 @@ SPARE = "spare"
 
 #: What a directory may hold and still become a data directory: what our own first start makes before `meta`, cut short,
 #: and what a fresh filesystem has.
-_MAY_BE_THERE = {LOCK, CHECKPOINT, f"{CHECKPOINT}.new", TOPICS, f"{META}.new", SPARE, "lost+found"}
+_PREPARED = {prepared_path(Path(name)).name for name in (CHECKPOINT, META)}
+_MAY_BE_THERE = {LOCK, CHECKPOINT, TOPICS, SPARE, "lost+found"} | _PREPARED
 
 
 def refuse_foreign(directory: Path, disk: Disk) -> bool:

@@ -16,6 +16,7 @@ from logstore.checkpoint import PartitionCheckpoint, Slot, read_slots
 from logstore.data_directory import CHECKPOINT, LOCK, SPARE, TOPICS
 from logstore.disk import Disk, DiskLock
 from logstore.errors import DataDirectoryUnusable, MetadataCorrupt
+from logstore.files import prepared_name
 from logstore.findings import Finding, Kind
 from logstore.identity import META, Identity
 from logstore.partition_files import Place
@@ -118,7 +119,7 @@ class StoppedDirectory:
             self._add(Kind.TOPIC_WRONG, "the directory of all topics is missing", self.path / TOPICS)
         self._note_unknown_rows()
         for name in names:
-            if name.endswith(".new") and name.removesuffix(".new") in _OURS:
+            if prepared_name(name) in _OURS:
                 self._add(Kind.LEFTOVER, "it was being written when the power or the process went", self.path / name)
             elif name not in _OURS:
                 self._add(Kind.STRANGER, "it is no file of ours", self.path / name)
@@ -169,7 +170,7 @@ class StoppedDirectory:
             self._check_partitions(found, topic)
         self.topics.append(found)
         for name in names:
-            if name == f"{TOPIC_DOCUMENT}.new":
+            if prepared_name(name) == TOPIC_DOCUMENT:
                 self._add(Kind.LEFTOVER, "it was being written when the power or the process went", directory / name)
             elif name != TOPIC_DOCUMENT and not PARTITION_DIRECTORY.fullmatch(name):
                 self._add(Kind.STRANGER, "it is no file of ours", directory / name)
@@ -183,7 +184,7 @@ class StoppedDirectory:
             if partition < topic.partitions:
                 continue
             if self.disk.list_dir(found.directory / str(partition)):
-                what = f"there are records, and the topic has {topic.partitions} partitions"
+                what = f"there are records, beyond the partitions of the topic ({topic.partitions})"
                 self._add(Kind.TOPIC_WRONG, what, found.directory, topic.name, partition)
             else:
                 what = "partitions were being added, and that was cut short"

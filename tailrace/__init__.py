@@ -14,9 +14,9 @@ remedy; `tailrace.errors` lists them. Settings of times are seconds, fields in m
 
 Reading the source: errors, records and descriptions are what users see. runtime, connection and metadata carry
 everything. sequences, delivery, accumulator, arguments and sender are the way of a record out; positions, offsets,
-handout, fetcher, membership and committing the way in. How batches are framed on the wire is in logwire.
-Each client is a core (producing, consuming, administering) behind two thin fronts, one for threads (producer, consumer,
-admin) and one for asyncio (`aio`).
+handout, fetcher, membership and committer the way in. How batches are framed on the wire is in logwire.
+Each client is a core (producer_core, consumer_core, admin_core) behind two thin fronts, one for threads (producer,
+consumer, admin) and one for asyncio (`aio`).
 """
 
 from tailrace.admin import Admin

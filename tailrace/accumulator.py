@@ -39,7 +39,11 @@ BulkRecord = tuple[bytes | str | None, bytes | str | None]
 
 
 class PartitionQueue:
-    """The batches of one partition, in order. `open` and `sealed` under the lock, the rest on the I/O thread."""
+    """The batches of one partition, in order.
+
+    `open` is used under the lock, and what is appended to `sealed` is, too. The I/O thread takes from `sealed` without
+    it, and has the rest to itself.
+    """
 
     __slots__ = (
         "_accumulator",

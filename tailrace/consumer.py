@@ -13,10 +13,10 @@ from datetime import datetime
 from types import TracebackType
 
 from tailrace.connection import CONNECT_SECONDS_MAX
+from tailrace.consumer_core import ConsumerCore
 from tailrace.consumer_settings import ConsumerSettings, chosen_partitions
-from tailrace.consuming import ConsumerCore
 from tailrace.errors import CorruptMessage, WrongThreadError
-from tailrace.handout import Assigned, Nothing, Revoked
+from tailrace.handout import Assigned, Idle, Revoked
 from tailrace.offsets import Start, seek_target
 from tailrace.positions import Cursor
 from tailrace.records import Record, RecordBatch, TopicPartition
@@ -225,7 +225,7 @@ class Consumer:
             step = self._handout.take()
             if isinstance(step, Cursor):
                 return step
-            if step is Nothing.MORE:
+            if step is Idle.END:
                 return None
             if isinstance(step, Revoked):
                 self._tell_revoked(step)

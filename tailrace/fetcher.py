@@ -25,7 +25,7 @@ logger = logging.getLogger("tailrace")
 POSITIONS_PER_REQUEST = 5_000
 
 #: After these a stream is opened again. A connection that breaks in the middle of an answer may end as INTERNAL, too.
-_PASSING = (errors.RetriableError, errors.InternalServerError)
+_REOPENED_AFTER = (errors.RetriableError, errors.InternalServerError)
 
 
 class Fetcher:
@@ -86,7 +86,7 @@ class Fetcher:
                 continue
             try:
                 await self._stream(backoff)
-            except _PASSING as error:
+            except _REOPENED_AFTER as error:
                 logger.info("reading from %s is interrupted: %s", self._connection.address, error)
                 await asyncio.sleep(backoff.next())
             except TailraceError as error:

@@ -1,8 +1,9 @@
 """What stands between the two threads of a consumer: what came, what is handed out, and what is done of it.
 
 The application's thread takes what there is to do (`take`): records, or being told that partitions came or went. The
-I/O thread puts in what was read and changes what is held. All of it happens under one lock, held for moments, and
-nothing here waits or talks to the server. `attention` makes an application that iterates look up between two records.
+I/O thread puts in what was read and changes what is held. Whatever must be seen together changes under one lock, held
+for moments; what only says a single thing is one assignment, or one end of a deque, and needs none. Nothing here waits
+or talks to the server. `attention` makes an application that iterates look up between two records.
 """
 
 import threading
@@ -16,11 +17,11 @@ from tailrace.positions import Cursor, FetchedBatches, Hold, PartitionKey
 from tailrace.records import Record, RecordBatch, TopicPartition
 
 
-class Nothing(Enum):
+class Idle(Enum):
     """What `take` gives when there is nothing to hand out."""
 
-    YET = auto()
-    MORE = auto()  # stopped, or at the end
+    WAIT = auto()
+    END = auto()
 
 
 class Assigned(NamedTuple):
@@ -48,7 +49,7 @@ def _partitions(holds: Iterable[Hold]) -> list[TopicPartition]:
     return sorted(TopicPartition(hold.key.topic, hold.key.partition) for hold in holds)
 
 
-Step = Cursor | Assigned | Revoked | Nothing
+Step = Cursor | Assigned | Revoked | Idle
 
 
 class Handout:
@@ -99,7 +100,7 @@ class Handout:
             if self._steps:
                 return self._steps.popleft()
             if self._is_stopped:
-                return Nothing.MORE
+                return Idle.END
             if self._cursor is not None:
                 return self._cursor
             cursor = self._next_cursor()
@@ -108,7 +109,7 @@ class Handout:
                 return cursor
             if self._failure is not None:
                 raise self._failure.with_traceback(None)
-            return Nothing.MORE if self._is_at_end() else Nothing.YET
+            return Idle.END if self._is_at_end() else Idle.WAIT
 
     def put_back(self, step: "Assigned | Revoked") -> None:
         """The application has not done what it took: it is to do it before anything else."""

@@ -107,7 +107,7 @@ class Membership:
         """
         return self._held.get(key)
 
-    async def next_epoch(self, timeout: float) -> None:
+    async def heartbeat_now(self, timeout: float) -> None:
         """Return when the server has answered a heartbeat that was sent after this call, or at the timeout."""
         self._told = None
         self._asks_now = True
@@ -189,9 +189,9 @@ class Membership:
             self._deadline = None
         times = [at for at in (fenced_at, must_release_at) if at is not None]
         if times:
-            self._deadline = asyncio.get_running_loop().call_at(min(times), self._run_out)
+            self._deadline = asyncio.get_running_loop().call_at(min(times), self._take_for_lost)
 
-    def _run_out(self) -> None:
+    def _take_for_lost(self) -> None:
         if self._must_release_at is not None and (self._fenced_at is None or self._must_release_at < self._fenced_at):
             why = "it did not give up in time what it was to, or could not say so"
         else:

@@ -15,8 +15,8 @@ from tailrace.accumulator import NO_HEADERS
 from tailrace.arguments import Headers, checked_many
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.delivery import Batch, BulkFuture, SendFuture
+from tailrace.producer_core import Obstacle, ProducerCore
 from tailrace.producer_settings import ProducerSettings
-from tailrace.producing import Obstacle, ProducerCore
 from tailrace.runtime import check_may_wait, io_thread
 
 LINGER_SECONDS = 0.005

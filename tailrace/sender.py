@@ -52,10 +52,12 @@ IN_FLIGHT_BYTES_MAX = 16 << 20
 #: A request not answered for so long means that the connection is not what it seems: it is given up and made anew.
 ANSWER_SECONDS_MAX = 45.0
 
-_number = attrgetter("number")
+#: A server that refuses in passing is given this long before the same batches come again.
+RETRY_PAUSE_SECONDS = 0.02
+_by_number = attrgetter("number")
 
 # What is refused now may be taken later.
-_PASSING = (
+_RETRIED = (
     errors.Overloaded,
     errors.ShuttingDown,
     errors.ServerUnavailable,
@@ -203,7 +205,7 @@ class Sender:
                 try:
                     await asyncio.gather(reader, return_exceptions=True)
                 finally:
-                    self._broken()
+                    self._stream_ended()
 
     def _written(self) -> None:
         """Only now its answer is waited for: a call cancelled before it began leaves its writer waiting for ever."""
@@ -279,7 +281,7 @@ class Sender:
             head = queue.sealed[0]
         else:
             return None
-        if self._settings.idempotent and not self._number(queue, head):
+        if self._settings.idempotent and not self._ensure_numbered(queue, head):
             return None
         self._accumulator.built(head)
         # Only now: had it failed, the batch would still be there to be sent, or to expire.
@@ -289,7 +291,7 @@ class Sender:
             queue.sealed.popleft()
         return head
 
-    def _number(self, queue: PartitionQueue, batch: Batch) -> bool:
+    def _ensure_numbered(self, queue: PartitionQueue, batch: Batch) -> bool:
         """See that the batch has its numbers. False while it must wait for what is in flight."""
         if batch.sequence is not None:
             return True
@@ -348,7 +350,7 @@ class Sender:
         elif isinstance(error, _TOPIC_GONE):
             self._accumulator.resolve(batch, error=error)
             self._on_topic_gone(queue, error)
-        elif isinstance(error, _PASSING):
+        elif isinstance(error, _RETRIED):
             self._again(batch)
         elif isinstance(error, errors.OutOfOrderSequenceNumber) and self._has_earlier(queue, batch):
             self._again(batch)  # An earlier one was refused, so this one had to be.
@@ -369,14 +371,14 @@ class Sender:
         return any(other.number < batch.number for other in (*queue.retries, *queue.in_flight))
 
     def _again(self, batch: Batch) -> None:
-        insort(batch.queue.retries, batch, key=_number)
+        insort(batch.queue.retries, batch, key=_by_number)
         batch.queue.muted = True
 
     def _unmute(self, queue: PartitionQueue) -> None:
         """All answers are in: prepare what was refused to be sent again."""
         queue.muted = False
         if queue.retries:
-            queue.retry_at = asyncio.get_running_loop().time() + 0.02
+            queue.retry_at = asyncio.get_running_loop().time() + RETRY_PAUSE_SECONDS
         self._clear_numbers(queue)
 
     def _clear_numbers(self, queue: PartitionQueue) -> None:
@@ -390,7 +392,7 @@ class Sender:
                 batch.sequence = None
                 batch.uncertain = False
 
-    def _broken(self) -> None:
+    def _stream_ended(self) -> None:
         """The stream ended, however it did: what was in flight is in doubt, and goes out again first."""
         queues = list(self._awaiting)
         self._awaiting.clear()
@@ -400,7 +402,7 @@ class Sender:
             for batch in queue.in_flight:
                 if not batch.done:
                     batch.uncertain = True
-                    insort(queue.retries, batch, key=_number)
+                    insort(queue.retries, batch, key=_by_number)
             queue.in_flight.clear()
             queue.muted = False
             self._clear_numbers(queue)

@@ -37,8 +37,9 @@ FORBIDDEN = {
     "logctl": {"numpy", "uvloop", "kio", "mmap_ninja", "structlog", "grpc"},
 }
 
-#: What of consumer_groups is a state machine or arithmetic: it waits for nothing, so it knows no event loop either.
-PURE = ("assignors", "member", "records", "roster", "contacts", "group", "offsets", "lag", "checks")
+#: All of consumer_groups but these is state machines and arithmetic: it waits for nothing, so it knows no event loop.
+WAITS = {"commits", "coordinator", "expiry", "live", "rewriting", "seeks", "timers", "topics", "turns"}
+PURE = sorted({path.stem for path in SOURCES["consumer_groups"].glob("*.py")} - WAITS)
 
 
 def imported_names(path: Path) -> Iterator[str]:
@@ -75,6 +76,16 @@ def test_a_package_imports_only_what_stands_below_it(package: str) -> None:
 def test_the_group_state_machine_knows_no_event_loop(module: str) -> None:
     names = {name.split(".")[0] for name in imported_names(SOURCES["consumer_groups"] / f"{module}.py")}
     assert "asyncio" not in names
+
+
+def test_only_what_reads_a_stopped_data_directory_opens_the_storage_engine_in_logctl() -> None:
+    opens = {
+        path.parent.name
+        for path in SOURCES["logctl"].rglob("*.py")
+        for name in imported_names(path)
+        if name.split(".")[0] == "logstore" and not within(name, ALLOWED["tailrace"])
+    }
+    assert opens == {"segments"}
 
 
 def loaded_by(statement: str) -> set[str]:

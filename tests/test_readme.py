@@ -45,6 +45,8 @@ def test_the_tour_of_the_command_line_and_then_that_of_the_library(environment: 
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
-    for row in re.findall(r"^\| `(.+?)` \| (.+) \|$", SECTIONS["Reading the source"], re.MULTILINE):
+    rows = re.findall(r"^\| `(.+?)` \| (.+) \|$", SECTIONS["Reading the source"], re.MULTILINE)
+    assert len(rows) == 6
+    for row in rows:
         for name in re.findall(r"`([a-z_./]+\.py|[a-z_./]+\.proto|[a-z]+/)`", row[1]):
             assert (ROOT / row[0] / name).exists(), f"{row[0]}: {name}"

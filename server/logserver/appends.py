@@ -12,10 +12,9 @@ import structlog
 
 from logserver.context import RequestContext
 from logserver.errors import RequestTimedOut
-from logserver.futures import finish
+from logserver.time_slice import TimeSlice
 from logserver.topics import Topics
-from logserver.turn import Turn
-from logserver.waiters import HighWatermarkWaiters
+from logserver.waiters import HighWatermarkWaiters, finish
 from logstore.batch import Buffer, Record, encode_batch
 from logstore.clock import Clock
 from logstore.errors import DuplicateSequence, LogStoreError, StorageFailed
@@ -129,11 +128,11 @@ class Appends:
         hinders no other.
         """
         pending = PendingAcks([])
-        turn = Turn(self._clock)
+        time_slice = TimeSlice(self._clock)
         try:
             for number, append in enumerate(batches):
                 if number:
-                    await turn.give_way()
+                    await time_slice.give_way()
                 if isinstance(append, Ack):
                     pending.acks.append(append)
                     continue

@@ -12,12 +12,12 @@ import structlog
 from consumer_groups.config import GroupConfig
 from consumer_groups.coordinator import GroupCoordinator
 from logserver.appends import Appends
+from logserver.bytes_in_flight import Connections
 from logserver.config import ServerConfig
 from logserver.context import Operation, RequestContext, Resource, authorize
+from logserver.fetch_stream import FetchStream
 from logserver.fetches import Fetches
 from logserver.journal import GROUPS_TOPIC, TopicJournal
-from logserver.limits import Connections
-from logserver.streams import FetchStream
 from logserver.topic_directory import StoreTopicDirectory
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from logserver.context import Operation, RequestContext
 from logserver.errors import InvalidRequest
-from logserver.futures import finish
+from logserver.time_slice import TimeSlice
 from logserver.topics import Topics
-from logserver.turn import Turn
-from logserver.waiters import HighWatermarkWaiters
+from logserver.waiters import HighWatermarkWaiters, finish
 from logstore.batch import Buffer, Record, decode_batch, iter_headers
 from logstore.clock import Clock
 from logstore.errors import LogStoreError
@@ -139,9 +138,9 @@ class Fetches:
         reads = []
         logs = []
         left_bytes = bytes_max
-        turn = Turn(self._clock)
+        time_slice = TimeSlice(self._clock)
         for start in starts:
-            await turn.give_way()
+            await time_slice.give_way()
             answer = PartitionRead(start.topic, start.partition, next_offset=start.offset)
             reads.append(answer)
             try:

@@ -99,7 +99,7 @@ def _run(**flags: object) -> None:
     except InvalidServerConfig as error:
         _refuse(error, error.remedy, EXIT_USAGE)
     # Only now what is heavy: a wrong flag and --help answer at once.
-    from logserver.logs import configure_logs
+    from logserver.logging_setup import configure_logs
     from logstore.errors import ExplainedError
 
     configure_logs(config.log_level)

@@ -4,6 +4,7 @@ Both wait for the same thing, the high watermark reaching an offset, and are tol
 one looks again in intervals. A waiting reader costs one dictionary entry and no task.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
@@ -77,3 +78,9 @@ class HighWatermarkWaiters:
             del self._waiting[log]
         for wake in wakes:
             wake(None)
+
+
+def finish(future: asyncio.Future[None], _: object = None) -> None:
+    """Wake who waits for the future; it finds out for itself what became of its log."""
+    if not future.done():
+        future.set_result(None)

@@ -4,7 +4,7 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-from tailrace.administering import AdminCore
+from tailrace.admin_core import AdminCore
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.descriptions import (
     ClusterDescription,

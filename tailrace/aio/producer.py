@@ -14,8 +14,8 @@ from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.delivery import Batch, SentRange, ranges_of
 from tailrace.errors import TailraceError
 from tailrace.producer import BATCH_BYTES, BUFFER_BYTES, LINGER_SECONDS
+from tailrace.producer_core import Obstacle, ProducerCore
 from tailrace.producer_settings import ProducerSettings
-from tailrace.producing import Obstacle, ProducerCore
 from tailrace.records import RecordMetadata
 from tailrace.runtime import call_from_any_thread, io_thread
 

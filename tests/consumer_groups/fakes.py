@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from consumer_groups.records import fold
+from consumer_groups.journal_records import fold
 from consumer_groups.requests import OffsetRange, Partition, TopicInfo
 from logstore.errors import StorageFull
 

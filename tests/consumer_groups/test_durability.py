@@ -15,8 +15,8 @@ from consumer_groups.errors import (
     JournalUnreadable,
     UnknownMemberId,
 )
+from consumer_groups.journal_records import GroupEpochs, GroupKey
 from consumer_groups.live import LiveGroups
-from consumer_groups.records import GroupEpochs, GroupKey
 from consumer_groups.requests import GroupState, SeekTarget
 from logstore.errors import StorageFull
 from tests.consumer_groups.fakes import MemoryJournal, Record

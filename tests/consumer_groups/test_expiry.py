@@ -7,7 +7,7 @@ import pytest
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import GroupIdNotFound
 from consumer_groups.expiry import INTERVAL_MS
-from consumer_groups.records import GroupEpochs, GroupKey, OffsetKey, OffsetValue, encode_all
+from consumer_groups.journal_records import GroupEpochs, GroupKey, OffsetKey, OffsetValue, encode_all
 from consumer_groups.requests import OffsetCommit
 from tests.consumer_groups.fakes import MemoryJournal
 from tests.consumer_groups.harness import World, partition, running

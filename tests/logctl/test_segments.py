@@ -14,7 +14,7 @@ import pytest
 
 from logctl.main import run
 from logctl.record_json import record_from_json
-from logctl.verifying import Verified, verify_segments
+from logctl.segments.helpers import Verified, verify_segments
 from logstore.batch import iter_headers
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable
 from logstore.linux_disk import LinuxDisk

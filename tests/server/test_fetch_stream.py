@@ -7,9 +7,9 @@ import grpc.aio
 import pytest
 
 from logserver.context import RequestContext
+from logserver.fetch_stream import ANSWER_BYTES_MAX
 from logserver.fetches import FetchFrom
 from logserver.server import Server
-from logserver.streams import ANSWER_BYTES_MAX
 from logstore.batch import iter_headers
 from logstore.log import Log
 from logstore.reader import LogRead, LogReader

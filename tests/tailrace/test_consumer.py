@@ -8,7 +8,7 @@ import pytest
 from logstore import batch as wire
 from logstore.batch import encode_batch
 from tailrace import Consumer, TopicPartition, aio, errors
-from tailrace.committing import Committer
+from tailrace.committer import Committer
 from tests.tailrace.fake_server import FakeServer, wire_error
 
 

@@ -1,7 +1,7 @@
 """The handout by itself: what is handed out, and what of it may be committed, without threads and server."""
 
 from logstore.batch import Record, encode_batch, stamp
-from tailrace.handout import Handout, Nothing
+from tailrace.handout import Handout, Idle
 from tailrace.positions import Cursor, FetchedBatches, Hold, PartitionKey
 
 KEY = PartitionKey("t", bytes(16), 0)
@@ -60,7 +60,7 @@ def test_a_record_in_hand_of_a_former_hold_makes_the_application_look_up() -> No
     cursor.last = next(cursor.begin_records())
     h.hold(hold_at(50))
     assert h.attention
-    assert h.take() is Nothing.YET
+    assert h.take() is Idle.WAIT
     assert former not in (h.commit_offsets_up_to(None) or {})
 
 
@@ -80,8 +80,8 @@ def test_giving_up_a_former_hold_does_not_give_up_the_one_after_it() -> None:
 def test_whoever_has_held_something_since_is_not_at_the_end_for_having_had_nothing_before() -> None:
     h = handout(stop_at_end=True)
     h.has_nothing()
-    assert h.take() is Nothing.MORE
+    assert h.take() is Idle.END
     h.hold(hold_at(0, end_offset=3))
-    assert h.take() is Nothing.YET
+    assert h.take() is Idle.WAIT
     h.revoke([KEY])
-    assert h.take() is Nothing.YET, "what it held may come back, as after a seek of the group"
+    assert h.take() is Idle.WAIT, "what it held may come back, as after a seek of the group"

@@ -12,7 +12,7 @@ from logstore.batch import decode_batch
 from logstore.partitioner import partition_for_key
 from tailrace import Producer, errors
 from tailrace.delivery import SendFuture
-from tailrace.producing import Obstacle
+from tailrace.producer_core import Obstacle
 from tailrace.runtime import io_thread
 from tests.tailrace.fake_server import BREAK, HOLD, FakeServer, wire_error
 
@@ -295,7 +295,7 @@ def test_an_interrupted_send_leaves_the_producer_usable(server: FakeServer, monk
 
     with Producer(server=server.address) as producer:
         producer.send("single", b"x").result(10)
-        monkeypatch.setattr("tailrace.producing.call_from_any_thread", interrupt)
+        monkeypatch.setattr("tailrace.producer_core.call_from_any_thread", interrupt)
         with pytest.raises(KeyboardInterrupt):
             producer.send("single", b"y")
         assert producer.send("single", b"z").result(10).offset == 2
@@ -563,7 +563,7 @@ def test_the_server_is_taken_from_the_environment(server: FakeServer, monkeypatc
 
 
 def test_added_partitions_are_used_when_they_are_found(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailrace.producing.METADATA_SECONDS_MAX", 0.0)
+    monkeypatch.setattr("tailrace.producer_core.METADATA_SECONDS_MAX", 0.0)
     with Producer(server=server.address, delivery_timeout=1) as producer:
         producer.send("single", b"x").result(10)
         server.call(lambda: server.grow("single", 3))

@@ -295,7 +295,7 @@ def test_sends_time_out_also_while_nobody_answers_what_has_become_of_their_topic
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
-    monkeypatch.setattr("tailrace.producing.METADATA_SECONDS_MAX", 0.0)
+    monkeypatch.setattr("tailrace.producer_core.METADATA_SECONDS_MAX", 0.0)
     with Producer(server=server.address, delivery_timeout=0.5, linger=0) as producer:
         producer.send("single", b"0").result(10)
         monkeypatch.setattr(Cluster, "find", find)
@@ -319,7 +319,7 @@ def test_topics_are_looked_at_again_after_something_unexpected(
         return await real(cluster, topic, **how)
 
     real = Cluster.find
-    monkeypatch.setattr("tailrace.producing.METADATA_SECONDS_MAX", 0.0)
+    monkeypatch.setattr("tailrace.producer_core.METADATA_SECONDS_MAX", 0.0)
     with Producer(server=server.address) as producer:
         producer.send("single", b"0").result(10)
         monkeypatch.setattr(Cluster, "find", find)

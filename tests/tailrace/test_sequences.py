@@ -27,7 +27,7 @@ def test_another_producer_id_begins_with_the_epoch_it_came_with() -> None:
     assert sequence.take(1) == (8, 0, 0)
 
 
-def test_when_epochs_run_out_another_id_is_asked_for() -> None:
+def test_when_epochs_take_for_lost_another_id_is_asked_for() -> None:
     sequence = PartitionSequence()
     assert sequence.renew(7, EPOCH_MAX)
     assert not sequence.renew(7, EPOCH_MAX)

@@ -4,14 +4,14 @@ import asyncio
 from functools import partial
 
 from logserver.broker import Broker
+from logserver.checks import check_count
 from logserver.context import Operation, RequestContext
 from logserver.errors import InvalidRequest
+from logserver.fetch_stream import FetchStream
 from logserver.fetches import FetchFrom, PartitionRead
 from logserver.grpc.calls import Calls, Stream
-from logserver.grpc.checks import check_count
 from logserver.status import describe
-from logserver.streams import FetchStream
-from logserver.turn import Turn
+from logserver.time_slice import TimeSlice
 from logstore.batch import Record
 from logwire.framing import fetch_response
 from logwire.v1 import records_pb2 as pb
@@ -55,10 +55,10 @@ class FetchDoor:
 
     async def list_offsets(self, request: pb.ListOffsetsRequest, context: RequestContext) -> pb.ListOffsetsResponse:
         check_count("queries", len(request.queries), POSITIONS_PER_REQUEST_MAX)
-        turn = Turn(self._broker.clock)
+        time_slice = TimeSlice(self._broker.clock)
         results = []
         for query in request.queries:
-            await turn.give_way()
+            await time_slice.give_way()
             results.append(await self._offset(query, context))
         return pb.ListOffsetsResponse(results=results)
 

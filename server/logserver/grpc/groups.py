@@ -5,9 +5,9 @@ from uuid import UUID
 
 from consumer_groups import requests as domain
 from logserver.broker import Broker
+from logserver.checks import check_count
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.errors import InvalidRequest
-from logserver.grpc.checks import check_count
 from logserver.status import describe
 from logserver.topics import parse_topic_id
 from logwire.v1 import groups_pb2 as pb

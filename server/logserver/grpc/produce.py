@@ -8,13 +8,13 @@ from functools import partial
 
 from logserver.appends import Ack, Acks, BatchAppend, PendingAcks
 from logserver.broker import Broker
+from logserver.bytes_in_flight import BytesInFlight
+from logserver.checks import check_count
 from logserver.context import RequestContext
 from logserver.errors import InvalidRequest
-from logserver.futures import finish
 from logserver.grpc.calls import Calls, Stream
-from logserver.grpc.checks import check_count
-from logserver.limits import BytesInFlight
 from logserver.status import describe
+from logserver.waiters import finish
 from logstore.batch import Record
 from logwire.framing import (
     ReceivedBatch,

@@ -1,10 +1,10 @@
 """TopicService: topics, their settings, and where each partition is led."""
 
 from logserver.broker import Broker
+from logserver.checks import check_count
 from logserver.context import Operation, RequestContext
-from logserver.grpc.checks import check_count
 from logserver.status import describe
-from logserver.turn import Turn
+from logserver.time_slice import TimeSlice
 from logserver.version import server_version
 from logstore.errors import UnknownTopicOrPartition
 from logstore.topics import Topic
@@ -19,15 +19,15 @@ class TopicDoor:
 
     async def get_metadata(self, request: pb.GetMetadataRequest, context: RequestContext) -> pb.GetMetadataResponse:
         check_count("topics", len(request.topics), TOPICS_PER_REQUEST_MAX, least=0)
-        turn = Turn(self._broker.clock)
+        time_slice = TimeSlice(self._broker.clock)
         topics = []
         if request.topics:
             for name in request.topics:
-                await turn.give_way()
+                await time_slice.give_way()
                 topics.append(self._named(name, request.auto_create, context))
         else:
             for topic in self._broker.topics.listed(context, include_internal=False):
-                await turn.give_way()
+                await time_slice.give_way()
                 topics.append(self._metadata(topic))
         host, port = self._broker.config.advertised
         return pb.GetMetadataResponse(
@@ -59,10 +59,10 @@ class TopicDoor:
         self, request: pb.DescribeTopicRequest, context: RequestContext
     ) -> pb.DescribeTopicResponse:
         topic = self._broker.topics.find(context, request.topic, b"", Operation.DESCRIBE)
-        turn = Turn(self._broker.clock)
+        time_slice = TimeSlice(self._broker.clock)
         partitions = []
         for partition in range(topic.partitions):
-            await turn.give_way()
+            await time_slice.give_way()
             partitions.append(self._partition(topic, partition))
         return pb.DescribeTopicResponse(
             topic=topic.name,

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import numpy as np
 
-from consumer_groups.records import GroupEpochs, GroupKey, OffsetKey, OffsetValue, encode
+from consumer_groups.journal_records import GroupEpochs, GroupKey, OffsetKey, OffsetValue, encode
 from consumer_groups.requests import Partition
 from logserver.journal import GROUPS_TOPIC, GROUPS_TOPIC_CONFIG
 from logstore import files

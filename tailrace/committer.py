@@ -57,7 +57,7 @@ class Committer:
                     return outcome and all_held
                 if self._membership is None:
                     return False
-                await self._membership.next_epoch(STALE_WAIT_SECONDS)
+                await self._membership.heartbeat_now(STALE_WAIT_SECONDS)
                 offsets = {hold: offset for hold, offset in held.items() if offset != hold.committed_offset}
             return False
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from logwire.v1 import groups_pb2
-from tailrace.committing import Committer
+from tailrace.committer import Committer
 from tailrace.connection import Backoff, Connection
 from tailrace.consumer_settings import ConsumerSettings, checked_settings
 from tailrace.errors import (

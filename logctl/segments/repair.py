@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from logctl.errors import BadUsage, CommandError
 from logctl.output import Output, count
-from logctl.segment_verify import Findings, verify_partitions
+from logctl.segments.verify import Findings, verify_partitions
 from logctl.times import now_ms
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from logctl.data_directory import opened, select
 from logctl.errors import ExitCode
 from logctl.options import INT64_MAX, PARTITION_MAX, Group, Settings, parsed, whole_number
+from logctl.segments.opened import opened, select
 
 directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 topic_option = click.option("--topic", metavar="T", help="This topic alone, by its name or id.")
@@ -66,7 +66,7 @@ def dump(
     With --json a line is a segment, a batch or a damaged place, as its "kind" says. A record has no "kind": it is a
     line as `consume --json` writes it.
     """
-    from logctl.segment_dump import SegmentDump
+    from logctl.segments.dump import SegmentDump
 
     output = context.ensure_object(Settings).output
     with opened(directory, output) as found:
@@ -108,7 +108,7 @@ def verify(context: click.Context, directory: Path, topic: str | None, partition
 
     The exit code is 0 if there is nothing worse than notes, else 1.
     """
-    from logctl.segment_verify import verify_directory
+    from logctl.segments.verify import verify_directory
 
     output = context.ensure_object(Settings).output
     with opened(directory, output) as found:
@@ -139,7 +139,7 @@ def repair(context: click.Context, directory: Path, topic: str | None, partition
     Without --yes and without a terminal it says what it would give up, and stops. Make a copy of DIR first, if there is
     room for one. The exit code is 1 if something is left that is damaged.
     """
-    from logctl.segment_repair import repair_directory
+    from logctl.segments.repair import repair_directory
 
     output = context.ensure_object(Settings).output
     with opened(directory, output, to_repair=True) as found:

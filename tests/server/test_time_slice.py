@@ -15,7 +15,7 @@ from logserver.grpc.calls import Calls
 from logserver.grpc.fetch import FetchDoor
 from logserver.grpc.topics import TopicDoor
 from logserver.server import Server
-from logserver.turn import TURN_MS, Turn
+from logserver.time_slice import SLICE_MS, TimeSlice
 from logstore.clock import SystemClock
 from logwire.v1 import records_pb2, topics_pb2
 from tests.logstore.partition import ManualClock
@@ -63,17 +63,17 @@ class Others:
 
 async def test_others_run_when_the_turn_is_over_and_not_before() -> None:
     clock = ManualClock()
-    turn = Turn(clock)
+    turn = TimeSlice(clock)
     async with Others() as others:
-        clock.now_ms = TURN_MS - 1
+        clock.now_ms = SLICE_MS - 1
         for _ in range(100):
             await turn.give_way()
         assert others.turns == 0
-        clock.now_ms = TURN_MS
+        clock.now_ms = SLICE_MS
         for _ in range(100):
             await turn.give_way()
         assert others.turns <= 1
-        clock.now_ms = 2 * TURN_MS
+        clock.now_ms = 2 * SLICE_MS
         await turn.give_way()
         assert others.turns >= 1
 
@@ -127,4 +127,4 @@ async def test_a_call_of_many_partitions_lets_others_run(
         server.broker.topics.create(CONTEXT, "t", PARTITIONS, {})
         async with Others() as others:
             assert len(await call(server)) == PARTITIONS
-            assert others.turns >= PARTITIONS // TURN_MS // 2
+            assert others.turns >= PARTITIONS // SLICE_MS // 2

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer_groups.errors import JournalUnreadable
-from consumer_groups.member import Holding, MemberState, Profile
-from consumer_groups.records import (
+from consumer_groups.journal_records import (
     GroupEpochs,
     GroupKey,
     HoldingKey,
@@ -24,6 +23,7 @@ from consumer_groups.records import (
     encode,
     fold,
 )
+from consumer_groups.member import Holding, MemberState, Profile
 from consumer_groups.requests import Partition
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -18,8 +18,8 @@ from functools import partial
 from logserver.context import Operation, RequestContext
 from logserver.errors import RequestTooLarge
 from logserver.fetches import Fetches, FetchFrom, PartitionRead
+from logserver.time_slice import TimeSlice
 from logserver.topics import Topics
-from logserver.turn import Turn
 from logserver.waiters import HighWatermarkWaiters
 from logstore.clock import Clock
 from logstore.errors import LogStoreError
@@ -125,7 +125,7 @@ class FetchStream:
     async def _gather(self) -> list[PartitionRead]:
         """Read each ready partition once, in turn, until the answer is full."""
         gathered: list[tuple[_Followed, PartitionRead]] = []
-        turn = Turn(self._clock)
+        time_slice = TimeSlice(self._clock)
         turns = len(self._ready)
         left_bytes = min(self._credit_bytes, ANSWER_BYTES_MAX)
         share_bytes = max(left_bytes // turns, SHARE_BYTES_MIN) if turns else 0
@@ -136,7 +136,7 @@ class FetchStream:
             if read is not None:
                 gathered.append((followed, read))
                 left_bytes -= len(read.batches)
-            await turn.give_way()
+            await time_slice.give_way()
         return [read for followed, read in gathered if self._is_still_wanted(followed, read)]
 
     def _is_still_wanted(self, followed: _Followed, read: PartitionRead) -> bool:

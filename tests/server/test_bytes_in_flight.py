@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logserver.bytes_in_flight import BytesInFlight, Connections
 from logserver.errors import Overloaded
-from logserver.limits import BytesInFlight, Connections
 
 
 async def settle() -> None:

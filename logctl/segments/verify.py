@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from logctl.output import Output, Progress, Row, count
-from logctl.verifying import verify_segments
+from logctl.segments.helpers import verify_segments
 
 if TYPE_CHECKING:
     from logstore.findings import Finding

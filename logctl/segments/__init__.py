@@ -1,0 +1,1 @@
+"""`logctl segments`: looks into a stopped data directory, checks it, and repairs it."""

@@ -35,6 +35,7 @@ from logstore.errors import (
 from logstore.handles import Handles
 from logstore.header import CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL
 from logstore.reader import LogReader, Places
+from logstore.seal import Seal
 from logstore.segment import Segment, loss
 from logstore.snapshot import IndexTail, Snapshot, encode_snapshot
 from logstore.sync import LogEnd, Synchronizer, Unsynced
@@ -147,6 +148,11 @@ class Log:
     @property
     def segments_count(self) -> int:
         return len(self._segments)
+
+    @property
+    def seals(self) -> list[Seal]:
+        """Of the segments that are sealed, in order."""
+        return [segment.seal for segment in self._segments if segment.seal is not None]
 
     @property
     def flush_ms(self) -> int:

@@ -18,6 +18,7 @@ from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.fetch_stream import FetchStream
 from logserver.fetches import Fetches
 from logserver.journal import GROUPS_TOPIC, TopicJournal
+from logserver.scrub import Scrub
 from logserver.topic_directory import StoreTopicDirectory
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
@@ -50,9 +51,10 @@ class Broker:
         self.clock = clock
         self.waiters = HighWatermarkWaiters()
         self.connections = Connections(config.connection_bytes_in_flight_max, config.total_bytes_in_flight_max)
+        disk = LinuxDisk()
         self.store = TopicStore.open(
             config.data_dir,
-            disk=LinuxDisk(),
+            disk=disk,
             clock=clock,
             config=StoreConfig(dirty_bytes_max=config.dirty_bytes_max),
             random=os.urandom,
@@ -98,12 +100,20 @@ class Broker:
                 offsets_retention_ms=config.group_offsets_retention_ms,
             ),
         )
-        self._retention: asyncio.Task[None] | None = None
+        self._scrub = Scrub(
+            self.store,
+            disk,
+            bytes_per_second=config.scrub_bytes_per_second,
+            interval_ms=config.scrub_interval_ms,
+        )
+        self._by_the_clock: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Replay the groups and start what runs by the clock."""
         await self.groups.start()
-        self._retention = asyncio.create_task(self._retain())
+        self._by_the_clock.append(asyncio.create_task(self._retain()))
+        if self.config.scrub_interval_ms:
+            self._by_the_clock.append(asyncio.create_task(self._scrub.run()))
 
     async def release(self) -> None:
         """Answer everything that waits for something to happen; the first step of stopping."""
@@ -112,9 +122,10 @@ class Broker:
 
     async def close(self) -> None:
         """Sync everything, mark the stop as clean, and let go of the directory. Nothing may be called any more."""
-        if self._retention is not None:
-            self._retention.cancel()
-            await asyncio.gather(self._retention, return_exceptions=True)
+        for task in self._by_the_clock:
+            task.cancel()
+        await asyncio.gather(*self._by_the_clock, return_exceptions=True)
+        self._scrub.close()
         self._readers.shutdown()
         self._decoder.shutdown()
         self.store.close()

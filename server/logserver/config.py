@@ -177,6 +177,16 @@ class ServerConfig:
     retention_interval_ms: int = field(
         default=60_000, metadata=_about(whole(10, _DAY_MS), "Between two looks for segments to delete.")
     )
+    scrub_interval_ms: int = field(
+        default=_DAY_MS,
+        metadata=_about(
+            whole(0, 3650 * _DAY_MS),
+            "After so long, again and again, all sealed segments are read and checked for rot; 0: never.",
+        ),
+    )
+    scrub_bytes_per_second: int = field(
+        default=8 * _MIB, metadata=_about(whole(4096, 1 << 40), "So fast, so that the disk is left to others.")
+    )
     group_session_timeout_ms: int = field(
         default=45_000, metadata=_about(whole(100, 3_600_000), "A group's member that is silent for so long is out.")
     )

@@ -214,14 +214,15 @@ def crc_matches(buffer: Buffer, position: int, size: int) -> bool:
 
 
 def iter_headers(buffer: Buffer) -> Iterator[tuple[int, BatchHeader]]:
-    """Yield (position, header) of every batch in a concatenation of whole batches.
+    """Yield (position, header) of every batch in a concatenation of whole batches, as they are read from a log.
 
-    Headers are checked, CRCs are not. Raises `CorruptBatch` at the first that is damaged or not whole.
+    Headers are checked, CRCs are not; compaction may have taken records out. Raises `CorruptBatch` at the first that is
+    damaged or not whole.
     """
     position = 0
     while position < len(buffer):
         header = read_header(buffer, position)
-        check_header(header, available=len(buffer) - position, expected_base_offset=None)
+        check_header(header, available=len(buffer) - position, expected_base_offset=None, gaps_allowed=True)
         yield position, header
         position += header.size
 

@@ -42,6 +42,8 @@ from logstore.sync import LogEnd, Synchronizer, Unsynced
 
 #: Readers skip control batches, and would wait for the end of a transaction that nobody can end.
 NOT_FOR_PRODUCERS = CONTROL | TRANSACTIONAL | LOG_APPEND_TIME | DELETE_HORIZON
+#: In the place of an offset: delete all records up to the high watermark.
+ALL_RECORDS = -1
 SNAPSHOT_INTERVAL_BYTES = 16 * 1024 * 1024
 #: So many index rows are in a snapshot rather than in an array of their own, which is a directory with five files.
 TAIL_ROWS_MAX = 256
@@ -96,6 +98,7 @@ class Log:
         snapshot_offset: int,
         holes: Sequence[Hole] = (),
         retired: Sequence[Segment] = (),
+        leftovers: Sequence[Path] = (),
         checkpoint: PartitionCheckpoint | None = None,
     ) -> None:
         """Only `recovery` makes logs: every byte of these segments is synced, and `derived` covers them all. The
@@ -108,6 +111,7 @@ class Log:
         self.directory = directory
         self.leader_epoch = leader_epoch
         self.log_start_offset = log_start_offset
+        self.stored_start_offset = log_start_offset  # what a crash leaves of it; owner thread
         self.holes = tuple(holes)  # in order
         self.on_high_watermark: Callable[[Log], None] | None = None
         self.is_deleted = False
@@ -118,6 +122,7 @@ class Log:
         # Replaced, never changed: any thread may look at it.
         self._segments = segments
         self._retired = list(retired)  # below the log start, their files still there
+        self._leftovers = list(leftovers)  # files of no segment of the log
         self._found_checkpoint = checkpoint
         self._unsynced: list[Segment] = []  # in order; owner thread appends, publish removes
         active = segments[-1]
@@ -171,7 +176,7 @@ class Log:
         Raises BatchTooLarge, CorruptBatch, InvalidTimestamp, InvalidRecord, the errors of idempotent producers,
         StorageFull (nothing was written), StorageFailed (nothing more will be), DataLoss (the log has holes).
         """
-        self._check_writable()
+        self._check_changeable("takes no records")
         header = check_batch(batch)
         # First of all: a batch that was written is never refused because it would not be taken today.
         duplicate = self._producers.check(header)
@@ -211,18 +216,16 @@ class Log:
         if self.high_watermark < self._end.offset or not self.config.is_durable:
             self._sync.request()
 
-    def _check_writable(self) -> None:
+    def _check_changeable(self, or_else: str) -> None:
         if self._sync.failure is not None:
             raise StorageFailed(
                 f"the storage has failed: {self._sync.failure}",
                 remedy="Check the disk, then start again: recovery begins at the last synced point.",
             )
         if self.holes:
-            raise self._closed_by(self.holes[0])
+            raise self._closed_by(self.holes[0], or_else)
         if self.is_deleted:
-            raise UnknownTopicOrPartition(
-                f"{self.topic} partition {self.partition} was deleted", remedy="Ask for the topic's metadata again."
-            )
+            raise self.gone()
 
     def _segment_for(self, size: int, last_offset: int, now_ms: int) -> Segment:
         """The active segment, rolled if need be and open for writing."""
@@ -289,6 +292,8 @@ class Log:
             handle = segment.acquire(wait=True)
             try:
                 for position, header in segment.find_timestamp(timestamp_ms, handle.file):
+                    if header.next_offset <= start:
+                        continue
                     if header.base_offset >= end:
                         return None
                     found = _first_record(handle.file.pread(header.size, position), header, timestamp_ms, start)
@@ -315,10 +320,15 @@ class Log:
     def _segment_of(segments: tuple[Segment, ...], offset: int) -> Segment:
         return segments[max(0, bisect_right(segments, offset, key=lambda segment: segment.base_offset) - 1)]
 
-    def _closed_by(self, hole: Hole) -> DataLoss:
+    def gone(self) -> UnknownTopicOrPartition:
+        return UnknownTopicOrPartition(
+            f"{self.topic} partition {self.partition} was deleted", remedy="Ask for the topic's metadata again."
+        )
+
+    def _closed_by(self, hole: Hole, what: str) -> DataLoss:
         end = "" if hole.next_offset is None else f" to {hole.next_offset - 1}"
         return DataLoss(
-            f"{self.topic} partition {self.partition} takes no records, since it is damaged from offset {hole.offset}"
+            f"{self.topic} partition {self.partition} {what}, since it is damaged from offset {hole.offset}"
             f"{end}: {hole.why}",
             remedy="Stop the server and run `logctl segments repair`, which saves what it can and accepts the loss.",
         )
@@ -335,13 +345,25 @@ class Log:
         for segment in self._segments[:-1]:
             too_old = segment.last_append_ms < old_ms
             too_much = config.retention_bytes >= 0 and size - segment.end_position >= config.retention_bytes
-            # What a round may still sync stays, also where readers see it already.
-            is_done = segment.seal is not None and segment.next_offset <= self._published_offset
-            if not is_done or not (too_old or too_much):
+            is_before = segment.next_offset <= start  # deleted, and was not sealed yet
+            if not self._is_done(segment) or not (is_before or too_old or too_much):
                 break
-            start = segment.next_offset
+            start = max(start, segment.next_offset)
             size -= segment.end_position
         return start
+
+    def start_after_deletion(self, offset: int) -> int:
+        """Where the log starts once the records before offset are deleted: all that are durable for `ALL_RECORDS`.
+
+        Raises OffsetOutOfRange, DataLoss (nothing is removed from a damaged log), UnknownTopicOrPartition (it was
+        deleted), StorageFailed.
+        """
+        self._check_changeable("keeps all its records")
+        if offset == ALL_RECORDS:
+            offset = self.high_watermark
+        if not 0 <= offset <= self.high_watermark:
+            raise OffsetOutOfRange.of(offset, self.topic, self.partition, self.log_start_offset, self.high_watermark)
+        return max(offset, self.log_start_offset)
 
     def advance_log_start(self, offset: int) -> int:
         """Start the log later; return how many segments are out of it then. Their files are still there.
@@ -360,13 +382,20 @@ class Log:
     @property
     def has_retired(self) -> bool:
         """Whether segments that the log start has left behind still have their files."""
-        return bool(self._retired)
+        return bool(self._retired or self._leftovers)
 
     def remove_retired(self, synced_start_offset: int) -> Iterator[None]:
         """Remove what lies below the log start that the disk has, one segment a step. Sync thread."""
         while self._retired and self._retired[0].next_offset <= synced_start_offset:
             self._retired[0].remove_files()
             del self._retired[0]
+            yield
+        while self._leftovers:
+            path = self._leftovers.pop()
+            if path.name.endswith(files.INDEX_SUFFIX):
+                self._handles.disk.remove_tree(path)
+            else:
+                self._handles.disk.remove(path)
             yield
 
     def expire_producers(self, before_ms: int) -> int:

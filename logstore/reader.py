@@ -18,7 +18,8 @@ PLACES_MAX = 256
 
 
 class LogRead(NamedTuple):
-    """Whole batches, the first of which holds the offset asked for; empty at the end. Go on at next_offset."""
+    """Whole batches, the first of which holds the offset asked for, or follows where compaction took that out; none at
+    the end of what may be read, and of a segment whose last records are gone. Go on at next_offset."""
 
     batches: Buffer
     next_offset: int
@@ -84,8 +85,10 @@ class LogReader:
         position, base_offset = self._places.get(self._offset), self._offset
         data: Buffer = b"" if position is None else self._read_at(read, position)
         if position is None or not self._begins_at_offset(data):
-            position, found = self._segment.find(self._offset, file, wait=wait)
-            base_offset = found.base_offset
+            found = self._segment.find(self._offset, file, wait=wait)
+            if found is None or found.header.base_offset >= self._end_offset:
+                return LogRead(b"", min(self._segment.next_offset, self._end_offset))
+            position, base_offset = found.position, found.header.base_offset
             data = self._read_at(read, position)
         try:
             first_size = self._header(data, 0, position, None).size
@@ -133,8 +136,10 @@ class LogReader:
     def _header(self, data: Buffer, at: int, position: int, expected_base_offset: int | None) -> BatchHeader:
         header = read_header(data, at)
         available = self._end_position - position - at
-        check_header(header, available=available, expected_base_offset=expected_base_offset)
-        if expected_base_offset is None and not header.base_offset <= self._offset < header.next_offset:
+        gaps_allowed = self._segment.gaps_allowed
+        check_header(header, available=available, expected_base_offset=expected_base_offset, gaps_allowed=gaps_allowed)
+        begins_in_time = header.base_offset <= self._offset or gaps_allowed
+        if expected_base_offset is None and not (begins_in_time and self._offset < header.next_offset):
             raise CorruptBatch(f"the batch holds {header.base_offset} to {header.last_offset}", remedy="")
         return header
 

@@ -16,6 +16,7 @@ Nothing is ever removed here, and a recovery that is itself cut short is simply 
 """
 
 from array import array
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -136,6 +137,7 @@ def open_log(
         snapshot_offset=snapshot_offset,
         holes=findings.holes,
         retired=retired,
+        leftovers=chain.leftovers if not findings.holes else [],
         checkpoint=checkpoint,
     )
     return log, findings
@@ -163,8 +165,9 @@ class _Chain:
         self._findings = findings
         self._now_ms = clock.wall_ms()
         self._names = disk.list_dir(directory)
-        self._bases = sorted(base for name in self._names if (base := files.log_base_offset(name)) is not None)
         self._seals = self._read_seals()
+        self._generations = self._choose_log_files()
+        self._bases = sorted(self._generations)
         self._losses = self._read_losses()
         self.log_start_offset = checkpoint.log_start_offset if checkpoint else 0
         # (base offset, position) below which everything is known to have been synced.
@@ -215,6 +218,54 @@ class _Chain:
                 seals[base] = seal
         return seals
 
+    def _choose_log_files(self) -> dict[int, int]:
+        """Base offset: generation of each log file that counts. The seals say which; those that one written anew has
+        taken the place of are not of the log any more."""
+        there: dict[int, set[int]] = defaultdict(set)
+        for name in self._names:
+            parsed = files.parse_segment_file(name)
+            if parsed is not None and parsed.suffix == files.LOG_SUFFIX:
+                there[parsed.base_offset].add(parsed.generation)
+        for seal in list(self._seals.values()):
+            if seal.generation in there[seal.base_offset] and seal.generation > 0:
+                for base in [base for base in there if seal.base_offset < base < seal.next_offset]:
+                    del there[base]
+                    self._seals.pop(base, None)
+        chosen = {}
+        for base, generations in there.items():
+            if base in self._seals:
+                if self._seals[base].generation in generations:
+                    chosen[base] = self._seals[base].generation
+            elif generations:
+                # Without a seal what was written anew counts for nothing, unless it is all there is.
+                chosen[base] = 0 if 0 in generations else max(generations)
+        return chosen
+
+    @property
+    def leftovers(self) -> list[Path]:
+        """Files of segments that are not of the log: a compaction was cut short before it had named them all, or after
+        it had."""
+        left = []
+        for name in self._names:
+            parsed = files.parse_segment_file(name)
+            if parsed is None:
+                continue
+            seal = self._seals.get(parsed.base_offset)
+            is_replaced = any(
+                each.generation > 0 and each.base_offset < parsed.base_offset < each.next_offset
+                for each in self._seals.values()
+            )
+            is_other = parsed.suffix == files.LOG_SUFFIX and (
+                parsed.generation != self._generations.get(parsed.base_offset, parsed.generation)
+            )
+            is_old_index = parsed.crc is not None and seal is not None and parsed.crc != seal.index_crc
+            if is_replaced or is_other or is_old_index:
+                left.append(self._directory / name)
+        return left
+
+    def _log_path(self, base: int) -> Path:
+        return files.log_path(self._directory, base, self._generations.get(base, 0))
+
     def _read_losses(self) -> dict[int, Loss]:
         losses = {}
         for name in self._names:
@@ -257,7 +308,7 @@ class _Chain:
 
     def _sync(self, unsealed: list[int]) -> None:
         for base in unsealed:
-            file = self._disk.open(files.log_path(self._directory, base), writable=True)
+            file = self._disk.open(self._log_path(base), writable=True)
             try:
                 file.sync()
             finally:
@@ -363,11 +414,12 @@ class _Chain:
             handles=self._handles,
             index_interval_bytes=self._config.index_interval_bytes,
             has_file=base in self._bases,
+            generation=self._generations.get(base, 0),
             **state,  # type: ignore[arg-type]
         )
 
     def _size(self, base: int) -> int:
-        file = self._disk.open(files.log_path(self._directory, base))
+        file = self._disk.open(self._log_path(base))
         try:
             return file.size()
         finally:
@@ -375,7 +427,7 @@ class _Chain:
 
     def _scan(self, base: int, *, use_index: bool) -> Scan:
         """Check the file from the last index row below the recovery point on, or from its first byte."""
-        file, direct = self._disk.open_uncached(files.log_path(self._directory, base))
+        file, direct = self._disk.open_uncached(self._log_path(base))
         self._findings.bypassed_cache &= direct
         trusted: Cells = array("q")
         try:
@@ -385,10 +437,11 @@ class _Chain:
             while trusted and (base, trusted[-COLUMNS + 1]) >= self._recovery_point:
                 del trusted[-COLUMNS:]
             interval_bytes = self._config.index_interval_bytes
-            scan = scan_file(file, base, trusted, interval_bytes=interval_bytes)
+            gaps_allowed = self._generations[base] > 0
+            scan = scan_file(file, base, trusted, interval_bytes=interval_bytes, gaps_allowed=gaps_allowed)
             if scan is None:
                 self._findings.notes.append(f"the index of {file.path} does not fit its log and is made anew")
-                scan = scan_file(file, base, array("q"), interval_bytes=interval_bytes)
+                scan = scan_file(file, base, array("q"), interval_bytes=interval_bytes, gaps_allowed=gaps_allowed)
         finally:
             file.close()
         assert scan is not None
@@ -408,12 +461,20 @@ class _Chain:
 
     def _look_behind(self, base: int, scan: Scan, size: int, known_end: int | None) -> Behind:
         """Make holes of what is damaged from where the file is no longer sound on, and find what is sound between."""
-        path = files.log_path(self._directory, base)
+        path = self._log_path(base)
         damaged: list[Damage] = []
         position, expected, newest_ms = scan.end_position, scan.next_offset, scan.max_timestamp_ms
         file, _ = self._disk.open_uncached(path)
         try:
-            for found in Walk(file, start=position, end=size, expected_offset=expected, offset_end=known_end):
+            walk = Walk(
+                file,
+                start=position,
+                end=size,
+                expected_offset=expected,
+                offset_end=known_end,
+                gaps_allowed=self._generations[base] > 0,
+            )
+            for found in walk:
                 if isinstance(found, SoundBatch):
                     position, expected = found.end_position, found.header.next_offset
                     newest_ms = max(newest_ms, found.header.max_timestamp_ms)
@@ -456,7 +517,7 @@ class _Chain:
     def _cut(self, number: int, scan: Scan, size: int) -> None:
         """Keep the bytes from the tear on aside, set later segments aside, and only then cut."""
         base = self._bases[number]
-        path = files.log_path(self._directory, base)
+        path = self._log_path(base)
         kept_as = files.discarded_path(path, self._names)
         file = self._disk.open(path, writable=True)
         try:
@@ -493,7 +554,7 @@ class _Chain:
     def _set_aside(self, number: int, offset: int, why: str) -> None:
         later = self._bases[number:]
         for base in later:
-            path = files.log_path(self._directory, base)
+            path = self._log_path(base)
             size = self._size(base)
             kept_as = files.discarded_path(path, self._names)
             self._disk.rename(path, kept_as)

@@ -28,7 +28,9 @@ class Scan(NamedTuple):
     is_unreadable: bool = False  # the disk says so, which no torn write does
 
 
-def scan_file(file: DiskFile, base_offset: int, trusted: Cells, *, interval_bytes: int) -> Scan | None:
+def scan_file(
+    file: DiskFile, base_offset: int, trusted: Cells, *, interval_bytes: int, gaps_allowed: bool = False
+) -> Scan | None:
     """Scan from the batch that the last of the trusted index rows names, or from the first byte without any.
 
     None if that row is not where such a batch begins: then no row can be trusted.
@@ -43,7 +45,7 @@ def scan_file(file: DiskFile, base_offset: int, trusted: Cells, *, interval_byte
     torn = None
     is_unreadable = False
     try:
-        for at, header in check_batches(file.pread, position, file.size(), expected):
+        for at, header in check_batches(file.pread, position, file.size(), expected, gaps_allowed=gaps_allowed):
             if expected is None:
                 if last_row is None or header.next_offset - base_offset != last_row.relative_next_offset:
                     return None

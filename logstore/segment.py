@@ -62,10 +62,11 @@ class Segment:
         index: ActiveIndex | None = None,
         seal: Seal | None = None,
         has_file: bool = False,
+        generation: int = 0,
         damaged: tuple[Damage, ...] = (),
     ) -> None:
         self.directory = directory
-        self.path = files.log_path(directory, base_offset)
+        self.path = files.log_path(directory, base_offset, generation)
         self.base_offset = base_offset
         self.next_offset = base_offset if next_offset is None else next_offset
         self.end_position = end_position
@@ -74,6 +75,8 @@ class Segment:
         self.last_append_ms = last_append_ms
         self.seal = seal
         self.has_file = has_file
+        #: Compaction has written it: offsets may be missing between two batches, and inside of one.
+        self.gaps_allowed = generation > 0
         self.is_rolled = seal is not None
         self.is_named = has_file  # whether the directory that names the file was synced since it was made
         self.damaged = damaged  # what recovery found that is no sound batch, in order
@@ -232,21 +235,26 @@ class Segment:
                 remedy="Read from the log's start, or keep records longer with retention.ms or retention.bytes.",
             ) from None
 
-    def find(self, offset: int, file: DiskFile, *, wait: bool) -> SoundBatch:
-        """The batch that holds offset, which is in the segment. DataLoss if it is damaged."""
+    def find(self, offset: int, file: DiskFile, *, wait: bool) -> SoundBatch | None:
+        """The batch that holds offset, which is in the segment. Where compaction took that out: the next one, if any.
+
+        DataLoss if it is damaged.
+        """
         found = self.locate(offset, file, wait=wait)
         if isinstance(found, Damage):
             raise self.loss(found)
         return found
 
-    def locate(self, offset: int, file: DiskFile, *, wait: bool) -> SoundBatch | Damage:
-        """The batch that holds offset, which is in the segment, or what is there in its place."""
+    def locate(self, offset: int, file: DiskFile, *, wait: bool) -> SoundBatch | Damage | None:
+        """The same, or what is there in its place."""
         assert self.base_offset <= offset < self.next_offset
         row = self._row(lambda table: table.for_offset(offset - self.base_offset), file, wait=wait)
         for found in self.walk(file, row.position if row else 0, bytes_each=FIND_BYTES, wait=wait):
             next_offset = found.next_offset if isinstance(found, Damage) else found.header.next_offset
             if next_offset is None or next_offset > offset:
                 return found
+        if self.gaps_allowed:
+            return None
         return Damage(self.end_position, self.end_position, offset, None, "there is no batch that holds it")
 
     def find_timestamp(self, timestamp_ms: int, file: DiskFile) -> Iterator[SoundBatch]:
@@ -275,7 +283,9 @@ class Segment:
             damage = self._next_damage(position, expected)
             end = end_position if damage is None else damage.position
             try:
-                for at, header in walk_headers(read, position, end, expected, bytes_each=bytes_each):
+                for at, header in walk_headers(
+                    read, position, end, expected, bytes_each=bytes_each, gaps_allowed=self.gaps_allowed
+                ):
                     yield SoundBatch(at, header)
                     position, expected = at + header.size, header.next_offset
             except (CorruptBatch, DataLoss) as error:
@@ -309,7 +319,7 @@ class Segment:
                 end=self.end_position,
                 expected_offset=expected_offset,
                 offset_end=next_offset,
-                gaps_allowed=seal is not None and seal.gaps_allowed,
+                gaps_allowed=self.gaps_allowed,
             )
             found = next(item for item in walk if not isinstance(item, Searching))
             if isinstance(found, Damage):
@@ -422,7 +432,12 @@ class Segment:
         read = file.pread if wait else waitless(file)
         try:
             header = read_header(read(HEADER_SIZE, row.position))
-            check_header(header, available=self.end_position - row.position, expected_base_offset=None)
+            check_header(
+                header,
+                available=self.end_position - row.position,
+                expected_base_offset=None,
+                gaps_allowed=self.gaps_allowed,
+            )
         except (CorruptBatch, DataLoss):  # whoever wants the batch itself is told
             return False
         return header.next_offset - self.base_offset == row.relative_next_offset
@@ -464,11 +479,12 @@ def loss(offset: int, next_offset: int | None, why: str) -> DataLoss:
 
 
 def walk_headers(
-    read: Read, start: int, end: int, expected_base_offset: int | None, *, bytes_each: int
+    read: Read, start: int, end: int, expected_base_offset: int | None, *, bytes_each: int, gaps_allowed: bool = False
 ) -> Iterator[tuple[int, BatchHeader]]:
     """Yield (position, checked header) of the batches in [start, end) of a file, reading bytes_each at a time.
 
-    Offsets must follow each other. Raises CorruptBatch at the first header that is wrong. CRCs are not looked at.
+    Offsets must follow each other, but for gaps where those are allowed. Raises CorruptBatch at the first header that
+    is wrong. CRCs are not looked at.
     """
     window: Buffer = b""
     window_position = position = start
@@ -477,7 +493,12 @@ def walk_headers(
             window = read(min(bytes_each, end - position), position)
             window_position = position
         header = read_header(window, position - window_position)
-        check_header(header, available=end - position, expected_base_offset=expected_base_offset)
+        check_header(
+            header,
+            available=end - position,
+            expected_base_offset=expected_base_offset,
+            gaps_allowed=gaps_allowed,
+        )
         yield position, header
         position += header.size
         expected_base_offset = header.next_offset

@@ -132,6 +132,8 @@ def _batches(segments: tuple[Segment, ...], start_offset: int) -> Iterator[Batch
         handle = segment.acquire(wait=True)
         try:
             first = segment.locate(max(start_offset, segment.base_offset), handle.file, wait=True)
+            if first is None:
+                continue
             if isinstance(first, Damage):
                 if first in segment.damaged:  # recovery has it, as a hole or as a loss that was accepted
                     continue
@@ -139,7 +141,9 @@ def _batches(segments: tuple[Segment, ...], start_offset: int) -> Iterator[Batch
                 return
             position, expected = first.position, first.header.base_offset
             try:
-                for at, header in check_batches(handle.file.pread, position, segment.end_position, expected):
+                for at, header in check_batches(
+                    handle.file.pread, position, segment.end_position, expected, gaps_allowed=segment.gaps_allowed
+                ):
                     yield header
                     position, expected = at + header.size, header.next_offset
             except (CorruptBatch, DataLoss):

@@ -366,18 +366,37 @@ class Log:
         return max(offset, self.log_start_offset)
 
     def advance_log_start(self, offset: int) -> int:
-        """Start the log later; return how many segments are out of it then. Their files are still there.
+        """Start the log later, also in the middle of a segment; return how many segments are out of it then. Their
+        files are still there.
 
         The new start is on the disk when a snapshot is that covers what is before it, and then the `checkpoint`.
         """
-        assert self.log_start_offset <= offset <= self._published_offset
+        assert self.log_start_offset <= offset <= self.high_watermark
         self.log_start_offset = offset
         if offset > self._snapshot_offset:
             self._take_snapshot()
-        gone = list(takewhile(lambda segment: segment.seal and segment.next_offset <= offset, self._segments[:-1]))
-        self._retired += gone
-        self._segments = self._segments[len(gone) :]
+        return self.retire()
+
+    def retire(self) -> int:
+        """Take out the sealed segments that the log start has left behind; return how many."""
+        gone = list(
+            takewhile(
+                lambda segment: segment.next_offset <= self.log_start_offset and self._is_done(segment),
+                self._segments[:-1],
+            )
+        )
+        if gone:
+            self._retired += gone
+            self._segments = self._segments[len(gone) :]
         return len(gone)
+
+    def _is_done(self, segment: Segment) -> bool:
+        """What a round may still sync stays, also where readers see it already."""
+        return segment.seal is not None and segment.next_offset <= self._published_offset
+
+    @property
+    def is_start_stored(self) -> bool:
+        return self.stored_start_offset >= self.log_start_offset
 
     @property
     def has_retired(self) -> bool:

@@ -250,6 +250,15 @@ class TopicStore:
                 log = self._open_log(self._catalog.topic(name), partition)
         return log
 
+    def delete_records(self, log: Log, offset: int, on_stored: Callable[[LogStoreError | None], None]) -> None:
+        """Delete the records before offset, or all that are durable for `ALL_RECORDS`. Readers see that at once.
+
+        Calls back once, with None when no crash brings them back, or with why one might: StorageFull, or
+        UnknownTopicOrPartition if the topic is deleted meanwhile. Their segments are removed after that. Raises as
+        `Log.start_after_deletion`, and then nothing is deleted.
+        """
+        self._retention.delete_before(log, log.start_after_deletion(offset), on_stored)
+
     def retain(self) -> int:
         """Apply retention, and forget producers that were silent for long. Returns how many segments are deleted.
 

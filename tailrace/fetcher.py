@@ -161,11 +161,11 @@ class Fetcher:
         if followed is None or followed[1] != data.position_id:
             self._wake.set()  # Stale: its bytes are credit again.
             return
-        hold, position_id, _ = followed
+        hold, position_id, next_offset = followed
         if data.HasField("error"):
             self._failed(hold, position_id, error_from_wire(data.error))
             return
-        if size:
+        if size or data.next_offset > next_offset:  # Without batches, where compaction has left none up to there.
             self._followed[part] = (hold, position_id, data.next_offset)
             self._unread_bytes += size
             self._on_fetched(FetchedBatches(hold, position_id, batches, data.next_offset))

@@ -183,8 +183,12 @@ class Handout:
                 for hold in holds:
                     ours = (hold.key.topic, hold.key.partition) == (record.topic, record.partition)
                     if ours and hold.first_offset <= record.offset < self.position(hold):
-                        hold.done_offset = max(hold.done_offset, record.offset + 1)
-                        return {hold: record.offset + 1}
+                        cursor = self._cursor
+                        offset = record.offset + 1
+                        if cursor is not None and cursor.hold is hold:
+                            offset = cursor.offset_after(record)
+                        hold.done_offset = max(hold.done_offset, offset)
+                        return {hold: offset}
                 return None
             for hold in holds:
                 hold.done_offset = max(hold.done_offset, self.position(hold))
@@ -251,12 +255,15 @@ class Handout:
                 # It stays there, and is raised again, until the application goes elsewhere: who goes on regardless
                 # would not notice that this partition is not read any more.
                 raise fetched.error.with_traceback(None)
-            if not fetched.is_current or fetched.is_empty or hold.at_end:
+            nothing_in_hand = hold.done_offset == hold.next_offset
+            batch = None
+            if fetched.is_current and not fetched.is_empty and not hold.at_end:
+                batch = fetched.take()
+            else:
                 self.inbox.popleft()
                 self._on_read(hold, len(fetched.data))
-                continue
-            nothing_in_hand = hold.done_offset == hold.next_offset
-            batch = fetched.take()
+                if fetched.is_current and fetched.is_empty:  # Behind the last batch there may be a gap.
+                    hold.next_offset = max(hold.next_offset, fetched.next_offset)
             if batch is None:
                 if nothing_in_hand:
                     hold.done_offset = hold.next_offset

@@ -12,14 +12,15 @@ A *hold* is one partition from when it was assigned until it is given up or lost
 nothing of the first can be committed in the name of the second.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from logstore.batch import Buffer, check_header, read_header
+from logstore.batch import BatchHeader, Buffer, check_header, decode_codec_records, read_header
 from logstore.errors import CorruptBatch
 from tailrace.errors import CorruptMessage, TailraceError
-from tailrace.records import Record, RecordBatch
+from tailrace.records import Record, RecordBatch, damaged_batch
 
 
 class PartitionKey(NamedTuple):
@@ -96,7 +97,7 @@ class FetchedBatches:
         return self.position >= len(self.data)
 
     def take(self) -> RecordBatch | None:
-        """The next batch, from the hold's position on; None for one without records to hand out.
+        """The next batch, from the hold's position on; None for one without records to hand out, which it has passed.
 
         Raises CorruptMessage. The CRC is checked when the batch is decoded.
         """
@@ -104,7 +105,7 @@ class FetchedBatches:
         key = hold.key
         try:
             header = read_header(self.data, self.position)
-            check_header(header, available=len(self.data) - self.position, expected_base_offset=None)
+            check_header(header, available=len(self.data) - self.position, expected_base_offset=None, gaps_allowed=True)
         except CorruptBatch as error:
             raise CorruptMessage(
                 f"what came for offset {hold.next_offset} of {key.topic!r} partition {key.partition} is damaged: "
@@ -113,14 +114,26 @@ class FetchedBatches:
             ) from None
         # A view of the answer it came in, which it keeps alive: at most one of the server's answers, of some MiB.
         view = memoryview(self.data)[self.position : self.position + header.size]
-        self.position += header.size
         if header.next_offset <= hold.next_offset:
+            self.position += header.size
             return None
-        if header.is_control:
+        try:
+            offsets = _offsets(header, view)
+        except CorruptBatch as error:
+            raise damaged_batch(key.topic, key.partition, header.base_offset, header.next_offset, error) from None
+        self.position += header.size
+        skip = bisect_left(offsets, hold.next_offset) if hold.next_offset > header.base_offset else 0
+        if header.is_control or skip == len(offsets):
             hold.next_offset = header.next_offset
             return None
-        skip = max(0, hold.next_offset - header.base_offset)
-        return RecordBatch(key.topic, key.partition, view, header.base_offset, header.next_offset, skip)
+        return RecordBatch(key.topic, key.partition, view, offsets[skip:], header.next_offset, skip)
+
+
+def _offsets(header: BatchHeader, batch: Buffer) -> Sequence[int]:
+    """Of each record; only where compaction has taken some out, it is the records that say it. Raises CorruptBatch."""
+    if not header.has_gaps:
+        return range(header.base_offset, header.next_offset)
+    return [record.offset for record in decode_codec_records(batch)]
 
 
 @dataclass(slots=True)
@@ -147,10 +160,14 @@ class Cursor:
 
     @property
     def handed_offset(self) -> int:
-        """One past the last record that was handed out."""
+        """Where reading goes on after the last record that was handed out."""
         if self.records is None:
             return self.batch.next_offset
-        return self.batch.base_offset if self.last is None else self.last.offset + 1
+        return self.batch.base_offset if self.last is None else self.offset_after(self.last)
+
+    def offset_after(self, record: Record) -> int:
+        """Where reading goes on after a record of the batch: after its last one, past a gap at its end, too."""
+        return self.batch.next_offset if record.offset == self.batch.offsets[-1] else record.offset + 1
 
     @property
     def done_offset(self) -> int:

@@ -1,7 +1,8 @@
 """What consumers get and producers are told: records, batches of them as columns, and where a record landed."""
 
 import json as json_module
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -75,13 +76,14 @@ class RecordBatch:
     __slots__ = ("_batch", "_columns", "_skip", "next_offset", "offsets", "partition", "topic")
 
     def __init__(
-        self, topic: str, partition: int, batch: Buffer, base_offset: int, next_offset: int, skip: int
+        self, topic: str, partition: int, batch: Buffer, offsets: Sequence[int], next_offset: int, skip: int
     ) -> None:
-        """`batch` is one whole batch whose records are numbered from base_offset; the first `skip` are not wanted."""
+        """`batch` is one whole batch, whose first `skip` records are not wanted; the others have these offsets."""
         self.topic = topic
         self.partition = partition
-        #: Offset of each record.
-        self.offsets = range(base_offset + skip, next_offset)
+        #: Offset of each record. Where compaction has taken records out, there are gaps.
+        self.offsets = offsets
+        #: Where the next batch is read from. Behind the last record there may be a gap, too.
         self.next_offset = next_offset
         self._batch = batch
         self._skip = skip
@@ -97,8 +99,8 @@ class RecordBatch:
         damages = codec_errors()  # which imports: not to be done when a reading is broken off by the interpreter's end
         try:
             _, opened = open_batch(self._batch)
-            numbered = zip(range(self.offsets.start - self._skip, self.next_offset), opened, strict=False)
-            for offset, one in islice(numbered, self._skip, None) if self._skip else numbered:
+            wanted = islice(opened, self._skip, None) if self._skip else opened
+            for offset, one in zip(self.offsets, wanted, strict=False):
                 headers = one.headers
                 # The plain constructor of a named tuple takes twice as long.
                 yield new(
@@ -123,7 +125,7 @@ class RecordBatch:
 
     @property
     def base_offset(self) -> int:
-        return self.offsets.start
+        return self.offsets[0] if self.offsets else self.next_offset
 
     @property
     def values(self) -> list[bytes | None]:
@@ -143,9 +145,9 @@ class RecordBatch:
 
     def after(self, offset: int) -> "RecordBatch":
         """The same batch from an offset on."""
-        skip = self._skip + offset - self.base_offset
-        first = self.base_offset - self._skip
-        return RecordBatch(self.topic, self.partition, self._batch, first, self.next_offset, skip)
+        before = bisect_left(self.offsets, offset)
+        wanted = self.offsets[before:]
+        return RecordBatch(self.topic, self.partition, self._batch, wanted, self.next_offset, self._skip + before)
 
     def _column(self, field: str) -> list[Any]:
         column = self._columns.get(field)
@@ -160,7 +162,13 @@ class RecordBatch:
         return column
 
     def _damaged(self, error: CorruptBatch) -> CorruptMessage:
-        return CorruptMessage(
-            f"the batch at offset {self.base_offset} of {self.topic!r} partition {self.partition} is damaged: {error}",
-            remedy=f"Seek past it, to offset {self.next_offset}, and look at the producer that wrote it.",
-        )
+        return damaged_batch(self.topic, self.partition, self.base_offset, self.next_offset, error)
+
+
+def damaged_batch(
+    topic: str, partition: int, base_offset: int, next_offset: int, error: CorruptBatch
+) -> CorruptMessage:
+    return CorruptMessage(
+        f"the batch at offset {base_offset} of {topic!r} partition {partition} is damaged: {error}",
+        remedy=f"Seek past it, to offset {next_offset}, and look at the producer that wrote it.",
+    )

@@ -7,7 +7,7 @@ on a thread and an event loop of its own, and can be stopped and started again o
 import asyncio
 import threading
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +18,17 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from logstore import errors as store
-from logstore.batch import BatchHeader, Record, check_batch, decode_batch, iter_headers, read_header, stamp
+from logstore.batch import (
+    BatchHeader,
+    Record,
+    check_batch,
+    decode_batch,
+    decode_codec_records,
+    encode_retained,
+    iter_headers,
+    read_header,
+    stamp,
+)
 from logstore.producers import ProducerStates
 from logwire.v1 import (
     errors_pb2,
@@ -75,9 +85,18 @@ class FakePartition:
         self.grown = asyncio.Event()
         return base_offset, False
 
+    def compact(self, gone: Collection[int]) -> None:
+        """Take the records at these offsets out, and batches of which nothing is left."""
+        batches = []
+        for batch in self.batches:
+            kept = [record for record in decode_codec_records(batch) if record.offset not in gone]
+            if kept:
+                batches.append(encode_retained(read_header(batch), kept))
+        self.batches = batches
+
     def read(self, offset: int, bytes_max: int) -> tuple[bytes, int]:
         found = b""
-        next_offset = offset
+        next_offset = self.next_offset
         for batch in self.batches:
             header = read_header(batch)
             if header.next_offset > offset and (not found or len(found) + len(batch) <= bytes_max):
@@ -231,6 +250,9 @@ class FakeServer:
         offset: int
         offset, _ = self.call(self.topics[topic].partitions[partition].append, batch)
         return offset
+
+    def compact(self, topic: str, partition: int, gone: Collection[int]) -> None:
+        self.call(self.topics[topic].partitions[partition].compact, gone)
 
     def grow(self, topic: str, partitions: int) -> None:
         known = self.topics[topic].partitions
@@ -460,7 +482,7 @@ class _Fetch(records_pb2_grpc.FetchServiceServicer):
                         continue
                     if data.HasField("error"):
                         positions.pop((position.topic, position.partition))
-                    elif not data.batches:
+                    elif not data.batches and data.next_offset == position.offset:
                         found = self._fake.find(position.topic, b"", position.partition)
                         assert isinstance(found, FakePartition)
                         growing.append(found.grown)

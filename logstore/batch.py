@@ -166,6 +166,20 @@ def decode_batch(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX)
     ]
 
 
+def check_keys(batch: Buffer) -> None:
+    """Check that every record of a batch has a key, as a log wants that keeps one record of each.
+
+    Raises `InvalidRecord`, and `CorruptBatch` as `open_batch`.
+    """
+    keys = decode_column(batch, "key")
+    if None in keys:
+        raise InvalidRecord(
+            f"record {keys.index(None)} of the batch has no key, and the topic is compacted: "
+            "nobody could say which record replaces it",
+            remedy="Give every record a key, or produce to a topic with cleanup.policy=delete.",
+        )
+
+
 # Writing records.
 
 

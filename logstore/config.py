@@ -19,6 +19,7 @@ INT64_MAX = 2**63 - 1
 PARTITIONS_MAX = 10_000
 
 _WHOLE_NUMBER = re.compile("-?[0-9]{1,19}")
+_RATIO = re.compile(r"0(\.[0-9]{1,4})?|1(\.0{1,4})?")
 
 
 class Described(NamedTuple):
@@ -45,6 +46,9 @@ class TopicConfig:
     timestamp_after_max_ms: int = HOUR_MS
     compression_type: str = "producer"
     cleanup_policy: str = "delete"
+    min_cleanable_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    delete_retention_ms: int = DAY_MS
 
     @classmethod
     def from_strings(cls, settings: Mapping[str, str]) -> "TopicConfig":
@@ -79,6 +83,16 @@ class TopicConfig:
         """Whether readers see only what is on disk."""
         return self.durability == "durable"
 
+    @property
+    def is_compacted(self) -> bool:
+        """Whether of each key the last record stays, and others go in time."""
+        return "compact" in self.cleanup_policy
+
+    @property
+    def deletes_old(self) -> bool:
+        """Whether segments go by their age and by the size of the log."""
+        return "delete" in self.cleanup_policy
+
 
 _DEFAULTS = {field.name: field.default for field in fields(TopicConfig)}
 
@@ -92,7 +106,7 @@ class Setting:
         self.doc = doc
         self.default = _DEFAULTS[field]
 
-    def parse(self, value: str) -> int | str:
+    def parse(self, value: str) -> int | float | str:
         raise NotImplementedError
 
     def refuse(self, value: str, allowed: str) -> InvalidConfig:
@@ -121,6 +135,15 @@ class WholeNumber(Setting):
     def _allowed(self) -> str:
         span = f"from {self.least}" if self.most == INT64_MAX else f"from {self.least} to {self.most}"
         return f"a whole number {span}" + (", or -1 for no limit" if self.unlimited else "")
+
+
+class Ratio(Setting):
+    """A number from 0 to 1."""
+
+    def parse(self, value: str) -> float:
+        if not _RATIO.fullmatch(value):
+            raise self.refuse(value, "a number from 0 to 1, such as 0.5")
+        return float(value)
 
 
 class Choice(Setting):
@@ -218,9 +241,30 @@ SETTINGS: tuple[Setting, ...] = (
     Choice(
         "cleanup.policy",
         "cleanup_policy",
-        "delete: old segments are deleted, by retention.ms and retention.bytes.",
+        "delete: old segments are deleted, by retention.ms and retention.bytes. compact: of each key the last record "
+        "stays, and every record needs a key. compact,delete: both.",
         "delete",
-        later=("compact", "compact,delete", "delete,compact"),
+        "compact",
+        "compact,delete",
+        "delete,compact",
+    ),
+    Ratio(
+        "min.cleanable.dirty.ratio",
+        "min_cleanable_dirty_ratio",
+        "A log is compacted when at least this part of what may be compacted has not been yet.",
+    ),
+    WholeNumber(
+        "min.compaction.lag.ms",
+        "min_compaction_lag_ms",
+        "A record stays for at least this long after its append, whatever replaces it.",
+        least=0,
+    ),
+    WholeNumber(
+        "delete.retention.ms",
+        "delete_retention_ms",
+        "A tombstone, a record without a value, stays this long after compaction first met it, so that readers who saw "
+        "the key before learn that it is gone.",
+        least=0,
     ),
 )
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from logstore import files
-from logstore.batch import BatchHeader, Buffer, check_batch, decode_batch, stamped_prefix
+from logstore.batch import BatchHeader, Buffer, check_batch, check_keys, decode_batch, stamped_prefix
 from logstore.checkpoint import PartitionCheckpoint
 from logstore.clock import WallClockPast
 from logstore.config import TopicConfig
@@ -141,6 +141,8 @@ class Log:
         self._stored_at_bytes = 0
         # What is below has left its mark in the snapshot on the disk, or was deleted without: that cannot be helped.
         self._snapshot_offset = max(snapshot_offset, log_start_offset)
+        #: What is below has one record a key, as far as a pass could tell. Of the owner thread.
+        self.compacted_offset = max([0, *(segment.seal.compacted_offset for segment in segments if segment.seal)])
 
     @property
     def log_end_offset(self) -> int:
@@ -183,6 +185,8 @@ class Log:
         if duplicate is not None:
             return Appended(duplicate.base_offset, duplicate.last_offset, True)
         config = self.config
+        if config.is_compacted:
+            check_keys(batch)
         size = len(batch)
         if size > config.max_message_bytes:
             raise _too_large(size, config.max_message_bytes)
@@ -339,7 +343,7 @@ class Log:
         """Where the log would start if retention were applied now. Only whole sealed segments go, oldest first."""
         config = self.config
         start, size = self.log_start_offset, self.size_bytes
-        if self.holes:
+        if self.holes or not config.deletes_old:
             return start  # nothing is removed from a damaged log
         old_ms = past.ago(config.retention_ms) if config.retention_ms >= 0 else -1
         for segment in self._segments[:-1]:
@@ -410,12 +414,70 @@ class Log:
             del self._retired[0]
             yield
         while self._leftovers:
-            path = self._leftovers.pop()
+            path = self._leftovers[-1]
             if path.name.endswith(files.INDEX_SUFFIX):
                 self._handles.disk.remove_tree(path)
             else:
                 self._handles.disk.remove(path)
+            self._leftovers.pop()
             yield
+
+    # Compaction.
+
+    def compactable_seals(self, past: WallClockPast) -> tuple[Seal, ...]:
+        """Of the segments that may be written anew, from the first one on.
+
+        They are sealed, older than min.compaction.lag.ms where they were not compacted before, and what idempotent
+        producers wrote in them is in the snapshot on the disk.
+        """
+        if self.holes or self._leftovers:  # which have the names of what a pass would write
+            return ()
+        old_ms = past.ago(self.config.min_compaction_lag_ms)
+        seals: list[Seal] = []
+        for segment in self._segments[:-1]:
+            is_old = segment.last_append_ms <= old_ms or segment.next_offset <= self.compacted_offset
+            if segment.seal is None or not self._is_done(segment) or not is_old:
+                break
+            if segment.next_offset > self._snapshot_offset:
+                if self._snapshot is None:
+                    self._take_snapshot()  # for the next time
+                break
+            seals.append(segment.seal)
+        return tuple(seals)
+
+    def replace_segments(self, seal: Seal) -> list[Path]:
+        """Put the segment of a seal that is on the disk in the place of those in its range.
+
+        Returns the files that are of the log no more; none if retention has taken the old segments meanwhile.
+        """
+        old = [segment for segment in self._segments if seal.base_offset <= segment.base_offset < seal.next_offset]
+        if not old or (old[0].base_offset, old[-1].next_offset) != (seal.base_offset, seal.next_offset):
+            return []
+        segment = Segment(
+            self.directory,
+            seal.base_offset,
+            handles=self._handles,
+            index_interval_bytes=self.config.index_interval_bytes,
+            next_offset=seal.next_offset,
+            end_position=seal.end_position,
+            max_timestamp_ms=seal.max_timestamp_ms,
+            first_append_ms=seal.first_append_ms,
+            last_append_ms=seal.last_append_ms,
+            seal=seal,
+            has_file=True,
+            generation=seal.generation,
+        )
+        number = self._segments.index(old[0])
+        self._segments = (*self._segments[:number], segment, *self._segments[number + len(old) :])
+        self._places = Places()  # of the old files
+        replaced = [each.path for each in old]
+        for each in old:
+            assert each.seal is not None
+            if each.seal.index_crc != seal.index_crc or each is not old[0]:
+                replaced.append(files.sealed_index_path(self.directory, each.base_offset, each.seal.index_crc))
+            if each is not old[0]:
+                replaced.append(files.seal_path(self.directory, each.base_offset))
+        return replaced
 
     def expire_producers(self, before_ms: int) -> int:
         return self._producers.expire(before_ms)

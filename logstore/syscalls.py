@@ -4,10 +4,12 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 
 _FALLOC_FL_KEEP_SIZE = 1
+_PR_SET_PDEATHSIG = 1
 _EXT4_MAGIC = 0xEF53
 _SYNCFS_REPORTS_ERRORS = (5, 8)  # before that kernel syncfs returned 0 whatever had happened
 
@@ -40,6 +42,12 @@ def can_trust_syncfs(path: Path) -> bool:
     if not hasattr(_libc, "syncfs") or _kernel_version() < _SYNCFS_REPORTS_ERRORS:
         return False
     return _filesystem_magic(path) == _EXT4_MAGIC
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process as soon as the one that started it has ended, where it can."""
+    if hasattr(_libc, "prctl"):
+        _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
 
 
 def is_resident(address: int, size: int) -> bool:

@@ -22,6 +22,7 @@ from uuid import UUID
 from logstore.catalog import Topic, TopicCatalog
 from logstore.checkpoint import Checkpoint, PartitionCheckpoint
 from logstore.clock import Clock, WallClockPast
+from logstore.compactions import Compactions, PlannedCompaction
 from logstore.config import StoreConfig, TopicConfig
 from logstore.data_directory import CHECKPOINT, LOCK, SPARE, TOPICS, make_new, refuse_foreign
 from logstore.disk import Disk, DiskLock
@@ -81,6 +82,7 @@ class TopicStore:
             write_checkpoint=self._write_checkpoint,
         )
         self._retention = Retention(checkpoint, self.synchronizer, spare)
+        self.compactions = Compactions(disk, clock, self.synchronizer)
         self._past = WallClockPast(clock)
         #: What the start found and did, one for each log that was not as a clean stop leaves it.
         self.recovery_report: list[RecoveryFindings] = []
@@ -279,6 +281,10 @@ class TopicStore:
         if failures:
             raise failures[0]
         return count
+
+    def plan_compaction(self) -> PlannedCompaction | None:
+        """The pass that is most worth it now, for somebody to do and to hand to `compactions`; None if none is."""
+        return self.compactions.plan(self._logs.values(), self._past)
 
     # The bytes that wait to be synced, in all logs.
 

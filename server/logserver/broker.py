@@ -13,6 +13,7 @@ from consumer_groups.config import GroupConfig
 from consumer_groups.coordinator import GroupCoordinator
 from logserver.appends import Appends
 from logserver.bytes_in_flight import Connections
+from logserver.compaction import Compaction, in_another_process
 from logserver.config import ServerConfig
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.fetch_stream import FetchStream
@@ -106,12 +107,18 @@ class Broker:
             bytes_per_second=config.scrub_bytes_per_second,
             interval_ms=config.scrub_interval_ms,
         )
+        self._compaction = Compaction(
+            self.store,
+            in_another_process(config.compaction_bytes_per_second),
+            interval_ms=config.compaction_interval_ms,
+        )
         self._by_the_clock: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Replay the groups and start what runs by the clock."""
         await self.groups.start()
         self._by_the_clock.append(asyncio.create_task(self._retain()))
+        self._by_the_clock.append(asyncio.create_task(self._compaction.run()))
         if self.config.scrub_interval_ms:
             self._by_the_clock.append(asyncio.create_task(self._scrub.run()))
 

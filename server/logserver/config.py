@@ -177,6 +177,14 @@ class ServerConfig:
     retention_interval_ms: int = field(
         default=60_000, metadata=_about(whole(10, _DAY_MS), "Between two looks for segments to delete.")
     )
+    compaction_interval_ms: int = field(
+        default=15_000,
+        metadata=_about(whole(10, _DAY_MS), "Between two looks for logs of compacted topics that are worth a pass."),
+    )
+    compaction_bytes_per_second: int = field(
+        default=32 * _MIB,
+        metadata=_about(whole(4096, 1 << 40), "So fast compaction reads and writes, in a process of its own."),
+    )
     scrub_interval_ms: int = field(
         default=_DAY_MS,
         metadata=_about(

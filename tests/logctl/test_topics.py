@@ -89,7 +89,7 @@ def test_a_shell_is_offered_the_topics_that_begin_so(logctl: Logctl, server: Ser
         ("topics describe missing", "UNKNOWN_TOPIC_OR_PARTITION", ["missing"]),
         ("topics alter missing --partitions 2", "UNKNOWN_TOPIC_OR_PARTITION", ["missing"]),
         ("topics alter existing --partitions 1", "INVALID_PARTITIONS", ["cannot go from 2 to 1"]),
-        ("topics alter existing --set cleanup.policy=compact", "INVALID_CONFIG", ["cleanup.policy"]),
+        ("topics alter existing --set cleanup.policy=compress", "INVALID_CONFIG", ["cleanup.policy"]),
         ("topics alter existing --unset colour", "INVALID_CONFIG", ["colour"]),
         ("topics delete missing --yes", "UNKNOWN_TOPIC_OR_PARTITION", ["missing"]),
         ("topics delete __consumer_offsets --yes", "INVALID_TOPIC", ["__consumer_offsets"]),

@@ -90,13 +90,32 @@ def test_a_value_that_cannot_be_is_refused_with_what_can(name: str, value: str, 
     assert remedy in caught.value.remedy
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("cleanup.policy", "compact"), ("cleanup.policy", "compact,delete"), ("compression.type", "zstd")],
-)
-def test_what_kafka_has_and_we_do_not_yet_is_refused_as_that(name: str, value: str) -> None:
+def test_what_kafka_has_and_we_do_not_yet_is_refused_as_that() -> None:
     with pytest.raises(InvalidConfig, match="is not supported yet"):
-        TopicConfig.from_strings({name: value})
+        TopicConfig.from_strings({"compression.type": "zstd"})
+
+
+@pytest.mark.parametrize(
+    ("policy", "compacted", "deletes"),
+    [("delete", False, True), ("compact", True, False), ("compact,delete", True, True), ("delete,compact", True, True)],
+)
+def test_a_policy_says_what_goes(policy: str, compacted: bool, deletes: bool) -> None:
+    config = TopicConfig.from_strings({"cleanup.policy": policy})
+    assert (config.is_compacted, config.deletes_old) == (compacted, deletes)
+    assert TopicConfig.from_strings(config.to_strings()) == config
+
+
+@pytest.mark.parametrize("value", ["0", "0.5", "0.0001", "1", "1.0"])
+def test_a_ratio_is_read_back_as_it_was_written(value: str) -> None:
+    config = TopicConfig.from_strings({"min.cleanable.dirty.ratio": value})
+    assert config.min_cleanable_dirty_ratio == float(value)
+    assert TopicConfig.from_strings(config.to_strings()) == config
+
+
+@pytest.mark.parametrize("value", ["", "-0.1", "1.1", "2", "half", "1e-3", ".5", "0,5", "nan"])
+def test_what_is_no_ratio_is_refused(value: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"min.cleanable.dirty.ratio = '.*' is not allowed"):
+        TopicConfig.from_strings({"min.cleanable.dirty.ratio": value})
 
 
 def test_an_unknown_setting_is_refused_with_those_there_are() -> None:

@@ -1,0 +1,136 @@
+"""Compactions: which log is worth a pass, and how a log takes over what a pass has written.
+
+    owner thread    plan: the sealed segments of one log                            -> a pass, elsewhere
+    sync thread     the seals of what it has written, one by one, each in one step
+    owner thread    the segments they name in the place of the old ones             (readers go on with what they have)
+    sync thread     a minute later, the files of the old ones
+
+The seal is the commit: before it is replaced the old segments are the log, afterwards the new one is, also for a start
+after a crash, which removes whatever is of no segment. Batches whose records are gone no longer say what idempotent
+producers wrote, so only what the snapshot on the disk covers is ever compacted.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from logstore import files
+from logstore.clock import Clock, WallClockPast
+from logstore.compaction import CompactionPlan, CompactionResult
+from logstore.disk import Disk
+from logstore.errors import StorageFull
+from logstore.log import Log
+from logstore.seal import Seal
+from logstore.sync import Synchronizer
+
+#: Whoever began to read an old segment has so long to open its file.
+KEPT_MS = 60_000
+#: A log whose pass failed is left alone for so long.
+PAUSE_MS = 5 * 60_000
+#: The bound of a pass's memory: about 150 bytes each.
+KEYS_MAX = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCompaction:
+    log: Log
+    plan: CompactionPlan
+
+
+class Compactions:
+    """Owner thread."""
+
+    def __init__(self, disk: Disk, clock: Clock, synchronizer: Synchronizer) -> None:
+        self._disk = disk
+        self._clock = clock
+        self._synchronizer = synchronizer
+        self._paused: dict[Log, int] = {}  # until when, monotonic
+        self._replaced: deque[tuple[int, Sequence[Path]]] = deque()  # files to remove, and when
+        self._is_taking = False  # the seals of a pass are on their way to the disk
+
+    def plan(self, logs: Iterable[Log], past: WallClockPast) -> PlannedCompaction | None:
+        """For the log with the largest part that was never compacted, if that is min.cleanable.dirty.ratio or more."""
+        now_ms = self._clock.monotonic_ms()
+        self._remove_replaced(now_ms)
+        self._paused = {log: until_ms for log, until_ms in self._paused.items() if until_ms > now_ms}
+        if self._is_taking:
+            return None
+        best: tuple[float, Log, tuple[Seal, ...]] | None = None
+        for log in logs:
+            if not log.config.is_compacted or log in self._paused:
+                continue
+            seals = log.compactable_seals(past)
+            ratio = _dirty_ratio(seals, log.compacted_offset)
+            if ratio >= log.config.min_cleanable_dirty_ratio and ratio > (best[0] if best else 0):
+                best = ratio, log, seals
+        if best is None:
+            return None
+        _, log, seals = best
+        plan = CompactionPlan(
+            directory=log.directory,
+            seals=seals,
+            dirty_offset=log.compacted_offset,
+            now_ms=self._clock.wall_ms(),
+            delete_retention_ms=log.config.delete_retention_ms,
+            segment_bytes=log.config.segment_bytes,
+            index_interval_bytes=log.config.index_interval_bytes,
+            keys_max=KEYS_MAX,
+        )
+        return PlannedCompaction(log, plan)
+
+    def take(self, planned: PlannedCompaction, result: CompactionResult) -> None:
+        """Have the log take over what a pass has written."""
+        self._is_taking = True
+        self._synchronizer.run_in_steps(self._take(planned.log, result))
+
+    def give_up(self, planned: PlannedCompaction) -> None:
+        """The pass has failed."""
+        self._paused[planned.log] = self._clock.monotonic_ms() + PAUSE_MS
+
+    def _take(self, log: Log, result: CompactionResult) -> Iterator[None]:
+        """Sync thread. Retention that came meanwhile has its job behind this one, and removes all that it chose."""
+        for seal in result.seals:
+            if log.is_deleted:
+                break
+            try:
+                self._disk.replace_file(files.seal_path(log.directory, seal.base_offset), seal.encode())
+            except StorageFull:
+                self._synchronizer.post(partial(self._end, log, None))
+                return
+            self._synchronizer.post(partial(self._put_in_place, log, seal))
+            yield
+        self._synchronizer.post(partial(self._end, log, result.dirty_offset))
+
+    def _put_in_place(self, log: Log, seal: Seal) -> None:
+        replaced = log.replace_segments(seal)
+        if replaced:
+            self._replaced.append((self._clock.monotonic_ms() + KEPT_MS, replaced))
+
+    def _end(self, log: Log, compacted_offset: int | None) -> None:
+        """None: there was no room for a seal. What was taken over stays, and another pass begins where this one did."""
+        self._is_taking = False
+        if compacted_offset is None:
+            self._paused[log] = self._clock.monotonic_ms() + PAUSE_MS
+        else:
+            log.compacted_offset = max(log.compacted_offset, compacted_offset)
+
+    def _remove_replaced(self, now_ms: int) -> None:
+        while self._replaced and self._replaced[0][0] <= now_ms:
+            _, paths = self._replaced.popleft()
+            self._synchronizer.run_in_steps(self._remove(paths))
+
+    def _remove(self, paths: Sequence[Path]) -> Iterator[None]:
+        for path in paths:
+            if path.name.endswith(files.INDEX_SUFFIX):
+                self._disk.remove_tree(path)
+            else:
+                self._disk.remove(path)
+            yield
+
+
+def _dirty_ratio(seals: Sequence[Seal], compacted_offset: int) -> float:
+    total = sum(seal.end_position for seal in seals)
+    dirty = sum(seal.end_position for seal in seals if seal.next_offset > compacted_offset)
+    return dirty / total if total else 0.0

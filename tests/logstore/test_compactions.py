@@ -1,0 +1,265 @@
+"""A store whose topic is compacted: what is planned, what a log takes over, and what a crash in between leaves."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from logstore import files
+from logstore.batch import Record, decode_batch, encode_batch, iter_headers
+from logstore.compaction import compact
+from logstore.compactions import KEPT_MS, PAUSE_MS, PlannedCompaction
+from logstore.config import TopicConfig
+from logstore.errors import CorruptBatch, InvalidRecord, StorageFull
+from logstore.log import Log
+from tests.logstore.disk import PowerCut, SimulatedDisk
+from tests.logstore.store import Opened
+
+COMPACTED = TopicConfig.from_strings(
+    {"cleanup.policy": "compact", "segment.bytes": "1024", "index.interval.bytes": "200", "retention.ms": "1"}
+)
+KEYS = 5
+
+
+class CompactedStore:
+    """One partition of a compacted topic, and what was written to it."""
+
+    def __init__(self, seed: int, config: TopicConfig = COMPACTED) -> None:
+        self.rng = random.Random(seed)
+        self.disk = SimulatedDisk()
+        self.opened = Opened(self.disk)
+        self.opened.store.create_topic("t", 1, config)
+        self.written: dict[int, tuple[bytes | None, bytes | None]] = {}
+
+    @property
+    def log(self) -> Log:
+        return self.opened.store.log("t", 0)
+
+    def write(self, batches: int) -> None:
+        now_ms = self.opened.clock.wall_ms()
+        for _ in range(batches):
+            pairs = [
+                (b"%d" % self.rng.randrange(KEYS), b"%d" % self.rng.randrange(10**6) * 8)
+                for _ in range(self.rng.randint(1, 3))
+            ]
+            appended = self.log.append(encode_batch([Record(0, now_ms, key, value) for key, value in pairs]), now_ms)
+            self.written.update(enumerate(pairs, appended.base_offset))
+            self.opened.settle()
+
+    def have_snapshot(self) -> None:
+        """A restart leaves one that covers everything."""
+        self.opened.close()
+        self.reopen()
+
+    def reopen(self, disk: SimulatedDisk | None = None) -> None:
+        self.disk = disk or self.disk.kill()
+        self.opened = Opened(self.disk, clock=self.opened.clock)
+        self.opened.store.retain()  # which opens it, so that it is looked at
+
+    def plan(self) -> PlannedCompaction | None:
+        return self.opened.store.plan_compaction()
+
+    def compact(self) -> bool:
+        """One pass as the server has it done."""
+        planned = self.plan()
+        if planned is None:
+            return False
+        self.opened.store.compactions.take(planned, compact(planned.plan, self.disk, lambda size: None))
+        self.opened.settle()
+        return True
+
+    def read(self, offset: int = 0) -> Iterator[Record]:
+        while offset < self.log.high_watermark:
+            with self.log.open_read(offset, 300) as reader:
+                read = reader.read()
+            view = memoryview(read.batches)
+            for position, header in iter_headers(view):
+                yield from (
+                    record
+                    for record in decode_batch(view[position : position + header.size])
+                    if record.offset >= offset
+                )
+            assert read.next_offset > offset
+            offset = read.next_offset
+
+    def check(self) -> None:
+        """Nothing is there that was not written there, and the last of every key is."""
+        read = {record.offset: (record.key, record.value) for record in self.read()}
+        assert read.items() <= self.written.items()
+        newest = {key: offset for offset, (key, _) in self.written.items()}
+        assert set(newest.values()) <= set(read)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_every_key_the_last_stays_through_passes_restarts_and_crashes(seed: int) -> None:
+    store = CompactedStore(seed)
+    passes = 0
+    for _ in range(12):
+        store.write(store.rng.randrange(12))
+        if store.rng.random() < 0.5:
+            store.have_snapshot()
+        elif store.rng.random() < 0.3:
+            store.reopen(store.disk.crash(store.rng))
+        passes += store.compact()
+        store.check()
+    assert passes >= 3
+    assert len(list(store.read())) < len(store.written) / 2
+    assert store.opened.failures == []
+    assert store.opened.store.retain() == 0, "compact alone deletes nothing for its age"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_power_cut_at_any_step_of_taking_over_loses_nothing_that_stays(seed: int) -> None:
+    for step in range(100):
+        store = CompactedStore(seed)
+        store.write(30)
+        store.have_snapshot()
+        planned = store.plan()
+        assert planned is not None
+        result = compact(planned.plan, store.disk, lambda size: None)
+        left = step
+
+        def cut(operation: str, path: object) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise PowerCut
+
+        store.disk.before_step = cut
+        store.opened.store.compactions.take(planned, result)
+        try:
+            store.opened.settle()
+        except PowerCut:
+            store.reopen(store.disk.crash(random.Random(step)))
+            assert not store.log.holes
+            store.check()
+            store.compact()
+            store.check()
+        else:
+            break
+    assert step > 5
+
+
+def test_old_files_go_a_minute_later_and_readers_go_on_until_then() -> None:
+    store = CompactedStore(1)
+    store.write(30)
+    store.have_snapshot()
+    names = set(store.disk.list_dir(store.log.directory))
+    with store.log.open_read(0, 300) as reader:
+        assert store.compact()
+        first = reader.read()
+    assert next(iter(iter_headers(first.batches)))[1].base_offset == 0
+    store.plan()
+    store.opened.settle()
+    assert names <= set(store.disk.list_dir(store.log.directory))
+    store.opened.clock.now_ms += KEPT_MS
+    store.plan()
+    for _ in range(20):
+        store.opened.settle()
+    left = {name for name in store.disk.list_dir(store.log.directory) if name.endswith(".log")}
+    assert left == {segment.path.name for segment in store.log._segments if segment.has_file}
+    store.check()
+    store.reopen()
+    store.check()
+
+
+def test_nothing_is_planned_before_enough_is_dirty_old_and_known_of_its_producers() -> None:
+    store = CompactedStore(2, replace(COMPACTED, min_compaction_lag_ms=3_600_000, min_cleanable_dirty_ratio=0.8))
+    store.write(30)
+    assert store.plan() is None, "the snapshot on the disk covers nothing"
+    store.have_snapshot()
+    assert store.log.segments_count > 3
+    assert store.plan() is None, "too young"
+    store.opened.clock.now_ms += 3_600_001
+    assert store.compact()
+    store.opened.clock.now_ms += 3_600_001
+    assert store.plan() is None, "nothing is dirty"
+    store.write(3)
+    store.have_snapshot()
+    store.opened.clock.now_ms += 3_600_001
+    assert store.plan() is None, "too little is dirty"
+    store.write(30)
+    store.have_snapshot()
+    store.opened.clock.now_ms += 3_600_001
+    assert store.plan() is not None
+
+
+def test_a_log_whose_pass_failed_or_found_no_room_is_left_alone_for_a_while() -> None:
+    store = CompactedStore(3)
+    store.write(30)
+    store.have_snapshot()
+    planned = store.plan()
+    assert planned is not None
+    store.opened.store.compactions.give_up(planned)
+    assert store.plan() is None
+    store.opened.clock.now_ms += PAUSE_MS
+    planned = store.plan()
+    assert planned is not None
+    result = compact(planned.plan, store.disk, lambda size: None)
+
+    def full(operation: str, path: object) -> None:
+        raise StorageFull("no room", remedy="None in a test.")
+
+    store.disk.before_step = full
+    store.opened.store.compactions.take(planned, result)
+    store.opened.settle()
+    store.disk.before_step = None
+    assert store.opened.failures == []
+    assert store.plan() is None
+    store.check()
+    store.opened.clock.now_ms += PAUSE_MS
+    assert store.compact()
+    store.check()
+
+
+def test_retention_that_comes_meanwhile_has_its_way() -> None:
+    both = replace(COMPACTED, cleanup_policy="compact,delete", retention_ms=3_600_000)
+    store = CompactedStore(4, both)
+    store.write(30)
+    store.have_snapshot()
+    planned = store.plan()
+    assert planned is not None
+    result = compact(planned.plan, store.disk, lambda size: None)
+    store.opened.clock.now_ms += 3_600_000
+    assert store.opened.store.retain() > 0
+    store.opened.store.compactions.take(planned, result)
+    for _ in range(20):
+        store.opened.settle()
+    start = store.log.log_start_offset
+    assert start > 0
+    kept = {record.offset for record in store.read(start)}
+    store.reopen()
+    assert store.log.log_start_offset == start
+    assert not store.log.holes
+    assert {record.offset for record in store.read(start)} == kept
+
+
+def test_a_record_without_a_key_is_refused_and_so_is_what_inflates_without_end() -> None:
+    store = CompactedStore(5)
+    batch = encode_batch([Record(0, 1, b"k", b"v"), Record(0, 1, None, b"v")])
+    with pytest.raises(InvalidRecord, match="record 1 of the batch has no key"):
+        store.log.append(batch, 1)
+    garbled = bytearray(encode_batch([Record(0, 1, b"k", b"v")]))
+    garbled[-1] ^= 1
+    with pytest.raises(CorruptBatch):
+        store.log.append(garbled, 1)
+    assert store.log.log_end_offset == 0
+
+
+def test_what_producers_wrote_is_known_after_their_records_are_gone() -> None:
+    store = CompactedStore(6)
+    now_ms = store.opened.clock.wall_ms()
+    sent = encode_batch([Record(0, now_ms, b"k", b"first")], producer_id=7, producer_epoch=0, base_sequence=0)
+    first = store.log.append(sent, now_ms)
+    store.written[0] = (b"k", b"first")
+    for number in range(3):
+        store.written[store.log.log_end_offset] = (b"k", b"%d" % number * 300)
+        store.log.append(encode_batch([Record(0, now_ms, b"k", b"%d" % number * 300)]), now_ms)
+    store.write(20)
+    store.have_snapshot()
+    assert store.compact()
+    assert 0 not in {record.offset for record in store.read()}
+    store.reopen()
+    assert store.log.append(sent, now_ms) == first._replace(duplicate=True)
+    assert files.SNAPSHOT in store.disk.list_dir(store.log.directory)

@@ -73,7 +73,7 @@ class Fetches:
         self._stopping = False
 
     async def fetch(
-        self, context: RequestContext, starts: Sequence[FetchFrom], *, wait_ms: int, bytes_max: int, decode: bool
+        self, context: RequestContext, starts: list[FetchFrom], *, wait_ms: int, bytes_max: int, decode: bool
     ) -> list[PartitionRead]:
         """Read each until bytes_max in all (0: the most there is) are found; wait up to wait_ms for the first.
 
@@ -85,20 +85,17 @@ class Fetches:
             bytes_max = min(bytes_max, DECODE_BYTES_MAX)
         while True:
             reads, logs = await self._read_each(context, starts, bytes_max)
-            left_ms = until_ms - self._clock.monotonic_ms()
-            if left_ms <= 0 or self._stopping or any(read.batches or read.error is not None for read in reads):
-                break
-            await self._park(logs, starts, left_ms)
-        if decode:
-            loop = asyncio.get_running_loop()
-            for read, start in zip(reads, starts, strict=True):
-                if read.batches:
-                    try:
-                        await loop.run_in_executor(self._decoder, _decode, read, start.offset)
-                    except LogStoreError as damaged:
-                        read.batches = b""
-                        read.error = damaged
-        return reads
+            if decode:
+                await self._decode_each(reads, starts)
+            if any(read.batches or read.records or read.error is not None for read in reads):
+                return reads
+            reached = [start._replace(offset=read.next_offset) for start, read in zip(starts, reads, strict=True)]
+            if reached == starts:
+                left_ms = until_ms - self._clock.monotonic_ms()
+                if left_ms <= 0 or self._stopping:
+                    return reads
+                await self._park(logs, starts, left_ms)
+            starts = reached  # Compaction took out what was before that.
 
     def stop(self) -> None:
         """Answer all that wait, now and from now on at once."""
@@ -107,7 +104,8 @@ class Fetches:
             finish(parked)
 
     async def read(self, log: Log, offset: int, bytes_max: int) -> LogRead | None:
-        """Whole batches from offset on, at least one, or None at the high watermark.
+        """Whole batches from offset on, at least one; none, where compaction took all up to the high watermark out; or
+        None at the high watermark.
 
         Raises InvalidRequest, OffsetOutOfRange, DataLoss.
         """
@@ -115,8 +113,18 @@ class Fetches:
             raise InvalidRequest(
                 f"offset {offset} is negative", remedy="Ask for the earliest or latest offset, and read from there."
             )
-        if offset >= log.high_watermark and offset <= log.log_end_offset:
-            return None
+        read = None
+        while not log.high_watermark <= offset <= log.log_end_offset:
+            read = await self._read_segment(log, offset, bytes_max)
+            if read.batches:
+                break
+            assert read.next_offset > offset, "else it would be read for ever"
+            offset = read.next_offset
+            await asyncio.sleep(0)  # There may be more such segments than others can wait for.
+        return read
+
+    async def _read_segment(self, log: Log, offset: int, bytes_max: int) -> LogRead:
+        """The same, of the segment that the offset is in: it may have nothing from there on."""
         with log.open_read(offset, bytes_max) as reader:
             read = reader.read_nowait()
         if read is not None:
@@ -157,6 +165,16 @@ class Fetches:
             except Exception as refused:
                 answer.error = refused
         return reads, logs
+
+    async def _decode_each(self, reads: Sequence[PartitionRead], starts: Sequence[FetchFrom]) -> None:
+        loop = asyncio.get_running_loop()
+        for read, start in zip(reads, starts, strict=True):
+            if read.batches:
+                try:
+                    await loop.run_in_executor(self._decoder, _decode, read, start.offset)
+                except LogStoreError as damaged:
+                    read.batches = b""
+                    read.error = damaged
 
     async def _park(self, logs: Sequence[Log], starts: Sequence[FetchFrom], wait_ms: int) -> None:
         """Return when any of the logs has grown past its offset, or wait_ms are over."""

@@ -14,6 +14,7 @@ from logstore.batch import BatchHeader, Record, encode_batch, iter_headers, read
 from logstore.compaction import CompactionPlan, compact
 from logstore.linux_disk import LinuxDisk
 from logstore.seal import Seal
+from tailrace.aio import Admin, Consumer
 from tests.server.conftest import running
 from tests.server.test_fetch import until_parked
 from tests.server.test_fetch_stream import Reader
@@ -186,3 +187,17 @@ async def test_a_journal_with_gaps_is_replayed_to_its_end(server: Server) -> Non
     broker = server.broker
     journal = TopicJournal(broker.store, broker.waiters, broker.clock, "t")
     assert list(journal.replay()) == [(b"6", b"last"), (b"7", b"last")]
+
+
+async def test_a_consumer_reads_what_is_left_and_is_then_at_the_end(server: Server, left: BatchHeader) -> None:
+    consumer = Consumer(
+        "t", partitions=[0], group="g", start="beginning", stop_at_end=True, server=str(server.grpc_address)
+    )
+    async with consumer:
+        read = [(record.offset, record.key) async for record in consumer]
+        assert await consumer.position("t", 0) == end(server)
+        assert await consumer.commit()
+    assert read == [(left.base_offset, b"6"), (left.base_offset + 3, b"7")]
+    async with Admin(server=str(server.grpc_address)) as admin:
+        [row] = (await admin.describe_group("g")).partitions
+    assert (row.committed_offset, row.lag_records) == (end(server), 0)

@@ -1,6 +1,11 @@
 """The handout by itself: what is handed out, and what of it may be committed, without threads and server."""
 
-from logstore.batch import Record, encode_batch, stamp
+import random
+from dataclasses import dataclass
+
+import pytest
+
+from logstore.batch import Record, decode_codec_records, encode_batch, encode_retained, read_header, stamp
 from tailrace.handout import Handout, Idle
 from tailrace.positions import Cursor, FetchedBatches, Hold, PartitionKey
 
@@ -85,3 +90,71 @@ def test_whoever_has_held_something_since_is_not_at_the_end_for_having_had_nothi
     assert h.take() is Idle.WAIT
     h.revoke([KEY])
     assert h.take() is Idle.WAIT, "what it held may come back, as after a seek of the group"
+
+
+@dataclass
+class CompactedLog:
+    """Batches of some offsets each, of which compaction has taken records, and whole batches, out."""
+
+    batches: list[bytes]
+    offsets: list[int]
+    end_offset: int
+
+    @classmethod
+    def drawn(cls, rng: random.Random) -> "CompactedLog":
+        log = cls([], [], 0)
+        for _ in range(rng.randrange(1, 10)):
+            count = rng.randrange(1, 6)
+            whole = encode_batch([Record(0, 0, None, b"x")] * count, base_offset=log.end_offset)
+            gone_share = rng.choice([0, 0.5, 0.9])
+            kept = [record for record in decode_codec_records(whole) if rng.random() >= gone_share]
+            if kept:
+                log.batches.append(encode_retained(read_header(whole), kept))
+            log.offsets += [record.offset for record in kept]
+            log.end_offset += count
+        return log
+
+    def fetch(self, hold: Hold, offset: int, rng: random.Random) -> FetchedBatches:
+        """As the server answers: some of the batches from an offset on, or none up to the end."""
+        found = [batch for batch in self.batches if read_header(batch).next_offset > offset][: rng.randrange(1, 4)]
+        next_offset = read_header(found[-1]).next_offset if found else self.end_offset
+        return FetchedBatches(hold, hold.position_id, b"".join(found), next_offset)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_of_a_compacted_log_every_record_is_handed_out_once_and_its_end_is_reached(seed: int) -> None:
+    rng = random.Random(seed)
+    log = CompactedLog.drawn(rng)
+    h = handout(stop_at_end=True)
+    start = rng.randrange(log.end_offset + 1)
+    hold = hold_at(start, end_offset=log.end_offset)
+    h.hold(hold)
+    fetched = (hold.position_id, start)  # up to where
+    handed: list[int] = []
+    done: list[int] = []
+    while (step := h.take()) is not Idle.END:
+        done = list(handed)
+        if step is Idle.WAIT:
+            answer = log.fetch(hold, fetched[1] if fetched[0] == hold.position_id else hold.next_offset, rng)
+            fetched = (hold.position_id, answer.next_offset)
+            h.put(answer)
+        elif rng.random() < 0.3:
+            assert isinstance(step, Cursor)
+            handed += h.hand_out(step).offsets
+        else:
+            assert isinstance(step, Cursor)
+            for record in step.begin_records():
+                step.last = record
+                handed.append(record.offset)
+                done = handed[:-1]
+                if rng.random() < 0.3:
+                    break
+        if rng.random() < 0.1:
+            h.pause([hold], True)
+            h.pause([hold], False)
+        wanted = [offset for offset in log.offsets if offset >= start]
+        assert handed == wanted[: len(handed)]
+        assert [offset for offset in wanted if offset < h.position(hold)] == handed
+        assert [offset for offset in wanted if offset < h.done_offset(hold)] == done
+    assert handed == [offset for offset in log.offsets if offset >= start]
+    assert h.position(hold) == h.done_offset(hold) == log.end_offset

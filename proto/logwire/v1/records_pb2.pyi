@@ -472,7 +472,7 @@ class PartitionData(_message.Message):
     batches: _builtins.bytes
     """Whole record batches, one after another."""
     next_offset: _builtins.int
-    """Where the next fetch goes on."""
+    """Where the next fetch goes on. It may be higher without batches: what is between was compacted away."""
     high_watermark: _builtins.int
     log_start_offset: _builtins.int
     @_builtins.property

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from logstore import log
 from logstore.batch import stamp_producer
 from logstore.config import TopicConfig
-from logstore.errors import BatchTooLarge, CorruptBatch, InvalidRecord, InvalidTimestamp, StorageFailed
+from logstore.errors import BatchTooLarge, CorruptBatch, InvalidRecord, InvalidTimestamp, LogStoreError, StorageFailed
 from logstore.producers import BATCHES_REMEMBERED
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import NOW_MS, ManualClock, Partition, batch_of
@@ -152,6 +153,21 @@ class LogAgainstList(RuleBasedStateMachine):
     def retain(self, cut_after: int | None, seed: int) -> None:
         self.retain_now()
         self.with_power_cut(self.partition.sync.run_round, cut_after, seed)
+
+    @rule(where=st.sampled_from([0, 0.1, 0.5, 0.9, 1]), rounds=st.integers(0, 2), cut_after=CUT, seed=SEED)
+    def delete_records(self, where: float, rounds: int, cut_after: int | None, seed: int) -> None:
+        start, end = self.log.log_start_offset, self.log.high_watermark
+        start = start + int(where * (end - start))
+        self.partition.retention.delete_before(self.log, start, partial(self.note_start_stored, start))
+        self.start_max = start
+        assert self.log.log_start_offset == start
+        for _ in range(rounds):
+            self.with_power_cut(self.partition.sync.run_round, cut_after, seed)
+            self.partition.run_posted()
+
+    def note_start_stored(self, start: int, failure: LogStoreError | None) -> None:
+        assert failure is None
+        self.start_min = max(self.start_min, start)
 
     @rule(producer_id=st.integers(0, 2), age=st.integers(1, 5))
     def send_again(self, producer_id: int, age: int) -> None:

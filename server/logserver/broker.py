@@ -67,8 +67,10 @@ class Broker:
         self.topics = Topics(
             self.store,
             self.waiters,
+            clock,
             auto_create=config.auto_create_topics,
             default_partitions=config.default_partitions,
+            timeout_ms=config.produce_timeout_ms,
             changed=self._topics_changed,
         )
         self.appends = Appends(

@@ -1,15 +1,24 @@
 """Topics as clients ask for them: found, created on demand, listed, altered, deleted."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID
 
 import structlog
 
 from logserver.context import SERVER_ITSELF, Operation, RequestContext, Resource, authorize
-from logserver.errors import InternalTopic, InvalidRequest
+from logserver.errors import InternalTopic, InvalidRequest, RequestTimedOut
+from logserver.time_slice import TimeSlice
 from logserver.waiters import HighWatermarkWaiters
+from logstore.clock import Clock
 from logstore.config import PARTITIONS_MAX, TopicConfig
-from logstore.errors import InvalidPartitions, InvalidTopicName, UnknownTopicId, UnknownTopicOrPartition
+from logstore.errors import (
+    InvalidPartitions,
+    InvalidTopicName,
+    LogStoreError,
+    UnknownTopicId,
+    UnknownTopicOrPartition,
+)
 from logstore.log import Log
 from logstore.topics import Topic, TopicStore
 
@@ -31,14 +40,19 @@ class Topics:
         self,
         store: TopicStore,
         waiters: HighWatermarkWaiters,
+        clock: Clock,
         *,
         auto_create: bool,
         default_partitions: int,
+        timeout_ms: int,
         changed: Callable[[], None],
     ) -> None:
-        """changed is called whenever a topic was created, deleted or given partitions."""
+        """timeout_ms bounds every wait for the disk. changed is called whenever a topic was created, deleted or given
+        partitions."""
         self._store = store
         self._waiters = waiters
+        self._clock = clock
+        self._timeout_ms = timeout_ms
         self._auto_create = auto_create
         self._default_partitions = default_partitions
         self._changed = changed
@@ -148,6 +162,39 @@ class Topics:
             self._store.alter_config(name, config)
         logger.info("topic altered", topic=name, partitions=partitions or topic.partitions)
 
+    async def delete_records(self, context: RequestContext, name: str, offsets: Mapping[int, int]) -> dict[int, int]:
+        """Delete the records of each partition before an offset, or all that are durable for -1. Returns where they
+        start now, once no crash brings the records back.
+
+        Everything is checked before anything is deleted. Raises OffsetOutOfRange, DataLoss of a damaged log,
+        StorageFull, and RequestTimedOut; after these last two readers do not see the records any more.
+        """
+        topic = self.find(context, name, b"", Operation.DELETE)
+        self._refuse_internal(topic, "shortened")
+        time_slice = TimeSlice(self._clock)
+        starts: dict[Log, int] = {}
+        for partition, offset in offsets.items():
+            await time_slice.give_way()
+            log = self.log(topic, partition)
+            starts[log] = log.start_after_deletion(offset)
+        deletion = _Deletion(len(starts))
+        for log, start in starts.items():
+            await time_slice.give_way()
+            self._store.delete_records(log, start, deletion.stored)
+            starts[log] = log.log_start_offset  # retention may have moved it further
+        logger.info("records deleted", topic=name, partitions=len(starts))
+        wait_ms = context.remaining_ms(self._clock, self._timeout_ms)
+        try:
+            async with asyncio.timeout(wait_ms / 1000):
+                await deletion.done
+        except TimeoutError:
+            raise RequestTimedOut(
+                f"records of topic {name!r} are deleted, and it is not known yet whether for good: the disk has not "
+                f"said so in {wait_ms} ms",
+                remedy="Delete them once more, before the same offsets: that does no more than to wait for the disk.",
+            ) from None
+        return {log.partition: start for log, start in starts.items()}
+
     def _checked_partitions(self, partitions: int) -> int:
         if not 0 <= partitions <= PARTITIONS_MAX:
             raise InvalidPartitions(
@@ -168,3 +215,22 @@ class Topics:
             f"topic {name!r} with id {parse_topic_id(topic_id)} is not here: {fact}",
             remedy="Where there is a topic of that name now, begin afresh: offsets of the old one mean nothing in it.",
         )
+
+
+class _Deletion:
+    """Waits until all partitions are on the disk. What was in the way of the first that could not be is raised."""
+
+    def __init__(self, partitions: int) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left = partitions
+        self._failure: LogStoreError | None = None
+
+    def stored(self, failure: LogStoreError | None) -> None:
+        self._left -= 1
+        self._failure = self._failure or failure
+        if self._left or self.done.done():
+            return
+        if self._failure is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(self._failure)

@@ -22,7 +22,15 @@ class Appending:
         self.opened = Opened(SimulatedDisk())
         store, waiters = self.opened.store, HighWatermarkWaiters()
         store.create_topic("t", 1, TopicConfig())
-        topics = Topics(store, waiters, auto_create=False, default_partitions=1, changed=lambda: None)
+        topics = Topics(
+            store,
+            waiters,
+            self.opened.clock,
+            auto_create=False,
+            default_partitions=1,
+            timeout_ms=1000,
+            changed=lambda: None,
+        )
         self._appends = Appends(
             store, topics, waiters, self.opened.clock, timeout_ms=1000, on_failure=self.opened.failures.append
         )

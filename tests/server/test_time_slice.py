@@ -83,6 +83,13 @@ async def describe(server: Server) -> Sized:
     return (await TopicDoor(server.broker).describe_topic(request, CONTEXT)).partitions
 
 
+async def delete_records(server: Server) -> Sized:
+    request = topics_pb2.DeleteRecordsRequest(
+        topic="t", partitions=[topics_pb2.RecordsToDelete(partition=n) for n in range(PARTITIONS)]
+    )
+    return (await TopicDoor(server.broker).delete_records(request, CONTEXT)).partitions
+
+
 async def create_by_metadata(server: Server) -> Sized:
     request = topics_pb2.GetMetadataRequest(topics=[f"new-{n}" for n in range(PARTITIONS)], auto_create=True)
     return (await TopicDoor(server.broker).get_metadata(request, CONTEXT)).topics
@@ -118,7 +125,7 @@ async def append(server: Server) -> Sized:
     return (await server.broker.appends.append(CONTEXT, batches, Acks.ONE)).acks
 
 
-@pytest.mark.parametrize("call", [describe, create_by_metadata, list_offsets, fetch, follow, append])
+@pytest.mark.parametrize("call", [describe, delete_records, create_by_metadata, list_offsets, fetch, follow, append])
 async def test_a_call_of_many_partitions_lets_others_run(
     tmp_path: Path, call: Callable[[Server], Awaitable[Sized]]
 ) -> None:

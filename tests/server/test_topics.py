@@ -1,3 +1,5 @@
+import asyncio
+from pathlib import Path
 from uuid import UUID
 
 import grpc.aio
@@ -6,8 +8,10 @@ import pytest
 from logserver.config import Address
 from logserver.journal import GROUPS_TOPIC
 from logserver.server import Server
+from logstore.errors import StorageFull
+from logstore.log import Hole, Log
 from logwire.v1 import topics_pb2 as pb
-from tests.server.conftest import StartServer
+from tests.server.conftest import StartServer, running
 from tests.server.wire import Client, batch, code, error_of
 
 
@@ -171,3 +175,123 @@ async def test_a_topic_made_again_starts_afresh(client: Client) -> None:
     assert await client.create("t") != old_id
     [ack] = await client.produce("t", batch(b"new"))
     assert ack.base_offset == 0
+
+
+# Records deleted.
+
+
+def before(topic: str, **offsets: int) -> pb.DeleteRecordsRequest:
+    """p0=3: those of partition 0 before offset 3."""
+    partitions = [
+        pb.RecordsToDelete(partition=int(name.removeprefix("p")), before_offset=offset)
+        for name, offset in offsets.items()
+    ]
+    return pb.DeleteRecordsRequest(topic=topic, partitions=partitions)
+
+
+async def starts(client: Client, topic: str) -> list[int]:
+    described = await client.topics.DescribeTopic(pb.DescribeTopicRequest(topic=topic))
+    return [part.log_start_offset for part in described.partitions]
+
+
+async def test_records_before_an_offset_are_gone_and_stay_gone_after_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path / "data") as server:
+        client = Client(server.grpc_address)
+        await client.create("t", 3)
+        for partition in range(3):
+            await client.produce("t", batch(b"a", b"b", b"c", b"d"), partition=partition)
+        deleted = (await client.topics.DeleteRecords(before("t", p2=3, p0=-1))).partitions
+        assert [(part.partition, part.log_start_offset) for part in deleted] == [(2, 3), (0, 4)]
+        assert code((await client.fetch("t", 2, partition=2)).error) == "OFFSET_OUT_OF_RANGE"
+        [record] = (await client.fetch("t", 3, partition=2, decode=True)).records
+        assert (record.offset, record.value) == (3, b"d")
+        await client.channel.close()
+    async with running(tmp_path / "data") as server:
+        client = Client(server.grpc_address)
+        assert await starts(client, "t") == [4, 0, 3]
+        [ack] = await client.produce("t", batch(b"next"))
+        assert ack.base_offset == 4
+        await client.channel.close()
+
+
+async def test_a_log_start_never_moves_back(client: Client) -> None:
+    await client.produce("t", batch(b"a", b"b", b"c"))
+    for offset in (2, 1, 0):
+        [deleted] = (await client.topics.DeleteRecords(before("t", p0=offset))).partitions
+        assert deleted.log_start_offset == 2
+
+
+async def test_when_one_partition_is_refused_nothing_is_deleted_in_any(client: Client, server: Server) -> None:
+    await client.create("t", 2)
+    for partition in range(2):
+        await client.produce("t", batch(b"a", b"b"), partition=partition)
+    for offset in (3, -2, 2**63 - 1):
+        request = before("t", p0=1, p1=offset)
+        with pytest.raises(grpc.aio.AioRpcError, match="partition 1 of topic 't', which goes from 0 to 2") as refused:
+            await client.topics.DeleteRecords(request)
+        assert code(error_of(refused.value)) == "OFFSET_OUT_OF_RANGE"
+    for refused_partition, expected in ((2, "UNKNOWN_TOPIC_OR_PARTITION"), (-1, "INVALID_REQUEST")):
+        request = pb.DeleteRecordsRequest(
+            topic="t",
+            partitions=[
+                pb.RecordsToDelete(partition=0, before_offset=1),
+                pb.RecordsToDelete(partition=refused_partition, before_offset=0),
+            ],
+        )
+        assert await refusal(client.topics.DeleteRecords(request)) == expected
+    server.broker.store.log("t", 1).holes = (Hole(1, 2, "rot"),)
+    assert await refusal(client.topics.DeleteRecords(before("t", p0=1, p1=1))) == "DATA_LOSS"
+    assert await starts(client, "t") == [0, 0]
+
+
+async def test_records_of_an_unknown_topic_or_of_one_of_the_servers_own_are_not_deleted(client: Client) -> None:
+    assert await refusal(client.topics.DeleteRecords(before("t", p0=0))) == "UNKNOWN_TOPIC_OR_PARTITION"
+    assert await refusal(client.topics.DeleteRecords(before(GROUPS_TOPIC, p0=-1))) == "INVALID_TOPIC"
+
+
+@pytest.mark.parametrize(
+    ("partitions", "expected"),
+    [(range(0), "INVALID_REQUEST"), (range(10_001), "REQUEST_TOO_LARGE"), ((0, 1, 0), "INVALID_REQUEST")],
+    ids=["none", "too many", "one twice"],
+)
+async def test_partitions_are_named_once_each_and_not_too_many(
+    client: Client, partitions: range, expected: str
+) -> None:
+    await client.create("t", 2)
+    request = pb.DeleteRecordsRequest(topic="t", partitions=[pb.RecordsToDelete(partition=n) for n in partitions])
+    assert await refusal(client.topics.DeleteRecords(request)) == expected
+
+
+async def test_whoever_deletes_on_a_full_disk_is_told(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    await client.produce("t", batch(b"a", b"b", b"c"))
+
+    def full(self: Log, synced_offset: int) -> None:
+        raise StorageFull("no room", remedy="Free space.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Log, "store_snapshot", full)
+        assert await refusal(client.topics.DeleteRecords(before("t", p0=2))) == "STORAGE_FULL"
+    [deleted] = (await client.topics.DeleteRecords(before("t", p0=2))).partitions
+    assert deleted.log_start_offset == 2
+
+
+async def test_a_deletion_is_answered_by_its_deadline_and_can_be_asked_for_again(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.produce("t", batch(b"a", b"b", b"c"))
+    with monkeypatch.context() as patched:
+        patched.setattr(server.broker.store, "delete_records", lambda *request: None)
+        patched.setattr(server.broker.topics, "_timeout_ms", 1)
+        assert await refusal(client.topics.DeleteRecords(before("t", p0=2))) == "REQUEST_TIMED_OUT"
+    [deleted] = (await client.topics.DeleteRecords(before("t", p0=2))).partitions
+    assert deleted.log_start_offset == 2
+
+
+async def test_many_delete_at_the_same_time(client: Client) -> None:
+    await client.create("t", 20)
+    for partition in range(20):
+        await client.produce("t", batch(b"a", b"b", b"c"), partition=partition)
+    requests = [before("t", **{f"p{n}": 1 + n % 3}) for n in range(20)]
+    answers = await asyncio.gather(*map(client.topics.DeleteRecords, requests))
+    assert [part.log_start_offset for answer in answers for part in answer.partitions] == [1 + n % 3 for n in range(20)]
+    assert await starts(client, "t") == [1 + n % 3 for n in range(20)]

@@ -64,6 +64,11 @@ class TopicServiceStub(object):
                 request_serializer=logwire_dot_v1_dot_topics__pb2.ListTopicsRequest.SerializeToString,
                 response_deserializer=logwire_dot_v1_dot_topics__pb2.ListTopicsResponse.FromString,
                 _registered_method=True)
+        self.DeleteRecords = channel.unary_unary(
+                '/logwire.v1.TopicService/DeleteRecords',
+                request_serializer=logwire_dot_v1_dot_topics__pb2.DeleteRecordsRequest.SerializeToString,
+                response_deserializer=logwire_dot_v1_dot_topics__pb2.DeleteRecordsResponse.FromString,
+                _registered_method=True)
 
 
 class TopicServiceServicer(object):
@@ -105,6 +110,12 @@ class TopicServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteRecords(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TopicServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -137,6 +148,11 @@ def add_TopicServiceServicer_to_server(servicer, server):
                     servicer.ListTopics,
                     request_deserializer=logwire_dot_v1_dot_topics__pb2.ListTopicsRequest.FromString,
                     response_serializer=logwire_dot_v1_dot_topics__pb2.ListTopicsResponse.SerializeToString,
+            ),
+            'DeleteRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRecords,
+                    request_deserializer=logwire_dot_v1_dot_topics__pb2.DeleteRecordsRequest.FromString,
+                    response_serializer=logwire_dot_v1_dot_topics__pb2.DeleteRecordsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -301,6 +317,33 @@ class TopicService(object):
             '/logwire.v1.TopicService/ListTopics',
             logwire_dot_v1_dot_topics__pb2.ListTopicsRequest.SerializeToString,
             logwire_dot_v1_dot_topics__pb2.ListTopicsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/logwire.v1.TopicService/DeleteRecords',
+            logwire_dot_v1_dot_topics__pb2.DeleteRecordsRequest.SerializeToString,
+            logwire_dot_v1_dot_topics__pb2.DeleteRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,7 @@ class TopicServiceStub:
     AlterTopic: _grpc.UnaryUnaryMultiCallable[_topics_pb2.AlterTopicRequest, _topics_pb2.AlterTopicResponse]
     DescribeTopic: _grpc.UnaryUnaryMultiCallable[_topics_pb2.DescribeTopicRequest, _topics_pb2.DescribeTopicResponse]
     ListTopics: _grpc.UnaryUnaryMultiCallable[_topics_pb2.ListTopicsRequest, _topics_pb2.ListTopicsResponse]
+    DeleteRecords: _grpc.UnaryUnaryMultiCallable[_topics_pb2.DeleteRecordsRequest, _topics_pb2.DeleteRecordsResponse]
 
 @_typing.type_check_only
 class TopicServiceAsyncStub(TopicServiceStub):
@@ -47,6 +48,7 @@ class TopicServiceAsyncStub(TopicServiceStub):
     AlterTopic: _aio.UnaryUnaryMultiCallable[_topics_pb2.AlterTopicRequest, _topics_pb2.AlterTopicResponse]  # type: ignore[assignment]
     DescribeTopic: _aio.UnaryUnaryMultiCallable[_topics_pb2.DescribeTopicRequest, _topics_pb2.DescribeTopicResponse]  # type: ignore[assignment]
     ListTopics: _aio.UnaryUnaryMultiCallable[_topics_pb2.ListTopicsRequest, _topics_pb2.ListTopicsResponse]  # type: ignore[assignment]
+    DeleteRecords: _aio.UnaryUnaryMultiCallable[_topics_pb2.DeleteRecordsRequest, _topics_pb2.DeleteRecordsResponse]  # type: ignore[assignment]
 
 class TopicServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -90,5 +92,12 @@ class TopicServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _topics_pb2.ListTopicsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_topics_pb2.ListTopicsResponse, _abc.Awaitable[_topics_pb2.ListTopicsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteRecords(
+        self,
+        request: _topics_pb2.DeleteRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_topics_pb2.DeleteRecordsResponse, _abc.Awaitable[_topics_pb2.DeleteRecordsResponse]]: ...
 
 def add_TopicServiceServicer_to_server(servicer: TopicServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

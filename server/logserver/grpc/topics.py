@@ -3,6 +3,7 @@
 from logserver.broker import Broker
 from logserver.checks import check_count
 from logserver.context import Operation, RequestContext
+from logserver.errors import InvalidRequest
 from logserver.status import describe
 from logserver.time_slice import TimeSlice
 from logserver.version import server_version
@@ -11,6 +12,7 @@ from logstore.topics import Topic
 from logwire.v1 import topics_pb2 as pb
 
 TOPICS_PER_REQUEST_MAX = 10_000
+PARTITIONS_PER_REQUEST_MAX = 10_000
 
 
 class TopicDoor:
@@ -85,6 +87,22 @@ class TopicDoor:
                     internal=topic.internal,
                 )
                 for topic in self._broker.topics.listed(context, include_internal=request.include_internal)
+            ]
+        )
+
+    async def delete_records(
+        self, request: pb.DeleteRecordsRequest, context: RequestContext
+    ) -> pb.DeleteRecordsResponse:
+        check_count("partitions", len(request.partitions), PARTITIONS_PER_REQUEST_MAX)
+        offsets = {part.partition: part.before_offset for part in request.partitions}
+        if len(offsets) < len(request.partitions):
+            raise InvalidRequest(
+                f"the request names a partition of topic {request.topic!r} twice", remedy="Name each of them once."
+            )
+        starts = await self._broker.topics.delete_records(context, request.topic, offsets)
+        return pb.DeleteRecordsResponse(
+            partitions=[
+                pb.DeletedRecords(partition=partition, log_start_offset=start) for partition, start in starts.items()
             ]
         )
 

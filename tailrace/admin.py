@@ -60,6 +60,16 @@ class Admin:
         their default."""
         self._run(self._core.alter_topic(topic, partitions, set_config, unset_config))
 
+    def delete_records(self, topic: str, before: Mapping[int, int]) -> dict[int, int]:
+        """Delete the records of each partition before an offset, or all there are for -1. There is no way back.
+
+        Returns the offset that each partition begins with now: that one, or a later one where it did already. Then no
+        reader has the records any more, and no crash of the server brings them back. Where one partition is refused,
+        nothing is deleted in any. Raises OffsetOutOfRange, and StorageFull: then readers do not have the records, and
+        a crash would still bring them back.
+        """
+        return self._run(self._core.delete_records(topic, before))
+
     def list_topics(self, include_internal: bool = False) -> list[TopicListing]:
         return self._run(self._core.list_topics(include_internal))
 

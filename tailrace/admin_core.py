@@ -105,6 +105,18 @@ class AdminCore:
         )
         await self._ask("topics", "AlterTopic", request, repeat=False)
 
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> dict[int, int]:
+        if not isinstance(before, Mapping) or not before:
+            raise InvalidRequest(
+                f"{before!r} does not say before which offsets",
+                remedy="Give a dict of offsets, such as {0: 1500, 1: -1}.",
+            )
+        request = topics_pb2.DeleteRecordsRequest(topic=checked_topic(topic))
+        for partition, offset in before.items():
+            request.partitions.append(_message(topics_pb2.RecordsToDelete, partition=partition, before_offset=offset))
+        reply = await self._ask("topics", "DeleteRecords", request, repeat=False)
+        return {part.partition: part.log_start_offset for part in reply.partitions}
+
     async def list_topics(self, include_internal: bool) -> list[d.TopicListing]:
         request = topics_pb2.ListTopicsRequest(include_internal=include_internal)
         reply = await self._ask("topics", "ListTopics", request, repeat=True)

@@ -53,6 +53,9 @@ class Admin:
     ) -> None:
         await self._run(self._core.alter_topic(topic, partitions, set_config, unset_config))
 
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> dict[int, int]:
+        return await self._run(self._core.delete_records(topic, before))
+
     async def list_topics(self, include_internal: bool = False) -> list[TopicListing]:
         return await self._run(self._core.list_topics(include_internal))
 

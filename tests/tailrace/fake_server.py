@@ -362,6 +362,9 @@ class _Topics(topics_pb2_grpc.TopicServiceServicer):
     async def AlterTopic(self, request: topics_pb2.AlterTopicRequest, context: Any) -> Any:
         return await self._fake.answer("AlterTopic", request, context)
 
+    async def DeleteRecords(self, request: topics_pb2.DeleteRecordsRequest, context: Any) -> Any:
+        return await self._fake.answer("DeleteRecords", request, context)
+
     async def DescribeTopic(self, request: topics_pb2.DescribeTopicRequest, context: Any) -> Any:
         return await self._fake.answer("DescribeTopic", request, context)
 

@@ -109,6 +109,25 @@ def test_a_topic_is_altered_by_what_is_given(admin: Any, server: FakeServer) -> 
     ]
 
 
+def test_records_before_an_offset_are_deleted(admin: Any, server: FakeServer) -> None:
+    server.answers["DeleteRecords"] = topics_pb2.DeleteRecordsResponse(
+        partitions=[
+            topics_pb2.DeletedRecords(partition=0, log_start_offset=1500),
+            topics_pb2.DeletedRecords(partition=3, log_start_offset=7),
+        ]
+    )
+    assert admin.delete_records("t", {0: 1500, 3: -1}) == {0: 1500, 3: 7}
+    assert server.asked["DeleteRecords"] == [
+        topics_pb2.DeleteRecordsRequest(
+            topic="t",
+            partitions=[
+                topics_pb2.RecordsToDelete(partition=0, before_offset=1500),
+                topics_pb2.RecordsToDelete(partition=3, before_offset=-1),
+            ],
+        )
+    ]
+
+
 @pytest.mark.parametrize("include_internal", [False, True])
 def test_topics_are_listed(admin: Any, server: FakeServer, include_internal: bool) -> None:
     server.answers["ListTopics"] = topics_pb2.ListTopicsResponse(
@@ -280,6 +299,7 @@ QUESTIONS: dict[str, Callable[[Any], Any]] = {
     "CreateTopic": lambda admin: admin.create_topic("t"),
     "DeleteTopic": lambda admin: admin.delete_topic("t"),
     "AlterTopic": lambda admin: admin.alter_topic("t", 2),
+    "DeleteRecords": lambda admin: admin.delete_records("t", {0: 1}),
     "ListTopics": lambda admin: admin.list_topics(),
     "DescribeTopic": lambda admin: admin.describe_topic("t"),
     "ListOffsets": lambda admin: admin.list_offsets([("single", 0)], "latest"),
@@ -321,6 +341,9 @@ NONSENSE: dict[str, Callable[[Any], Any]] = {
     "a group that is none": lambda admin: admin.describe_group(b"\xff"),
     "settings that are a word": lambda admin: admin.create_topic("t", config="retention.ms"),
     "settings to unset that are a word": lambda admin: admin.alter_topic("t", unset_config="retention.ms"),
+    "records to delete that are pairs": lambda admin: admin.delete_records("t", [(0, 5)]),
+    "records to delete of no partition": lambda admin: admin.delete_records("t", {}),
+    "records to delete before a word": lambda admin: admin.delete_records("t", {0: "end"}),
     "a spec that is none": lambda admin: admin.list_offsets([("t", 0)], "middle"),
     "a partition without its number": lambda admin: admin.list_offsets([("t",)], "latest"),
     "topics in the place of partitions": lambda admin: admin.list_offsets(["flights"], "latest"),
@@ -384,6 +407,7 @@ CHANGES = {
     "CreateTopic": topics_pb2.CreateTopicResponse(),
     "DeleteTopic": topics_pb2.DeleteTopicResponse(),
     "AlterTopic": topics_pb2.AlterTopicResponse(),
+    "DeleteRecords": topics_pb2.DeleteRecordsResponse(),
     "DeleteGroup": groups_pb2.DeleteGroupResponse(),
     "SeekGroup": groups_pb2.SeekGroupResponse(),
 }

@@ -43,6 +43,7 @@ def offsets_of(topic: str) -> object:
         asked_of("create_topic", ...),
         asked_of("delete_topic", ...),
         asked_of("alter_topic", ..., partitions=2),
+        asked_of("delete_records", ..., {0: 1}),
         asked_of("describe_topic", ...),
         asked_of("seek_group", "group", ..., to_end=True),
         offsets_of,

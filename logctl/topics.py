@@ -1,16 +1,17 @@
-"""`logctl topics`: create, list, describe, alter, delete."""
+"""`logctl topics`: create, list, describe, alter, delete, and delete-records."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from logctl.completions import complete_topics
-from logctl.errors import BadUsage
+from logctl.errors import BadUsage, CommandError
 from logctl.options import PARTITION_MAX, Group, Settings, parse_setting, parsed, parsed_all, whole_number
 from logctl.output import count, number, text
+from logctl.times import AtOffset, AtTime, Beginning, Position, now_ms, parse_position
 
 if TYPE_CHECKING:
-    from tailrace import TopicDescription, TopicListing
+    from tailrace import Admin, PartitionDescription, TopicDescription, TopicListing
 
 LISTING = [text("topic", "TOPIC"), number("partitions", "PARTITIONS")]
 PARTITIONS = [
@@ -27,6 +28,19 @@ CONFIG = [
     text("set_by", "SET BY"),
     text("documentation", "MEANING", prose=True),
 ]
+DELETED = [
+    number("partition", "PARTITION"),
+    number("log_start_offset", "FIRST OFFSET"),
+    number("records", "RECORDS DELETED"),
+]
+
+
+def parse_end_of_deletion(text: str) -> Position:
+    """A POSITION that something is before. Raises ValueError."""
+    position = parse_position(text, now_ms())
+    if isinstance(position, Beginning):
+        raise ValueError("nothing is before the beginning")
+    return position
 
 
 @click.group(cls=Group)
@@ -79,7 +93,7 @@ def list_(settings: Settings) -> None:
 @click.argument("topic", shell_complete=complete_topics)
 @click.pass_obj
 def describe(settings: Settings, topic: str) -> None:
-    """Show the partitions of TOPIC, what they hold, and its settings."""
+    """Show what the partitions of TOPIC hold, and its settings."""
     from tailrace import Admin
 
     with Admin(server=settings.server) as admin:
@@ -156,6 +170,100 @@ def delete(settings: Settings, topic: str, yes: bool) -> None:
             settings.output.confirm(f"Delete topic {topic} with its {count(held, 'record')}?")
         admin.delete_topic(topic)
     settings.output.done({"topic": topic, "deleted": True}, f"Deleted topic {topic}.")
+
+
+@topics.command(
+    examples=[
+        "logctl topics delete-records flights --before ago:30d",
+        "logctl topics delete-records flights --before 1500 --partition 2",
+        "logctl topics delete-records flights --before end --yes",
+    ]
+)
+@click.argument("topic", shell_complete=complete_topics)
+@click.option(
+    "--before",
+    required=True,
+    metavar="POSITION",
+    callback=parsed(parse_end_of_deletion),
+    help="What comes before it goes: an offset, `end`, or the first record at or after a time: ISO 8601 with a date "
+    "(UTC unless it names a zone), or ago:1h.",
+)
+@click.option(
+    "--partition",
+    "partitions",
+    multiple=True,
+    metavar="P",
+    callback=parsed_all(whole_number(0, PARTITION_MAX)),
+    help="This partition alone; else all of them. Repeatable.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal to ask on.")
+@click.pass_obj
+def delete_records(settings: Settings, topic: str, before: Position, partitions: list[int], yes: bool) -> None:
+    """Delete the oldest records of TOPIC. There is no way back.
+
+    Offsets stay what they are, and no reader has these records from then on, also after a crash of the server. What
+    they take on the disk is freed a whole segment at a time.
+    """
+    from tailrace import Admin
+
+    if not yes:
+        settings.output.needs_terminal("Deleting records")
+    with Admin(server=settings.server) as admin:
+        chosen = _chosen(admin.describe_topic(topic), partitions, before)
+        offsets = _offsets_before(admin, topic, chosen, before)
+        going = [max(0, offsets[part.partition] - part.log_start_offset) for part in chosen]
+        if not yes and any(going):
+            where = count(sum(map(bool, going)), "partition")
+            settings.output.confirm(f"Delete {count(sum(going), 'record')} of topic {topic}, in {where}?")
+        starts = admin.delete_records(topic, offsets)
+    rows: list[dict[str, Any]] = [
+        {
+            "topic": topic,
+            "partition": part.partition,
+            "log_start_offset": starts[part.partition],
+            "records": starts[part.partition] - part.log_start_offset,
+        }
+        for part in chosen
+    ]
+    settings.output.note(f"Deleted {count(sum(row['records'] for row in rows), 'record')} of topic {topic}:")
+    settings.output.table(DELETED, rows)
+
+
+def _chosen(description: "TopicDescription", partitions: list[int], before: Position) -> "list[PartitionDescription]":
+    there = {part.partition: part for part in description.partitions}
+    for partition in partitions:
+        if partition not in there:
+            raise CommandError(
+                f"topic {description.topic!r} has no partition {partition}",
+                remedy=f"Its partitions are 0 to {len(there) - 1}.",
+                code="UNKNOWN_TOPIC_OR_PARTITION",
+            )
+    if isinstance(before, AtOffset) and not partitions and len(there) > 1:
+        raise BadUsage(
+            f"Offset {before.offset} of which partition? Topic {description.topic} has {len(there)}.",
+            remedy="Name it with --partition, or give a time or `end`, which all partitions have.",
+        )
+    return [there[partition] for partition in sorted(set(partitions) or there)]
+
+
+def _offsets_before(
+    admin: "Admin", topic: str, partitions: "list[PartitionDescription]", before: Position
+) -> dict[int, int]:
+    """Before which offset of each partition the records go. What is produced while somebody thinks stays."""
+    if isinstance(before, AtTime):
+        listed = admin.list_offsets([(topic, part.partition) for part in partitions], before.timestamp_ms)
+        return {place.partition: place.offset for place in listed}
+    if not isinstance(before, AtOffset):
+        return {part.partition: part.high_watermark for part in partitions}
+    for part in partitions:
+        if before.offset > part.high_watermark:
+            raise CommandError(
+                f"offset {before.offset} is not in partition {part.partition} of topic {topic!r}, "
+                f"which goes from {part.log_start_offset} to {part.high_watermark}",
+                remedy="Choose one of these, or `end`.",
+                code="OFFSET_OUT_OF_RANGE",
+            )
+    return {part.partition: before.offset for part in partitions}
 
 
 def _listing_row(listing: "TopicListing") -> dict[str, Any]:

@@ -122,6 +122,10 @@ def test_a_server_that_is_no_address_is_bad_usage(address: str) -> None:
         ("topics create t --config retention.ms", "is not NAME=VALUE"),
         ("topics alter t", "Nothing to alter."),
         ("topics delete t", "needs --yes"),
+        ("topics delete-records t --before end", "needs --yes"),
+        ("topics delete-records t", "Missing option '--before'"),
+        ("topics delete-records t --before beginning", "nothing is before the beginning"),
+        ("topics delete-records t --before -1", "'-1' is none of"),
         ("groups delete g", "needs --yes"),
         ("produce", "Missing argument 'TOPIC'"),
         ("produce t --format xml", "xml"),
@@ -203,7 +207,7 @@ def test_completion_offers_verbs_and_options() -> None:
         return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
     assert {"topics", "produce", "consume", "groups", "seek", "demo"} <= set(offered(""))
-    assert offered("topics", "de") == ["delete", "describe"]
+    assert offered("topics", "de") == ["delete", "delete-records", "describe"]
     assert offered("seek", "--to-b") == ["--to-beginning"]
 
 
@@ -252,6 +256,7 @@ def test_a_server_that_is_not_there_is_exit_code_three() -> None:
         lines = (
             "topics list",
             "topics delete t --yes",
+            "topics delete-records t --before end --yes",
             "produce t",
             "consume t --exit-at-end",
             "consume t --group g",
@@ -284,6 +289,7 @@ def test_a_server_that_is_not_there_is_exit_code_three() -> None:
         "topics create 'two words'",
         "topics describe 'two words'",
         "topics delete 'two words' --yes",
+        "topics delete-records 'two words' --before end --yes",
         "produce 'two words' /dev/null",
         "consume 'two words'",
         "seek --group g --topic 'two words' --to-end",

@@ -5,6 +5,7 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,24 @@ def test_delete_asks_and_takes_yes_for_an_answer(logctl: Logctl, server: ServerP
     assert status == 0
     assert f"Deleted topic {topic}." in shown
     assert topic not in logctl("topics list").out
+
+
+def test_deleting_records_says_how_many_go_and_asks(
+    logctl: Logctl, server: ServerProcess, topic: str, tmp_path: Path
+) -> None:
+    (tmp_path / "lines").write_text("a\nb\nc\n")
+    logctl("produce", topic, tmp_path / "lines")
+    line = ("topics", "delete-records", topic, "--before", "2")
+    status, shown = at_terminal(server, *line, typed="n\n")
+    assert status == 1
+    assert f"Delete 2 records of topic {topic}, in 1 partition?" in shown
+    assert "Nothing was deleted." in shown
+    status, shown = at_terminal(server, *line, typed="y\n")
+    assert status == 0
+    assert f"Deleted 2 records of topic {topic}:" in shown
+    status, shown = at_terminal(server, *line)
+    assert status == 0
+    assert "[y/N]" not in shown, "there is nothing left to lose"
 
 
 def test_delete_looks_before_it_asks(logctl: Logctl, server: ServerProcess, topic: str) -> None:

@@ -1,11 +1,15 @@
 """`logctl topics` against a real server."""
 
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.logctl.conftest import Logctl
 from tests.processes import ENVIRONMENT, ServerProcess, program
+
+File = Callable[..., Path]
 
 
 def test_a_topic_is_created_shown_and_listed(logctl: Logctl, topic: str) -> None:
@@ -57,6 +61,48 @@ def test_a_topic_is_deleted_when_that_is_meant(logctl: Logctl, topic: str) -> No
     assert topic not in logctl("topics list").out
 
 
+def test_the_oldest_records_are_deleted(logctl: Logctl, topic: str, file: File) -> None:
+    logctl("topics create --partitions 2", topic)
+    # murmur2 sends "a" and "d" to different ones of two partitions.
+    logctl("produce --key-separator TAB", topic, file("a\tx\nd\tx\n" * 5))
+    deleted = logctl("topics delete-records --before 3 --partition 1 --yes --json", topic)
+    assert (deleted.status, deleted.err) == (0, "")
+    assert deleted.rows == [{"topic": topic, "partition": 1, "log_start_offset": 3, "records": 3}]
+    (described,) = logctl("topics describe --json", topic).rows
+    assert [part["log_start_offset"] for part in described["partitions"]] == [0, 3]
+
+    again = logctl("topics delete-records --before 2 --partition 1 --partition 0 --yes --json", topic)
+    assert [(row["log_start_offset"], row["records"]) for row in again.rows] == [(2, 2), (3, 0)]
+    everything = logctl("topics delete-records --before end --yes", topic)
+    assert everything.err == f"Deleted 5 records of topic {topic}:\n"
+    assert [line.split() for line in everything.out.splitlines()] == [
+        ["PARTITION", "FIRST", "OFFSET", "RECORDS", "DELETED"],
+        ["0", "5", "3"],
+        ["1", "5", "2"],
+    ]
+    assert logctl("consume --exit-at-end", topic).out == ""
+
+
+def test_records_before_a_time_are_deleted(logctl: Logctl, topic: str, file: File) -> None:
+    logctl("produce --time-field day", topic, file("day\n" + "".join(f"2013-07-0{n}\n" for n in range(1, 6)), "a.csv"))
+    deleted = logctl("topics delete-records --before 2013-07-04 --yes --json", topic)
+    assert deleted.rows == [{"topic": topic, "partition": 0, "log_start_offset": 3, "records": 3}]
+    assert logctl("topics delete-records --before ago:1h --yes --json", topic).rows[0]["records"] == 2
+
+
+def test_records_are_deleted_only_when_that_is_meant(logctl: Logctl, topic: str, file: File) -> None:
+    logctl("produce", topic, file("a\nb\n"))
+    refused = logctl("topics delete-records --before end", topic, feed="y\n")
+    assert refused.status == 2  # a pipe cannot mean it
+    assert "Deleting records needs --yes" in refused.err
+    logctl("topics alter --partitions 3", topic)
+    refused = logctl("topics delete-records --before 1 --yes", topic)
+    assert refused.status == 2
+    assert "Offset 1 of which partition?" in refused.err
+    (described,) = logctl("topics describe --json", topic).rows
+    assert described["partitions"][0]["log_start_offset"] == 0
+
+
 def test_who_creates_a_topic_twice_is_not_told_to_delete_it(logctl: Logctl, topic: str) -> None:
     logctl("topics create", topic)
     assert logctl("topics create --json", topic).error["remedy"] == "Use that topic, or choose another name."
@@ -93,6 +139,10 @@ def test_a_shell_is_offered_the_topics_that_begin_so(logctl: Logctl, server: Ser
         ("topics alter existing --unset colour", "INVALID_CONFIG", ["colour"]),
         ("topics delete missing --yes", "UNKNOWN_TOPIC_OR_PARTITION", ["missing"]),
         ("topics delete __consumer_offsets --yes", "INVALID_TOPIC", ["__consumer_offsets"]),
+        ("topics delete-records missing --before end --yes", "UNKNOWN_TOPIC_OR_PARTITION", ["missing"]),
+        ("topics delete-records existing --partition 2 --before end --yes", "UNKNOWN_TOPIC_OR_PARTITION", ["2"]),
+        ("topics delete-records existing --partition 1 --before 7 --yes", "OFFSET_OUT_OF_RANGE", ["7", "0 to 0"]),
+        ("topics delete-records __consumer_offsets --before end --yes", "INVALID_TOPIC", ["cannot be shortened"]),
         ("groups describe missing", "GROUP_ID_NOT_FOUND", ["missing"]),
         ("groups delete missing --yes", "GROUP_ID_NOT_FOUND", ["missing"]),
     ],

@@ -201,8 +201,9 @@ def delete(settings: Settings, topic: str, yes: bool) -> None:
 def delete_records(settings: Settings, topic: str, before: Position, partitions: list[int], yes: bool) -> None:
     """Delete the oldest records of TOPIC. There is no way back.
 
-    Offsets stay what they are, and no reader has these records from then on, also after a crash of the server. What
-    they take on the disk is freed a whole segment at a time.
+    Offsets stay what they are, and no reader has these records from then on, also after a crash of the server. A group
+    that had not come so far is told so; `logctl seek --to-beginning` has it go on. What the records take on the disk is
+    freed a whole segment at a time.
     """
     from tailrace import Admin
 

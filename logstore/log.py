@@ -349,10 +349,9 @@ class Log:
         for segment in self._segments[:-1]:
             too_old = segment.last_append_ms < old_ms
             too_much = config.retention_bytes >= 0 and size - segment.end_position >= config.retention_bytes
-            is_before = segment.next_offset <= start  # deleted, and was not sealed yet
-            if not self._is_done(segment) or not (is_before or too_old or too_much):
+            if not self._is_done(segment) or not (too_old or too_much):
                 break
-            start = max(start, segment.next_offset)
+            start = segment.next_offset
             size -= segment.end_position
         return start
 

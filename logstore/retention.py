@@ -45,8 +45,10 @@ class Retention:
         count = 0
         logs = list(logs)
         for log in logs:
+            count += log.retire()
             start = log.retention_start(past)
-            count += log.advance_log_start(start) if start > log.log_start_offset else log.retire()
+            if start > log.log_start_offset:
+                count += log.advance_log_start(start)
         self.remove(logs)
         return count
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 
 from logstore import files
+from logstore.batch import stamp_producer
 from logstore.config import TopicConfig
 from logstore.errors import (
     DataLoss,
@@ -15,9 +16,10 @@ from logstore.errors import (
     StorageFull,
     UnknownTopicOrPartition,
 )
+from logstore.header import HEADER_SIZE
 from logstore.log import ALL_RECORDS
 from tests.logstore.disk import PowerCut, SimulatedDisk
-from tests.logstore.partition import batch_of
+from tests.logstore.partition import NOW_MS, batch_of
 from tests.logstore.store import DATA, SMALL, Opened, values_of
 
 Answers = list[LogStoreError | None]
@@ -126,6 +128,20 @@ def test_records_of_a_relaxed_topic_are_deleted_as_far_as_readers_see_them(disk:
     assert answers == [None]
     log = Opened(disk.crash(random.Random(0))).store.log("flights", 0)
     assert (log.log_start_offset, log.log_end_offset) == (26, 26)
+
+
+def test_a_lookup_by_time_finds_nothing_in_a_deleted_batch_that_its_producer_damaged(disk: SimulatedDisk) -> None:
+    opened = opened_with(disk, batches=0)
+    log = opened.store.log("flights", 0)
+    damaged = bytearray(batch_of(b"x" * 100, timestamp_ms=NOW_MS + 5000))
+    damaged[HEADER_SIZE:] = b"\xff" * (len(damaged) - HEADER_SIZE)
+    stamp_producer(damaged, -1, -1, -1)  # a CRC that fits
+    log.append(damaged, opened.clock.wall_ms())
+    opened.append("flights", 0, b"sound")
+    opened.settle()
+    assert log.offset_for_timestamp(NOW_MS + 4000) == (0, NOW_MS + 5000)
+    delete(opened, 1)
+    assert log.offset_for_timestamp(NOW_MS + 4000) is None
 
 
 # Whenever the power goes.

@@ -108,9 +108,16 @@ class LogAgainstList(RuleBasedStateMachine):
         self.partition.run_posted()
         self.with_power_cut(self.partition.sync.run_round, cut_after, seed)
 
-    @rule(batches=BATCHES, step=st.integers(0, 25), retain=st.booleans(), stop=st.booleans(), seed=SEED)
+    @rule(
+        batches=BATCHES,
+        step=st.integers(0, 25),
+        retain=st.booleans(),
+        delete=st.booleans(),
+        stop=st.booleans(),
+        seed=SEED,
+    )
     def go_on_while_a_round_runs(
-        self, batches: list[list[int]], step: int, retain: bool, stop: bool, seed: int
+        self, batches: list[list[int]], step: int, retain: bool, delete: bool, stop: bool, seed: int
     ) -> None:
         """What two threads do, in an order that the seed decides: the owner goes on between two steps of the other."""
         self.log.request_sync()
@@ -124,6 +131,8 @@ class LogAgainstList(RuleBasedStateMachine):
                 if retain:
                     self.retain_now()
                 self.append_batches(batches, 0)
+                if delete:
+                    self.delete_now(random.Random(seed).random())
                 self.partition.run_posted()
 
         self.disk.before_step = before_step
@@ -156,18 +165,10 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @rule(where=st.sampled_from([0, 0.1, 0.5, 0.9, 1]), rounds=st.integers(0, 2), cut_after=CUT, seed=SEED)
     def delete_records(self, where: float, rounds: int, cut_after: int | None, seed: int) -> None:
-        start, end = self.log.log_start_offset, self.log.high_watermark
-        start = start + int(where * (end - start))
-        self.partition.retention.delete_before(self.log, start, partial(self.note_start_stored, start))
-        self.start_max = start
-        assert self.log.log_start_offset == start
+        self.delete_now(where)
         for _ in range(rounds):
             self.with_power_cut(self.partition.sync.run_round, cut_after, seed)
             self.partition.run_posted()
-
-    def note_start_stored(self, start: int, failure: LogStoreError | None) -> None:
-        assert failure is None
-        self.start_min = max(self.start_min, start)
 
     @rule(producer_id=st.integers(0, 2), age=st.integers(1, 5))
     def send_again(self, producer_id: int, age: int) -> None:
@@ -313,6 +314,19 @@ class LogAgainstList(RuleBasedStateMachine):
             self.start_min = self.log.log_start_offset
         self.partition.retain()
         self.start_max = self.log.log_start_offset
+
+    def delete_now(self, where: float) -> None:
+        start, end = self.log.log_start_offset, self.log.high_watermark
+        self.start_max = start + int(where * (end - start))
+        self.partition.retention.delete_before(
+            self.log, self.start_max, partial(self.note_deleted, self.log, self.start_max)
+        )
+        assert self.log.log_start_offset == self.start_max
+
+    def note_deleted(self, log: log.Log, start: int, failure: LogStoreError | None) -> None:
+        assert failure is None
+        assert log is self.log, "a process that is gone answers nobody"
+        self.start_min = max(self.start_min, start)
 
     def check_known(self, sent: Sent) -> None:
         again = self.log.append(sent.batch, self.clock.wall_ms())

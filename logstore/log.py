@@ -264,7 +264,8 @@ class Log:
         self._end = LogEnd(
             segment, segment.end_position, segment.next_offset, segment.max_timestamp_ms, now_ms, appended_bytes
         )
-        if appended_bytes >= self._snapshot_at_bytes:
+        # Not in the place of one that waits: appended to faster than it is synced, no log would ever store any.
+        if appended_bytes >= self._snapshot_at_bytes and self._snapshot is None:
             self._take_snapshot()
             self._snapshot_at_bytes = appended_bytes + SNAPSHOT_INTERVAL_BYTES
         self._sync.note_append(self, size)
@@ -376,7 +377,8 @@ class Log:
         """
         assert self.log_start_offset <= offset <= self.high_watermark
         self.log_start_offset = offset
-        if offset > self._snapshot_offset:
+        waiting_offset = self._snapshot.next_offset if self._snapshot is not None else 0
+        if offset > max(waiting_offset, self._snapshot_offset):
             self._take_snapshot()
         return self.retire()
 
@@ -568,7 +570,7 @@ class Log:
         self._sync.post(lambda: self._forget_snapshot(snapshot))
 
     def _forget_snapshot(self, stored: PendingSnapshot) -> None:
-        if self._snapshot is stored:
+        if self._snapshot is not None and self._snapshot.next_offset <= stored.next_offset:
             self._snapshot = None
 
     def _unsealed_before(self, end: LogEnd) -> list[Segment]:

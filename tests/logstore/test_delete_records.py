@@ -222,6 +222,32 @@ def test_whoever_deletes_during_a_removal_is_answered_by_the_next(disk: Simulate
     assert Opened(disk.crash(random.Random(0))).store.log("flights", 0).log_start_offset == 11
 
 
+def test_whoever_deletes_is_answered_though_much_is_appended_in_every_round(
+    disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So much that a snapshot is due before the round has synced what the last one covers."""
+    monkeypatch.setattr("logstore.log.SNAPSHOT_INTERVAL_BYTES", 500)
+    opened = opened_with(disk)
+
+    def append_in_between() -> None:
+        def before_step(operation: str, path: object) -> None:
+            disk.before_step = None
+            opened.append("flights", 0, *values(0, 8))
+
+        disk.before_step = before_step
+
+    opened.append("flights", 0, b"deleted")
+    opened.settle()
+    opened.append("flights", 0, b"dirty")
+    append_in_between()
+    answers = delete(opened, ALL_RECORDS)
+    for _ in range(5):
+        opened.store.synchronizer.run_round()
+        append_in_between()
+        opened.run_posted()
+    assert answers == [None]
+
+
 def test_segments_that_were_not_sealed_when_they_were_left_behind_go_as_well(disk: SimulatedDisk) -> None:
     opened = opened_with(disk, batches=1)
     for n in range(1, 30):

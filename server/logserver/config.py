@@ -164,7 +164,9 @@ class ServerConfig:
     produce_timeout_ms: int = field(
         default=30_000,
         metadata=_about(
-            whole(1, 600_000), "Longest wait of a producer for room or for a sync, when its own deadline is later."
+            whole(1, 600_000),
+            "Longest wait of a producer for room or for a sync, and of who deletes records, when its own deadline is "
+            "later.",
         ),
     )
     write_timeout_ms: int = field(

@@ -4,11 +4,14 @@ The state machine changes a copy; `changes_since` is what the journal needs to f
 its first change.
 """
 
+import logging
 from collections.abc import Mapping
 
 from consumer_groups.journal_records import Change, GroupEpochs, GroupKey, HoldingKey, Key, MemberKey, TargetKey, Value
 from consumer_groups.member import Holding, Member, Profile
 from consumer_groups.requests import NOTHING, Assignment, Partition
+
+log = logging.getLogger(__name__)
 
 
 class Roster:
@@ -27,7 +30,11 @@ class Roster:
 
     @classmethod
     def restore(cls, group: str, image: Mapping[Key, Value]) -> "Roster":
-        """The roster as the journal has it."""
+        """The roster as the journal has it.
+
+        A journal may lack records whose loss was accepted. Then members of which only half is there are out, and so is
+        who holds, as of an older epoch, what another has: they are told when they come, and join again.
+        """
         roster = cls(group)
         profiles: dict[str, Profile] = {}
         holdings: dict[str, Holding] = {}
@@ -42,8 +49,17 @@ class Roster:
                     roster._targets[key.member_id] = value
                 case HoldingKey(), Holding():
                     holdings[key.member_id] = value
-        for member_id, profile in profiles.items():
-            roster.put(member_id, Member(profile, holdings[member_id]))
+        for member_id, holding in sorted(holdings.items(), key=lambda item: -item[1].epoch):
+            held_twice = any(partition in roster._owners for partition in holding.assigned | holding.revoking)
+            if member_id in profiles and not held_twice:
+                roster.put(member_id, Member(profiles[member_id], holding))
+            else:
+                log.warning("group %s: the journal lacks records, so member %s is out", group, member_id)
+        for member_id in roster._targets.keys() - roster._members.keys():
+            del roster._targets[member_id]
+        newest = max((member.holding.epoch for member in roster._members.values()), default=0)
+        if newest > roster.assignment_epoch:  # its targets are lost: plan anew
+            roster.epoch = max(roster.epoch, newest + 1)
         return roster
 
     def copy(self) -> "Roster":

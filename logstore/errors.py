@@ -129,4 +129,12 @@ class StorageFailed(LogStoreError):
 
 
 class DataLoss(LogStoreError):
-    """Bytes on disk are damaged or missing."""
+    """Bytes on disk are damaged or missing: the records [offset, next_offset), where that is known."""
+
+    def __init__(self, message: str, *, remedy: str, offset: int | None = None, next_offset: int | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.offset = offset
+        self.next_offset = next_offset
+        #: Of the log that was asked, once whoever asked has noted it.
+        self.topic: str | None = None
+        self.partition: int | None = None

@@ -14,11 +14,12 @@ What is not understood is refused and not touched. Nothing is removed to make a 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
+from logstore import files
 from logstore.catalog import Topic, TopicCatalog
 from logstore.checkpoint import Checkpoint, PartitionCheckpoint
 from logstore.clock import Clock, WallClockPast
@@ -26,10 +27,11 @@ from logstore.compactions import Compactions, PlannedCompaction
 from logstore.config import StoreConfig, TopicConfig
 from logstore.data_directory import CHECKPOINT, LOCK, SPARE, TOPICS, make_new, refuse_foreign
 from logstore.disk import Disk, DiskLock
-from logstore.errors import LogStoreError, StorageFailed, StorageFull, UnknownTopicOrPartition
+from logstore.errors import LogStoreError, MetadataCorrupt, StorageFailed, StorageFull, UnknownTopicOrPartition
 from logstore.handles import Handles
 from logstore.identity import Identity
 from logstore.log import Log
+from logstore.losses import Loss, read_loss
 from logstore.recovery import RecoveryFindings, open_log
 from logstore.retention import Retention
 from logstore.spare import SpareRoom
@@ -260,6 +262,16 @@ class TopicStore:
         `Log.start_after_deletion`, and then nothing is deleted.
         """
         self._retention.delete_before(log, log.start_after_deletion(offset), on_stored)
+
+    def accepted_losses(self, log: Log) -> list[Loss]:
+        """The records that are lost and of which somebody has accepted that, in order. Waits for the disk."""
+        losses = []
+        for name in self._disk.list_dir(log.directory):
+            parsed = files.parse_segment_file(name)
+            if parsed is not None and parsed.suffix == files.LOST_SUFFIX:
+                with suppress(MetadataCorrupt):  # nobody can say what was accepted: who reads it is told of damage
+                    losses.append(read_loss(self._disk, log.directory, parsed.base_offset))
+        return sorted(losses, key=lambda loss: loss.offset)
 
     def retain(self) -> int:
         """Apply retention, and forget producers that were silent for long. Returns how many segments are deleted.

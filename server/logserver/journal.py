@@ -5,12 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
+import structlog
+
 from logserver.waiters import HighWatermarkWaiters
 from logstore.batch import Record, decode_batch, encode_batch, iter_headers
 from logstore.clock import Clock
 from logstore.config import TopicConfig
-from logstore.errors import LogStoreError, TopicAlreadyExists
+from logstore.errors import DataLoss, LogStoreError, TopicAlreadyExists
+from logstore.losses import Loss
 from logstore.topics import TopicStore
+
+logger = structlog.get_logger(__name__)
 
 GROUPS_TOPIC = "__consumer_offsets"
 
@@ -44,6 +49,7 @@ class TopicJournal:
         """free_bytes says how much room the filesystem has; without it a full disk is met when it is full."""
         with suppress(TopicAlreadyExists):  # As after every start but the first.
             store.create_topic(topic, 1, TopicConfig.from_strings(GROUPS_TOPIC_CONFIG), internal=True)
+        self._store = store
         self._log = store.log(topic, 0)
         self._waiters = waiters
         self._clock = clock
@@ -86,17 +92,43 @@ class TopicJournal:
             self._log.advance_log_start(place)
 
     def replay(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """Every record from the first on. It blocks on the disk: for the start, before anyone waits for the loop."""
+        """Every record from the first on, but for those whose loss somebody has accepted. It blocks on the disk: for
+        the start, before anyone waits for the loop. Raises DataLoss."""
         offset = self._log.log_start_offset
+        losses = self._accepted_losses()
         while offset < self._log.high_watermark:
-            with self._log.open_read(offset, _READ_BYTES) as reader:
-                read = reader.read()
+            try:
+                with self._log.open_read(offset, _READ_BYTES) as reader:
+                    read = reader.read()
+            except DataLoss:
+                accepted = next((loss for loss in losses if loss.offset <= offset < loss.next_offset), None)
+                if accepted is None:
+                    raise
+                offset = accepted.next_offset
+                continue
             view = memoryview(read.batches)
             for position, header in iter_headers(view):
                 for record in decode_batch(view[position : position + header.size]):
                     assert record.key is not None, "the coordinator keys everything"
                     yield record.key, record.value
             offset = read.next_offset
+
+    def _accepted_losses(self) -> list[Loss]:
+        """What is missing in the journal because somebody has said that it may."""
+        losses = [
+            loss for loss in self._store.accepted_losses(self._log) if loss.next_offset > self._log.log_start_offset
+        ]
+        for loss in losses:
+            logger.warning(
+                "records of the journal of groups are lost, which was accepted: groups may have stepped back",
+                topic=self._log.topic,
+                partition=self._log.partition,
+                offset=loss.offset,
+                next_offset=loss.next_offset,
+                why=loss.why,
+                remedy="See where the groups are (logctl groups describe), and move those that are wrong (logctl seek).",
+            )
+        return losses
 
 
 def _settle(durable: asyncio.Future[None], failure: LogStoreError | None) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -15,7 +16,7 @@ from consumer_groups.errors import (
     JournalUnreadable,
     UnknownMemberId,
 )
-from consumer_groups.journal_records import GroupEpochs, GroupKey
+from consumer_groups.journal_records import GroupEpochs, GroupKey, HoldingKey, decode
 from consumer_groups.live import LiveGroups
 from consumer_groups.requests import GroupState, SeekTarget
 from logstore.errors import StorageFull
@@ -283,3 +284,53 @@ async def check_and_go_on(world: World, story: Story) -> None:
     assert sorted(number for member in members for number in member.partitions) == [0, 1, 2, 3]
     loads = [len(member.partitions) for member in members]
     assert max(loads) - min(loads) <= 1
+
+
+@pytest.mark.parametrize("seed", range(60))
+async def test_a_journal_that_lost_records_anywhere_starts_and_gives_each_partition_one_owner(seed: int) -> None:
+    rng = random.Random(seed)
+    async with running() as world:
+        members = [world.member(f"m{number}", instance_id=f"i{number}" if number % 2 else "") for number in range(4)]
+        joined: list[Member] = []
+        for _ in range(12):
+            step = rng.random()
+            waiting = [member for member in members if member not in joined]
+            if waiting and step < 0.5:
+                await waiting[0].join()
+                joined.append(waiting[0])
+            elif joined and step < 0.7:
+                await joined.pop(rng.randrange(len(joined))).leave()
+            elif joined:
+                await rng.choice(joined).acknowledge()
+            for member in joined:
+                await member.catch_up()
+        first = rng.randrange(len(world.journal.records))
+        del world.journal.records[first : first + rng.randint(1, 8)]
+        await world.restart()
+        for member in members:
+            await member.join()
+        await settle(*members)
+        assert sorted(number for member in members for number in member.partitions) == [0, 1, 2, 3]
+        described = await world.coordinator.describe_group("g")
+        assert described.state is GroupState.STABLE
+
+
+async def test_of_two_that_hold_a_partition_after_a_loss_the_one_of_the_older_epoch_is_out() -> None:
+    async with running() as world:
+        a, b = world.member("a"), world.member("b")
+        await a.join()
+        await a.acknowledge()
+        count = len(world.journal.records)
+        await b.join()
+        await settle(a, b)
+        lost = HoldingKey("g", "a")
+        world.journal.records[count:] = [
+            record for record in world.journal.records[count:] if decode(*record)[0] != lost
+        ]
+        await world.restart()
+        with pytest.raises(UnknownMemberId):
+            await a.beat()
+        await a.join()
+        await settle(a, b)
+        assert sorted(a.partitions + b.partitions) == [0, 1, 2, 3]
+        assert await b.commit(b.partitions[0], 5) is None

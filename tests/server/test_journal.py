@@ -2,13 +2,16 @@ import asyncio
 import random
 
 import pytest
+import structlog
 
 from logserver.journal import GROUPS_TOPIC, GROUPS_TOPIC_CONFIG, ROOM_LEFT_BYTES, TopicJournal
 from logserver.waiters import HighWatermarkWaiters
-from logstore.errors import StorageFull
+from logstore.batch import iter_headers
+from logstore.errors import DataLoss, StorageFull
 from logstore.log import Hole
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import Opened
+from tests.logstore.verified import mend
 
 RECORDS: list[tuple[bytes, bytes | None]] = [(b"a", b"1"), (b"b", None), (b"a", b""), (b"\xff", b"\0" * 3000)]
 
@@ -170,6 +173,61 @@ async def test_of_a_damaged_journal_nothing_is_let_go() -> None:
     opened.store.log(GROUPS_TOPIC, 0).holes = (Hole(2, None, "a test said so"),)
     keeper.journal.forget_before(3)
     assert keeper.journal.records_count == len(RECORDS)
+
+
+def damaged_journal(disk: SimulatedDisk, number: int) -> None:
+    """Flip a bit in the batch of that number, of a journal whose server is not running."""
+    (path,) = (path for path in disk.files() if path.suffix == ".log")
+    position, header = list(iter_headers(disk.files()[path]))[number]
+    disk.flip_bit(path, position + header.size - 1)
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+@pytest.mark.parametrize("number", [0, 1, 2])
+async def test_the_replay_steps_over_records_whose_loss_was_accepted_and_says_which(
+    number: int, is_clean: bool
+) -> None:
+    disk = SimulatedDisk()
+    keeper = Keeper(Opened(disk), {})
+    for some in (1, 2, 3):
+        await keeper.append([(b"%d" % some, b"x"), (b"both", b"%d" % some)])
+    if is_clean:
+        keeper.opened.close()
+    disk = disk.kill()
+    damaged_journal(disk, number)
+    with pytest.raises(DataLoss):
+        list(journal_of(Opened(disk)).replay())
+
+    disk = disk.kill()
+    mend(disk)
+
+    with structlog.testing.capture_logs() as logged:
+        opened = Opened(disk)
+        journal = journal_of(opened)
+        replayed = list(journal.replay())
+    kept = [some for some in (1, 2, 3) if some != number + 1]
+    assert replayed == [record for some in kept for record in [(b"%d" % some, b"x"), (b"both", b"%d" % some)]]
+    (warning,) = [event for event in logged if event["log_level"] == "warning"]
+    assert (warning["offset"], warning["next_offset"]) == (2 * number, 2 * number + 2)
+    assert "stepped back" in warning["event"]
+    appending = asyncio.create_task(journal.append(RECORDS))
+    await asyncio.sleep(0)
+    opened.settle()
+    await appending
+
+
+async def test_new_damage_beside_an_accepted_loss_is_refused() -> None:
+    disk = SimulatedDisk()
+    keeper = Keeper(Opened(disk), {})
+    for some in range(4):
+        await keeper.append([(b"%d" % some, b"x")])
+    keeper.opened.close()
+    damaged_journal(disk, 1)
+    mend(disk)
+    last = max(path for path in disk.files() if path.suffix == ".log")
+    disk.flip_bit(last, len(disk.files()[last]) - 1)
+    with pytest.raises(DataLoss):
+        list(journal_of(Opened(disk)).replay())
 
 
 async def test_the_journal_is_internal_and_keeps_everything() -> None:

@@ -21,6 +21,10 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command as Ctrl-C does, so that what was read of the input is still sent."""
+
+
 class CommandError(Exception):
     """A command cannot be carried out. `str()` says what happened; `remedy` is one sentence on what to do."""
 

@@ -13,7 +13,7 @@ try:
     from click.shell_completion import get_completion_class, shell_complete
 
     from logctl.demo.command import demo
-    from logctl.errors import CommandError, ExitCode, failure_of
+    from logctl.errors import ExitCode, Terminated, failure_of
     from logctl.groups import groups, seek
     from logctl.options import Command, Group, Settings
     from logctl.records import consume, produce
@@ -78,16 +78,14 @@ for command in (topics, produce, consume, groups, seek, segments, demo):
     logctl.add_command(command)
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a command as Ctrl-C does, so that what was read of the input is still sent."""
-
-
 def main() -> None:
     open_closed()
     signal.signal(signal.SIGTERM, _terminate)
     if instruction := os.environ.get(COMPLETION_VARIABLE):
         sys.exit(shell_complete(logctl, {}, PROGRAM, COMPLETION_VARIABLE, instruction))
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who presses Ctrl-C while the interpreter ends wants no traceback
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -99,11 +97,11 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort) as ended:
         tell(sys.stdout, "")
-        if not isinstance(ended, _Terminated):
+        if not isinstance(ended, Terminated):
             tell(sys.stderr, "\n")
-        if isinstance(ended.__cause__, CommandError) and (failure := failure_of(ended.__cause__)):
+        if isinstance(ended.__cause__, Exception) and (failure := failure_of(ended.__cause__)):
             failure.write(sys.stderr, as_json=settings.output.as_json)  # what it leaves open
-        return 128 + signal.SIGTERM if isinstance(ended, _Terminated) else ExitCode.INTERRUPTED
+        return 128 + signal.SIGTERM if isinstance(ended, Terminated) else ExitCode.INTERRUPTED
     except BrokenPipeError:
         discard(sys.stdout)  # whoever read us has what it wanted
     except Exception as error:
@@ -121,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+    raise Terminated
 
 
 def _invoke(arguments: Sequence[str], settings: Settings) -> int:

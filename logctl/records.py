@@ -16,7 +16,7 @@ from typing import BinaryIO
 import click
 
 from logctl.completions import complete_groups, complete_topics
-from logctl.errors import BadUsage, ExitCode
+from logctl.errors import BadUsage, CommandError, ExitCode, Terminated
 from logctl.lines import Input, Lines, read_csv, read_jsonl, read_text
 from logctl.options import INT64_MAX, PARTITION_MAX, Command, Settings, parsed, whole_number
 from logctl.output import Progress
@@ -86,7 +86,7 @@ def produce(
     are UTC. Ctrl-C and SIGTERM stop the reading, and what was read is still sent.
     """
     from logctl.outages import outages_told
-    from logctl.sender import Sender, far_future_ms, send_all
+    from logctl.sender import DELIVERY_SECONDS_MAX, Sender, far_future_ms, send_all
     from tailrace import Producer
 
     settings = context.ensure_object(Settings)
@@ -98,7 +98,11 @@ def produce(
         settings.output.note("Type lines to send; Ctrl-D ends them.")
     with (
         outages_told(settings.output, settings.server),
-        Producer(server=settings.server, acks=acks if acks == "all" else int(acks)) as producer,
+        Producer(
+            server=settings.server,
+            acks=acks if acks == "all" else int(acks),
+            delivery_timeout=DELIVERY_SECONDS_MAX,
+        ) as producer,
         Progress(topic, total=_size(file), shown=not is_typed) as progress,
     ):
         sender = Sender(producer, topic, settings.output, far_future_ms=limit_ms)
@@ -151,36 +155,56 @@ def consume(
     from logctl.outages import outages_told
     from logctl.record_output import RecordOutput
     from tailrace import Consumer
+    from tailrace.errors import TailraceError
 
     settings = context.ensure_object(Settings)
     output = RecordOutput(as_json=settings.output.as_json)
     has_begun = threading.Event()
-    with (
-        outages_told(settings.output, settings.server),
-        Consumer(
-            topic,
-            group=group,
-            partitions=None if partition is None else [partition],
-            start=_start(position),
-            stop_at_end=exit_at_end,
-            server=settings.server,
-        ) as consumer,
-        _stopped_by_signals(consumer.stop, has_begun) as received,
-        Progress(topic, total=records_max, shown=not sys.stdout.isatty()) as progress,
-    ):
-        # A batch counts as read when the next one is asked for: what was not written out is never committed.
-        # With a limit, records are asked for one by one, because the last batch may hold more than are wanted.
-        batches = consumer.batches() if records_max is None else ([record] for record in islice(consumer, records_max))
-        for records in batches:
-            has_begun.set()
-            output.write(records)
-            progress.update(output.records_count, output.records_count)
-    if signal.SIGINT in received:
-        raise KeyboardInterrupt
+    received: list[int] = []
+    try:
+        with (
+            outages_told(settings.output, settings.server),
+            Consumer(
+                topic,
+                group=group,
+                partitions=None if partition is None else [partition],
+                start=_start(position),
+                stop_at_end=exit_at_end,
+                server=settings.server,
+            ) as consumer,
+            _stopped_by_signals(consumer.stop, has_begun, received),
+            Progress(topic, total=records_max, shown=not sys.stdout.isatty()) as progress,
+        ):
+            # A batch counts as read when the next one is asked for: what was not written out is never committed.
+            # With a limit, records are asked for one by one, because the last batch may hold more than are wanted.
+            batches = (
+                consumer.batches() if records_max is None else ([record] for record in islice(consumer, records_max))
+            )
+            for records in batches:
+                has_begun.set()
+                output.write(records)
+                progress.update(output.records_count, output.records_count)
+    except (KeyboardInterrupt, TailraceError) as error:
+        if not received:
+            raise
+        open_end = error if isinstance(error, TailraceError) else None if group is None else _uncommitted(group)
+        raise _interrupt(received[0]) from open_end
     if received:
-        context.exit(128 + received[0])
+        raise _interrupt(received[0])
     if output.records_count == 0:
         settings.output.note("There was nothing to read.")
+
+
+def _uncommitted(group: str) -> CommandError:
+    return CommandError(
+        f"interrupted before the server had answered the last commit of group {group}",
+        remedy="See where it stands with `logctl groups describe`; what it has not committed is read again.",
+        code="INTERRUPTED",
+    )
+
+
+def _interrupt(number: int) -> KeyboardInterrupt:
+    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
 
 
 def parse_separator(text: str) -> bytes:
@@ -230,12 +254,11 @@ def _start(position: Position | None) -> str | int | datetime:
 
 
 @contextmanager
-def _stopped_by_signals(stop: Callable[[], None], has_begun: threading.Event) -> Iterator[list[int]]:
-    """The first Ctrl-C, or SIGTERM, stops gently and is found in the list; the second interrupts.
+def _stopped_by_signals(stop: Callable[[], None], has_begun: threading.Event, received: list[int]) -> Iterator[None]:
+    """The first Ctrl-C, or SIGTERM, stops gently and is put into the list; the second interrupts.
 
     Before it has begun there is nothing to commit, and perhaps no server: then the first Ctrl-C interrupts already.
     """
-    received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
         if received or (number == signal.SIGINT and not has_begun.is_set()):
@@ -245,7 +268,7 @@ def _stopped_by_signals(stop: Callable[[], None], has_begun: threading.Event) ->
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield received
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,6 +12,7 @@ from logctl.output import Output, Progress, count
 from logctl.times import format_time
 from tailrace import Admin, Producer, SendFuture
 from tailrace.errors import (
+    DeliveryTimedOut,
     InvalidRecord,
     InvalidRequest,
     InvalidTimestamp,
@@ -22,6 +23,8 @@ from tailrace.errors import (
 )
 
 PENDING_MAX = 50_000
+#: How long a line may wait to be acknowledged.
+DELIVERY_SECONDS_MAX = 120.0
 
 AFTER_MAX = "message.timestamp.after.max.ms"
 AFTER_MAX_DEFAULT_MS = 3_600_000
@@ -102,6 +105,30 @@ class Sender:
         while self._pending:
             self._settle_first()
 
+    def tell_of_interrupt(self) -> None:
+        """What was read is waited for; whoever wants to go now must know how."""
+        while self._pending and self._pending[0][1].done():
+            self._settle_first()
+        if self._pending:
+            self._output.note(
+                f"Interrupted; what was read is waited for: {count(len(self._pending), 'line')} not acknowledged yet, "
+                f"for at most {DELIVERY_SECONDS_MAX:g} s. A second Ctrl-C gives up."
+            )
+
+    def give_up(self) -> CommandError | None:
+        """Stop waiting. Returns what that leaves open."""
+        with suppress(TailraceError):  # of the same lines
+            self._producer.close(timeout=0)
+        if not self._pending:
+            return None
+        return CommandError(
+            f"interrupted before the server had acknowledged {count(len(self._pending), 'line')}; each of them may be "
+            "written or not",
+            remedy=f"See whether the server is up, then send again from line {self._pending[0][0]} on; some may then "
+            "be there twice.",
+            code="INTERRUPTED",
+        )
+
     def sum_up(self) -> None:
         """Tell what became of all lines so far."""
         seconds = time.monotonic() - self._started
@@ -152,15 +179,26 @@ def send_all(read: Input, lines: Lines, sender: Sender, progress: Progress) -> K
                 else:
                     sender.refuse(line)
                 progress.update(lines.bytes_count, sender.acknowledged_count)
+            sender.settle()
         except (KeyboardInterrupt, CommandError) as error:
             stopped = error  # what was read before is still sent
+        if isinstance(stopped, KeyboardInterrupt):
+            progress.close()
+            sender.tell_of_interrupt()
         sender.settle()
-    except BaseException:
+    except BaseException as error:
         # Whatever it is, a second Ctrl-C too: what was acknowledged is on disk, and whoever repeats the rest must know
         # how much.
         progress.close()
         if sender.has_begun:
             sender.sum_up()
+        if not isinstance(stopped, KeyboardInterrupt):
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            raise error from sender.give_up()
+        if isinstance(error, DeliveryTimedOut):
+            sender.give_up()
+            raise stopped from error
         raise
     progress.close()
     if sender.has_begun or not isinstance(stopped, CommandError):

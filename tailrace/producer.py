@@ -152,15 +152,18 @@ class Producer:
             io_thread().run(self._core.flush())
         self._raise_failures()
 
-    def close(self) -> None:
-        """Send what is in the buffer, then disconnect. Raises as `flush` does. Closing again does nothing."""
+    def close(self, *, timeout: float | None = None) -> None:
+        """Send what is in the buffer, then disconnect. Raises as `flush` does. Closing again does nothing.
+
+        What is not acknowledged within timeout seconds is given up; without it, delivery_timeout bounds the wait.
+        """
         if self._closed:
             return
         self._core.check_usable()
         check_may_wait()
         self._closed = True
         if self._core.is_connected:
-            io_thread().run(self._core.close())
+            io_thread().run(self._core.close(abandon_after=timeout))
         else:
             self._core.accumulator.seal_all(close=True)
         self._raise_failures()

@@ -224,8 +224,8 @@ class ProducerCore:
         """Send what is there and wait until all of it is acknowledged or has failed."""
         await self._settled(self.accumulator.seal_all())
 
-    async def close(self, *, abandon_after: float | None = None) -> None:
-        """Take nothing more, send what is there, and end. Once."""
+    async def close(self, *, abandon_after: float | None = None) -> int:
+        """Take nothing more, send what is there, and end. Once. Returns how many records were given up."""
         with suppress(TimeoutError):
             async with asyncio.timeout(abandon_after):
                 await self._settled(self.accumulator.seal_all(close=True))
@@ -236,18 +236,17 @@ class ProducerCore:
         for sender in self._senders.values():
             await sender.close()
         self._senders.clear()
-        if left := self.accumulator.seal_all():
-            count = sum(batch.count for batch in left)
-            logger.warning("the process ended with %d of its records not sent: close the producer before", count)
-            for batch in left:
-                self.accumulator.resolve(batch, error=_abandoned(batch))
+        left = self.accumulator.seal_all()
+        for batch in left:
+            self.accumulator.resolve(batch, error=_abandoned(batch))
         if self._cluster is not None:
             await self._cluster.close()
             self._cluster = None
+        return sum(batch.count for batch in left)
 
     async def abandon(self) -> None:
-        if self._cluster is not None:
-            await self.close(abandon_after=4.0)
+        if self._cluster is not None and (count := await self.close(abandon_after=4.0)):
+            logger.warning("the process ended with %d of its records not sent: close the producer before", count)
 
     async def _settled(self, batches: Sequence[Batch]) -> None:
         loop = asyncio.get_running_loop()
@@ -348,7 +347,7 @@ async def _keep(work: Callable[[], Awaitable[None]], interval: float) -> None:
 def _abandoned(batch: Batch) -> ClientClosed:
     return ClientClosed(
         f"the producer was closed before {batch} was acknowledged; {batch.fate}",
-        remedy="Leave the producer's `with` block, or close it, before the process ends.",
+        remedy="Leave the producer's `with` block before the process ends, or give `close` more time.",
     )
 
 

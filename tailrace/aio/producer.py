@@ -134,14 +134,17 @@ class Producer:
             await io_thread().run_from_another_loop(self._core.flush())
         self._raise_failures()
 
-    async def close(self) -> None:
-        """Send what is in the buffer, then disconnect. Raises as `flush` does. Closing again does nothing."""
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Send what is in the buffer, then disconnect. Raises as `flush` does. Closing again does nothing.
+
+        What is not acknowledged within timeout seconds is given up; without it, delivery_timeout bounds the wait.
+        """
         if self._closed:
             return
         self._core.check_usable()
         self._closed = True
         if self._core.is_connected:
-            await io_thread().run_from_another_loop(self._core.close())
+            await io_thread().run_from_another_loop(self._core.close(abandon_after=timeout))
         else:
             self._core.accumulator.seal_all(close=True)
         self._raise_failures()

@@ -39,6 +39,8 @@ CONNECT_SECONDS_MAX = 4.5
 #: For one that refuses connections, or whose name is not known: it is not there, or is just starting. Whoever gives a
 #: server more time than the default above is taken to wait for one that is still to be started.
 REFUSED_SECONDS_MAX = 1.0
+#: For one that went away, while a client closes: what it still has to say must not keep the application for long.
+FAREWELL_SECONDS_MAX = 3.0
 #: For one call, retries included.
 REQUEST_SECONDS_MAX = 30.0
 
@@ -111,6 +113,8 @@ class Connection:
         self._connecting = asyncio.Lock()
         self._was_connected = False
         self._is_closed = False
+        #: When to stop waiting for a server that is not there, by the loop's clock.
+        self._gives_up_at: float | None = None
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         # The generated stubs are typed for either kind of channel; these are asyncio's.
         self.produce: Any = ProduceServiceStub(self._channel)
@@ -171,6 +175,7 @@ class Connection:
         while True:
             try:
                 with self._until_closed():
+                    await self._reach()
                     return await method(request, timeout=max(until - loop.time(), 0.001), wait_for_ready=True)
             except grpc.aio.AioRpcError as failed:
                 error = self.error(failed)
@@ -205,6 +210,22 @@ class Connection:
             ) from failed
         finally:
             call.cancel()
+
+    def hurry(self) -> None:
+        """The client closes: from now on, calls wait only a moment for a server that is not there."""
+        self._gives_up_at = asyncio.get_running_loop().time() + FAREWELL_SECONDS_MAX
+
+    async def _reach(self) -> None:
+        if self._gives_up_at is None:
+            return
+        try:
+            async with asyncio.timeout_at(self._gives_up_at):
+                await self._channel.channel_ready()
+        except TimeoutError:
+            raise errors.ServerUnavailable(
+                f"the server at {self.address} went away and did not come back in time",
+                remedy="See whether it is running, then retry.",
+            ) from None
 
     async def close(self) -> None:
         self._is_closed = True

@@ -152,21 +152,28 @@ class ConsumerCore:
             self._opening.cancel()
         for task in self._tasks:
             task.cancel()
+        if self._cluster is not None:
+            self._cluster.bootstrap.hurry()
         try:
             if commit and self._committer is not None:
                 await self._committer.commit(self.handout.done_offsets)
         finally:
             if self._membership is not None and leave:
                 await self._membership.leave()
-            for fetcher in self._fetchers.values():
-                await fetcher.close()
-            if self._cluster is not None:
-                await self._cluster.close()
-                self._cluster = None
+            await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        for fetcher in self._fetchers.values():
+            await fetcher.close()
+        if self._cluster is not None:
+            await self._cluster.close()
+            self._cluster = None
 
     async def abandon(self) -> None:
         """The process ends and nobody closed this consumer: what the application was at is not done."""
-        if self._cluster is not None:
+        if self._is_closed:
+            await self._disconnect()  # Whoever closed it was interrupted, and waits for nothing more.
+        elif self._cluster is not None:
             self.handout.interrupt()
             await self.close(commit=self.settings.auto_commit)
 

@@ -1,5 +1,6 @@
 import random
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -629,3 +630,22 @@ def test_a_commit_rides_an_outage_out(filled: FakeServer, committed: dict[tuple[
         assert consumer.commit()
         restart.join()
     assert committed == {("flights", 0): 1}
+
+
+def test_leaving_the_block_does_not_wait_long_for_a_server_that_is_gone(
+    filled: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go_away() -> None:
+        with read_with_group(filled) as consumer:
+            consumer.poll(10)
+            consumer.poll(10)
+            filled.stop()
+            raise RuntimeError("of the application")
+
+    monkeypatch.setattr("tailrace.connection.FAREWELL_SECONDS_MAX", 0.1)
+    started = time.monotonic()
+    with pytest.raises(RuntimeError) as raised:
+        go_away()
+    assert time.monotonic() - started < 5.0
+    (note,) = raised.value.__notes__
+    assert note.startswith("Closing the consumer raised ServerUnavailable: the server at ")

@@ -64,6 +64,10 @@ _CHANNEL_OPTIONS = [
     ("grpc.enable_retries", 0),
 ]
 
+#: What gRPC says of a peer whose first words are not HTTP/2, and of a connection that broke under a write.
+_SPEAKS_SOMETHING_ELSE = "Failed parsing HTTP/2"
+_BROKE_WHILE_WRITING = "Internal error from Core"
+
 T = TypeVar("T", covariant=True)
 Q = TypeVar("Q", contravariant=True)
 
@@ -151,13 +155,19 @@ class Connection:
                         break
                     if failed.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                         raise self.error(failed) from None
+                    details = failed.details() or ""
+                    if _SPEAKS_SOMETHING_ELSE in details:
+                        raise _not_ours(self.address) from None
                     # A server that goes away while it answers may be on its way back.
-                    patience = patience_with(failed.details() or "", self._connect_timeout)
+                    patience = patience_with(details, self._connect_timeout)
                     wait = backoff.next()
                     if loop.time() + wait < started + patience:
                         await asyncio.sleep(wait)
                         continue
-                    raise _unreachable(self.address, failed.details() or "", patience) from None
+                    # Of several addresses, as localhost has, gRPC tells of the last alone.
+                    if "refused" in details and await _listens(self.address):
+                        raise _not_ours(self.address) from None
+                    raise _unreachable(self.address, details, patience) from None
             self._was_connected = True
 
     async def call(
@@ -222,10 +232,23 @@ class Connection:
             async with asyncio.timeout_at(self._gives_up_at):
                 await self._channel.channel_ready()
         except TimeoutError:
-            raise errors.ServerUnavailable(
+            raise await self.absence() or errors.ServerUnavailable(
                 f"the server at {self.address} went away and did not come back in time",
                 remedy="See whether it is running, then retry.",
             ) from None
+
+    async def absence(self) -> errors.ServerUnavailable | None:
+        """Why the server cannot be reached now. None when it can, or when nothing says why.
+
+        A call that waits for a connection does not learn what stands in its way.
+        """
+        try:
+            with self._until_closed():
+                await self.fetch.ListOffsets(ListOffsetsRequest(), timeout=REFUSED_SECONDS_MAX, wait_for_ready=False)
+        except grpc.aio.AioRpcError as failed:
+            if wire_error(failed) is None and "refused" in (failed.details() or ""):
+                return errors.ServerUnavailable(_refused(self.address), remedy="Start it again; then retry.")
+        return None
 
     async def close(self) -> None:
         self._is_closed = True
@@ -256,6 +279,10 @@ class Connection:
                 return errors.RequestTimedOut(
                     f"{self.address} did not answer in time ({details})",
                     remedy="See whether the server is up and not overloaded; what was asked may have been done.",
+                )
+            case grpc.StatusCode.INTERNAL if details == _BROKE_WHILE_WRITING:
+                return errors.ServerUnavailable(
+                    f"the connection to {self.address} broke", remedy="See whether the server is running, then retry."
                 )
             case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
                 return errors.ServerUnavailable(
@@ -301,6 +328,10 @@ def error_from_wire(described: errors_pb2.Error) -> TailraceError:
     error = kind(described.message, remedy=described.remedy, code=code_name(described.code))
     if error.retriable != described.retriable:
         error.retriable = described.retriable
+    if isinstance(error, errors.DataLoss):
+        error.topic = described.topic or None
+        for name in ("partition", "offset", "next_offset"):
+            setattr(error, name, getattr(described, name) if described.HasField(name) else None)
     return error
 
 
@@ -319,9 +350,33 @@ def patience_with(details: str, connect_timeout: float) -> float:
     return connect_timeout
 
 
+async def _listens(address: str) -> bool:
+    """Whether anything takes a connection there."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(REFUSED_SECONDS_MAX):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def _refused(address: str) -> str:
+    return f"connection refused: no server listens at {address}"
+
+
+def _not_ours(address: str) -> errors.IncompatibleServer:
+    return errors.IncompatibleServer(
+        f"what answers at {address} is not a logserver",
+        remedy=f"See which program has that port, and say where the server is with server=, --server or "
+        f"{SERVER_VARIABLE}.",
+    )
+
+
 def _unreachable(address: str, details: str, tried_seconds: float) -> errors.ServerUnreachable:
     if "refused" in details:
-        message = f"connection refused: no server listens at {address}"
+        message = _refused(address)
     else:
         message = f"no server answered at {address} within {tried_seconds:g} s" + (f" ({details})" if details else "")
     return errors.ServerUnreachable(

@@ -174,6 +174,8 @@ class Sender:
                 self._last_error = error
                 logger.info("sending to %s is interrupted: %s", self._connection.address, error)
                 await asyncio.sleep(backoff.next())
+                if error.retriable and (absence := await self._connection.absence()):
+                    self._last_error = absence
             except Exception as error:
                 # A bug, but one that must not leave senders waiting for what nobody will send.
                 logger.exception("sending to %s failed unexpectedly", self._connection.address, exc_info=error)

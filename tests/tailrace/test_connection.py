@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -37,6 +39,25 @@ def test_a_refused_connection_is_told_without_waiting_for_an_answer(nobody: str)
     assert time.monotonic() - started < CONNECT_SECONDS_MAX - 1
     assert told.value.retriable
     assert "Start `logserver`" in told.value.remedy
+
+
+@pytest.fixture
+def web_server() -> Iterator[int]:
+    """The port of an HTTP server, on 127.0.0.1 alone."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as http:
+        serving = threading.Thread(target=http.serve_forever, args=(0.01,))
+        serving.start()
+        yield http.server_address[1]
+        http.shutdown()
+        serving.join()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_what_answers_and_is_no_logserver_is_told_apart_from_nobody(web_server: int, host: str) -> None:
+    """gRPC asks both addresses of localhost, and tells of ::1 alone, where nobody listens."""
+    with Admin(server=f"{host}:{web_server}") as admin:
+        with pytest.raises(errors.IncompatibleServer, match=f"what answers at {host}:{web_server} is not a logserver"):
+            admin.list_topics()
 
 
 def test_a_server_that_is_just_starting_is_waited_for(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:

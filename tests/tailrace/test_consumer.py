@@ -648,4 +648,4 @@ def test_leaving_the_block_does_not_wait_long_for_a_server_that_is_gone(
         go_away()
     assert time.monotonic() - started < 5.0
     (note,) = raised.value.__notes__
-    assert note.startswith("Closing the consumer raised ServerUnavailable: the server at ")
+    assert note.startswith("Closing the consumer raised ServerUnavailable: connection refused: no server listens at ")

@@ -254,6 +254,18 @@ def test_a_send_that_is_not_acknowledged_in_time_fails_and_says_what_is_known(se
     assert numbers(server) in ([0, 2], [0, 1, 2])
 
 
+def test_a_send_to_a_server_that_is_gone_says_that_nobody_listens(server: FakeServer) -> None:
+    with Producer(server=server.address, delivery_timeout=1.0, linger=0) as producer:
+        producer.send("single", b"0").result(10)
+        server.stop()
+        with pytest.raises(errors.DeliveryTimedOut) as told:
+            producer.send("single", b"1").result(10)
+        assert told.value.message.endswith(
+            f"the last attempt met this: connection refused: no server listens at {server.address}"
+        )
+        server.start()
+
+
 def test_an_answer_that_comes_too_late_is_ignored_and_the_rest_goes_on(server: FakeServer) -> None:
     with Producer(server=server.address, delivery_timeout=0.3, linger=0) as producer:
         producer.send("single", b"0").result(10)

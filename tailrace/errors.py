@@ -285,9 +285,16 @@ class StorageFailed(RetriableError):
 
 
 class DataLoss(FinalError):
-    """Bytes on the server's disk are damaged."""
+    """Bytes on the server's disk are damaged: the records [offset, next_offset) of a partition of a topic, where those
+    are known. All others can be read: seek to `next_offset` to go on."""
 
     default_code = "DATA_LOSS"
+
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    #: None, too, where it is not known how far the damage goes.
+    next_offset: int | None = None
 
 
 # Of groups.

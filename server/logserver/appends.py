@@ -17,7 +17,7 @@ from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters, finish
 from logstore.batch import Buffer, Record, encode_batch
 from logstore.clock import Clock
-from logstore.errors import DuplicateSequence, LogStoreError, StorageFailed
+from logstore.errors import DataLoss, DuplicateSequence, LogStoreError, StorageFailed
 from logstore.log import Log
 from logstore.partitioner import partition_for_key
 from logstore.topics import TopicStore
@@ -195,6 +195,9 @@ class Appends:
         log = self._topics.log(topic, append.partition)
         try:
             appended = log.append(append.batch, self._clock.wall_ms())
+        except DataLoss as damage:
+            self._topics.damage.note(log, damage)
+            raise
         except DuplicateSequence as written:
             # Where it was written is forgotten; that it was may be said only of what is on the disk.
             ack.error = written

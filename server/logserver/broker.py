@@ -1,7 +1,6 @@
 """The composition: everything behind the doors, built in one place, started and stopped in one order."""
 
 import asyncio
-import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from logserver.bytes_in_flight import Connections
 from logserver.compaction import Compaction, in_another_process
 from logserver.config import ServerConfig
 from logserver.context import Operation, RequestContext, Resource, authorize
+from logserver.damage import tell_recovery
 from logserver.fetch_stream import FetchStream
 from logserver.fetches import Fetches
 from logserver.journal import GROUPS_TOPIC, TopicJournal
@@ -63,7 +63,7 @@ class Broker:
             on_failure=on_failure,
         )
         for findings in self.store.recovery_report:
-            logger.warning("recovered after an unclean stop", **dataclasses.asdict(findings))
+            tell_recovery(findings)
         self.topics = Topics(
             self.store,
             self.waiters,

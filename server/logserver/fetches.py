@@ -14,7 +14,7 @@ from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters, finish
 from logstore.batch import Buffer, Record, decode_batch, iter_headers
 from logstore.clock import Clock
-from logstore.errors import LogStoreError
+from logstore.errors import DataLoss, LogStoreError
 from logstore.log import Log
 from logstore.reader import LogRead, LogReader
 
@@ -115,7 +115,11 @@ class Fetches:
             )
         read = None
         while not log.high_watermark <= offset <= log.log_end_offset:
-            read = await self._read_segment(log, offset, bytes_max)
+            try:
+                read = await self._read_segment(log, offset, bytes_max)
+            except DataLoss as damage:
+                self._topics.damage.note(log, damage)
+                raise
             if read.batches:
                 break
             assert read.next_offset > offset, "else it would be read for ever"
@@ -135,7 +139,12 @@ class Fetches:
 
     async def offset_for_timestamp(self, log: Log, timestamp_ms: int) -> tuple[int, int | None]:
         """Offset and timestamp of the first record at or after timestamp_ms, else the high watermark and None."""
-        found = await asyncio.get_running_loop().run_in_executor(self._readers, log.offset_for_timestamp, timestamp_ms)
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(self._readers, log.offset_for_timestamp, timestamp_ms)
+        except DataLoss as damage:
+            self._topics.damage.note(log, damage)
+            raise
         if found is None or found.offset >= log.high_watermark:
             return log.high_watermark, None
         return found.offset, found.timestamp_ms

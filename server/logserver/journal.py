@@ -126,7 +126,7 @@ class TopicJournal:
                 offset=loss.offset,
                 next_offset=loss.next_offset,
                 why=loss.why,
-                remedy="See where the groups are (logctl groups describe), and move those that are wrong (logctl seek).",
+                remedy="See where the groups are (logctl groups describe), and move what is wrong (logctl seek).",
             )
         return losses
 

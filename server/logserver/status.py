@@ -113,12 +113,18 @@ def _describe(error: Exception, row: _Row) -> errors_pb2.Error:
             remedy="Look into the server's log, and report it as a bug.",
             retriable=False,
         )
-    return errors_pb2.Error(
+    described = errors_pb2.Error(
         code=row[1],
         message=_shortened(str(error)),
         remedy=_shortened(error.remedy),
         retriable=error.retriable,
     )
+    if isinstance(error, store.DataLoss):
+        damaged = errors_pb2.Error(
+            topic=error.topic or "", partition=error.partition, offset=error.offset, next_offset=error.next_offset
+        )
+        described.MergeFrom(damaged)
+    return described
 
 
 def _shortened(text: str) -> str:

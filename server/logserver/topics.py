@@ -7,12 +7,14 @@ from uuid import UUID
 import structlog
 
 from logserver.context import SERVER_ITSELF, Operation, RequestContext, Resource, authorize
+from logserver.damage import DamageMet
 from logserver.errors import InternalTopic, InvalidRequest, RequestTimedOut
 from logserver.time_slice import TimeSlice
 from logserver.waiters import HighWatermarkWaiters
 from logstore.clock import Clock
 from logstore.config import PARTITIONS_MAX, TopicConfig
 from logstore.errors import (
+    DataLoss,
     InvalidPartitions,
     InvalidTopicName,
     LogStoreError,
@@ -56,6 +58,8 @@ class Topics:
         self._auto_create = auto_create
         self._default_partitions = default_partitions
         self._changed = changed
+        #: Told by all who meet it.
+        self.damage = DamageMet()
 
     # Found.
 
@@ -176,7 +180,11 @@ class Topics:
         for partition, offset in offsets.items():
             await time_slice.give_way()
             log = self.log(topic, partition)
-            starts[log] = log.start_after_deletion(offset)
+            try:
+                starts[log] = log.start_after_deletion(offset)
+            except DataLoss as damage:
+                self.damage.note(log, damage)
+                raise
         deletion = _Deletion(len(starts))
         for log, start in starts.items():
             await time_slice.give_way()

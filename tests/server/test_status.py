@@ -63,3 +63,14 @@ def test_what_is_no_error_of_ours_is_internal_and_tells_no_secrets() -> None:
 def test_a_message_that_quotes_too_much_is_cut() -> None:
     error = describe(server.InvalidRequest("x" * 100_000, remedy="y" * 100_000))
     assert len(error.message) == len(error.remedy) == MESSAGE_CHARACTERS_MAX
+
+
+def test_data_loss_says_in_fields_what_is_lost_as_far_as_it_is_known() -> None:
+    loss = store.DataLoss("gone", remedy="Go on.", offset=4, next_offset=5)
+    loss.topic, loss.partition = "t", 0
+    described = describe(loss)
+    assert (described.topic, described.partition, described.offset, described.next_offset) == ("t", 0, 4, 5)
+    assert described.HasField("partition")
+    unknown = describe(store.DataLoss("gone", remedy="Go on."))
+    assert not unknown.topic
+    assert not any(unknown.HasField(field) for field in ("partition", "offset", "next_offset"))

@@ -64,3 +64,17 @@ def test_str_and_a_traceback_that_nobody_catches_show_what_happened_and_the_reme
     assert str(error) == "the buffer is full. Wait for acknowledgements."
     assert "".join(traceback.format_exception(error)).endswith(f"BufferFull: {error}\n")
     assert error.message == "the buffer is full"
+
+
+def test_data_loss_names_the_records_that_are_lost_as_far_as_they_are_known() -> None:
+    wire = errors_pb2.Error(
+        code=ErrorCode.ERROR_CODE_DATA_LOSS, message="gone", topic="t", partition=0, offset=4, next_offset=5
+    )
+    loss = error_from_wire(wire)
+    assert isinstance(loss, errors.DataLoss)
+    assert (loss.topic, loss.partition, loss.offset, loss.next_offset) == ("t", 0, 4, 5)
+    copy = pickle.loads(pickle.dumps(loss))
+    assert (copy.topic, copy.partition, copy.offset, copy.next_offset) == ("t", 0, 4, 5)
+    unknown = error_from_wire(errors_pb2.Error(code=ErrorCode.ERROR_CODE_DATA_LOSS, message="gone"))
+    assert isinstance(unknown, errors.DataLoss)
+    assert (unknown.topic, unknown.partition, unknown.offset, unknown.next_offset) == (None, None, None, None)

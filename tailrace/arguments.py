@@ -7,6 +7,9 @@ from typing import Any
 from tailrace.accumulator import BulkRecord, HeaderList
 from tailrace.errors import InvalidRequest
 
+#: What is less was meant as seconds: until 2106, those are. 0 stands for a time that nobody knows.
+SECONDS_MAX = 2**32
+
 Headers = Mapping[str, bytes | str | None] | Iterable[tuple[str, bytes | str | None]]
 
 
@@ -78,6 +81,12 @@ def check_timestamp(timestamp_ms: Any) -> None:
         raise InvalidRequest(
             f"timestamp_ms={timestamp_ms!r} is not a time",
             remedy="Give whole milliseconds since 1970, 0 or more, such as int(time.time() * 1000).",
+        )
+
+    if 0 < timestamp_ms < SECONDS_MAX:
+        raise InvalidRequest(
+            f"timestamp_ms is in milliseconds: {timestamp_ms} is in the first weeks of 1970, and looks like seconds",
+            remedy="Multiply seconds by 1000, such as int(time.time() * 1000).",
         )
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from tailrace.accumulator import NO_HEADERS
-from tailrace.arguments import Headers, checked_many
+from tailrace.arguments import SECONDS_MAX, Headers, checked_many
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.delivery import Batch, BulkFuture, SendFuture
 from tailrace.producer_core import Obstacle, ProducerCore
@@ -89,15 +89,20 @@ class Producer:
         """Put a record into the buffer and return the future of its acknowledgement.
 
         value and key: bytes, str (sent as UTF-8) or None. json: a value to be sent as JSON. headers: a mapping or
-        pairs. timestamp_ms: since 1970; now, when left out. partition: by the hash of the key, when left out, and
-        without a key one after the other.
+        pairs. timestamp_ms: milliseconds since 1970; now, when left out. partition: by the hash of the key, when left
+        out, and without a key one after the other.
 
         Blocks while the buffer is full. Raises BufferFull, MessageTooLarge, InvalidRequest, ServerUnreachable at first
         use, and why the topic cannot be sent to.
         """
         # This is the fast path, measured by the nanosecond: a topic and key seen before, and a batch with room.
         try:
-            if json is None and headers is None and partition is None and (timestamp_ms is None or timestamp_ms >= 0):
+            if (
+                json is None
+                and headers is None
+                and partition is None
+                and (timestamp_ms is None or timestamp_ms >= SECONDS_MAX)
+            ):
                 queue = self._routes[topic][key]
                 if self._has_text:
                     value = value.encode() if type(value) is str else value

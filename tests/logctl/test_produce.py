@@ -94,11 +94,19 @@ def test_a_time_from_the_far_future_does_not_take_its_neighbours_along(
     assert limit_ms == 3_600_000  # the server's default; the topic is not there yet
     logctl("topics create --config message.timestamp.after.max.ms=86400000", topic)
     assert far_future_ms(topic, server.address, now_ms=7) == 86_400_007
-    lines = [f'{{"value": "{n}", "timestamp_ms": {4_000_000_000_000 if n == 5 else 1000}}}' for n in range(10)]
+    lines = [f'{{"value": "{n}", "timestamp_ms": {4_000_000_000_000 if n == 5 else 1357034400000}}}' for n in range(10)]
     sent = logctl("produce --format jsonl --json", topic, file("\n".join(lines)))
     assert sent.status == 1
     assert sent.error["message"].startswith("line 6: its time, 2096-10-02")
     assert [row["value"] for row in consumed(logctl, topic)] == ["0", "1", "2", "3", "4", "6", "7", "8", "9"]
+
+
+def test_a_time_in_seconds_is_refused_with_its_line(logctl: Logctl, topic: str, file: File) -> None:
+    lines = file('{"value": "a", "timestamp_ms": 0}\n{"value": "b", "timestamp_ms": 1357034400}\n')
+    sent = logctl("produce --format jsonl --json", topic, lines)
+    assert sent.status == 1
+    assert sent.error["message"].startswith("line 2: timestamp_ms is in milliseconds: 1357034400 is in the first weeks")
+    assert [row["value"] for row in consumed(logctl, topic)] == ["a"]
 
 
 def test_what_consume_writes_produce_reads_with_nothing_lost(logctl: Logctl, topic: str, file: File) -> None:

@@ -10,8 +10,8 @@ from tests.tailrace.test_consumer import fill
 
 async def test_send_returns_when_it_is_acknowledged(server: FakeServer) -> None:
     async with Producer(server=server.address, linger=60) as producer:
-        metadata = await producer.send("single", "Zürich", key="k", headers={"h": b"v"}, timestamp_ms=5)
-        assert metadata == ("single", 0, 0, 5)
+        metadata = await producer.send("single", "Zürich", key="k", headers={"h": b"v"}, timestamp_ms=1357034400000)
+        assert metadata == ("single", 0, 0, 1357034400000)
     (record,) = server.read("single", 0)
     assert (record.key, record.value, record.headers) == (b"k", "Zürich".encode(), (("h", b"v"),))
 

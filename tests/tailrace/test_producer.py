@@ -125,9 +125,9 @@ def test_the_header_of_a_batch_tells_of_its_records_however_they_were_sent(serve
             if how == 0:
                 producer.send("single", b"now")
             elif how == 1:
-                producer.send("single", b"then", timestamp_ms=rng.randrange(2**41))
+                producer.send("single", b"then", timestamp_ms=rng.randrange(2**32, 2**41))
             elif how == 2:
-                producer.send("single", b"by the way", headers={"h": b"1"}, timestamp_ms=rng.randrange(2**41))
+                producer.send("single", b"by the way", headers={"h": b"1"}, timestamp_ms=rng.randrange(2**32, 2**41))
             else:
                 producer.send_many("single", [b"many"] * rng.randrange(5))
             if rng.random() < 0.1:
@@ -431,6 +431,8 @@ def test_a_record_that_the_topic_cannot_take_is_refused_at_once(server: FakeServ
         ({"value": b"x", "timestamp_ms": 1.5}, "timestamp_ms=1.5"),
         ({"value": b"x", "timestamp_ms": "now"}, "timestamp_ms='now'"),
         ({"value": b"x", "timestamp_ms": 2**63}, "is not a time"),
+        ({"value": b"x", "timestamp_ms": 1}, "timestamp_ms is in milliseconds"),
+        ({"value": b"x", "timestamp_ms": int(time.time())}, "looks like seconds"),
         ({"value": b"x", "json": 1}, "both value= and json="),
         ({"json": object()}, "cannot be written as JSON"),
         ({"value": b"x", "headers": [("a",)]}, "is not a header"),

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.consumer_core import ConsumerCore
-from tailrace.consumer_settings import ConsumerSettings, chosen_partitions
+from tailrace.consumer_settings import ConsumerSettings, check_callbacks, check_timeout, chosen_partitions
 from tailrace.errors import CorruptMessage, WrongThreadError
 from tailrace.handout import Assigned, Idle, Revoked
 from tailrace.offsets import Start, seek_target
@@ -84,6 +84,7 @@ class Consumer:
         """
         # Its put may be called from a signal handler, which no other primitive promises.
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        check_callbacks(on_assigned=on_assigned, on_revoked=on_revoked)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._owner: int | None = None
@@ -128,6 +129,7 @@ class Consumer:
 
     def poll(self, timeout: float | None = None) -> Record | None:
         """The next record, or None when none comes within timeout seconds, or no more will come."""
+        check_timeout(timeout)
         until = None if timeout is None else time.monotonic() + timeout
         while (cursor := self._next(until)) is not None:
             try:

@@ -51,6 +51,10 @@ def checked_settings(settings: ConsumerSettings) -> ConsumerSettings:
         problem = f"{other[0]!r} among partitions of {settings.topics!r}", "Name its topic, too."
     elif wrong := [name for name in ("assignor", "instance_id") if not isinstance(getattr(settings, name), str)]:
         problem = ", ".join(f"{name}={getattr(settings, name)!r}" for name in wrong), "Give a str."
+    elif settings.instance_id and settings.group is None:
+        problem = f"instance_id={settings.instance_id!r} without a group", "Name the group of which it is a member."
+    elif wrong := [name for name in ("stop_at_end", "auto_commit") if type(getattr(settings, name)) is not bool]:
+        problem = ", ".join(f"{name}={getattr(settings, name)!r}" for name in wrong), "Give True or False."
     elif settings.out_of_range not in ("error", "beginning", "end"):
         problem = f"out_of_range={settings.out_of_range!r}", 'Use "error", "beginning" or "end".'
     elif type(settings.prefetch_bytes) is not int or not 0 < settings.prefetch_bytes < 1 << 62:
@@ -72,6 +76,26 @@ def chosen_partitions(partitions: Iterable[int | TopicPartition] | None) -> tupl
             remedy="Give a list of numbers, or of TopicPartition(topic, number), also when there is only one.",
         )
     return None
+
+
+def check_callbacks(**callbacks: object) -> None:
+    """Raises InvalidRequest for what cannot be called."""
+    for name, callback in callbacks.items():
+        if callback is not None and not callable(callback):
+            raise InvalidRequest(
+                f"{name}={callback!r} is not what a consumer can have",
+                remedy="Give a function that takes a list of TopicPartition, or leave it out.",
+            )
+
+
+def check_timeout(timeout: object) -> None:
+    """Raises InvalidRequest for what is no time to wait."""
+    if timeout is not None and not (
+        isinstance(timeout, int | float) and type(timeout) is not bool and timeout <= _SECONDS_MAX
+    ):
+        raise InvalidRequest(
+            f"timeout={timeout!r} is not a time to wait", remedy="Give seconds, or leave it out to wait for ever."
+        )
 
 
 def _topic_of(chosen: int | TopicPartition) -> str | None:

@@ -40,6 +40,11 @@ def checked_settings(settings: ProducerSettings) -> ProducerSettings:
         )
         if type(value) not in kinds or not least <= value < 2**40:
             wrong = wrong or (f"{name}={value!r}", f"Give a {what}.")
+    if wrong is None and settings.linger >= settings.delivery_timeout:
+        wrong = (
+            f"linger={settings.linger!r} with delivery_timeout={settings.delivery_timeout!r}",
+            "Give a linger that is less: a batch would run out of time before it is sent.",
+        )
     if wrong is not None:
         raise InvalidRequest(f"{wrong[0]} is not a setting that a producer can have", remedy=wrong[1])
     return settings

@@ -8,7 +8,7 @@ from types import TracebackType
 from tailrace.connection import CONNECT_SECONDS_MAX
 from tailrace.consumer import AUTO_COMMIT_SECONDS, PREFETCH_BYTES
 from tailrace.consumer_core import ConsumerCore
-from tailrace.consumer_settings import ConsumerSettings, chosen_partitions
+from tailrace.consumer_settings import ConsumerSettings, check_callbacks, check_timeout, chosen_partitions
 from tailrace.errors import CorruptMessage, WrongThreadError
 from tailrace.handout import Assigned, Idle, Revoked
 from tailrace.offsets import Start, seek_target
@@ -49,6 +49,7 @@ class Consumer:
         """The settings are those of tailrace.Consumer; on_assigned and on_revoked may be coroutine functions."""
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        check_callbacks(on_assigned=on_assigned, on_revoked=on_revoked)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._is_open = False
@@ -92,6 +93,7 @@ class Consumer:
 
     async def poll(self, timeout: float | None = None) -> Record | None:
         """The next record, or None when none comes within timeout seconds, or no more will come."""
+        check_timeout(timeout)
         until = None if timeout is None else asyncio.get_running_loop().time() + timeout
         while (cursor := await self._next(until)) is not None:
             try:

@@ -141,6 +141,11 @@ def test_a_start_that_is_no_place_is_refused_at_once(start: object) -> None:
         {"partitions": [TopicPartition("other", 0)]},
         {"assignor": 5},
         {"instance_id": None},
+        {"instance_id": "x"},
+        {"auto_commit": "no"},
+        {"stop_at_end": 1},
+        {"on_assigned": 5},
+        {"on_revoked": "x"},
         {"rebalance_timeout": 1e10},
         {"auto_commit_interval": float("nan")},
         {"auto_commit_interval": float("inf")},
@@ -150,8 +155,16 @@ def test_a_start_that_is_no_place_is_refused_at_once(start: object) -> None:
     ],
 )
 def test_settings_that_cannot_be_are_refused_at_once(settings: dict[str, object]) -> None:
-    with pytest.raises(errors.InvalidRequest):
-        Consumer("flights", **settings)  # type: ignore[arg-type]
+    for kind in (Consumer, aio.Consumer):
+        with pytest.raises(errors.InvalidRequest, match="not what a consumer can have"):
+            kind("flights", **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", ["a", True, float("nan"), float("inf")])
+def test_a_timeout_that_is_no_time_to_wait_is_refused(filled: FakeServer, timeout: Any) -> None:
+    with Consumer("flights", server=filled.address) as consumer:
+        with pytest.raises(errors.InvalidRequest, match="is not a time to wait"):
+            consumer.poll(timeout)
     with pytest.raises(errors.InvalidRequest):
         Consumer()
     with pytest.raises(errors.InvalidRequest) as refused:

@@ -319,7 +319,7 @@ def test_a_send_interrupted_behind_the_codec_spoils_no_batch(
         append_at(*record)
         raise KeyboardInterrupt
 
-    with Producer(server=server.address, linger=60, delivery_timeout=5) as producer:
+    with Producer(server=server.address, linger=4, delivery_timeout=5) as producer:
         producer.send("single", b"0")
         batch = producer._core.accumulator.topics["single"].queues[0].open
         assert batch is not None
@@ -467,6 +467,8 @@ def test_what_cannot_be_sent_is_named_and_nothing_is_sent(
         {"batch_bytes": 0},
         {"batch_bytes": 1e6},
         {"linger": float("nan")},
+        {"linger": 120},
+        {"linger": 5, "delivery_timeout": 5.0},
         {"server": "nowhere"},
         {"server": 5},
     ],

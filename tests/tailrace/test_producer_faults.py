@@ -434,7 +434,7 @@ def test_a_batch_that_cannot_be_built_takes_no_other_with_it(
 
     real = Batch.build
     monkeypatch.setattr(Batch, "build", build)
-    with Producer(server=server.address, linger=60, delivery_timeout=8) as producer:
+    with Producer(server=server.address, linger=7, delivery_timeout=8) as producer:
         futures = [producer.send("flights", b"0", partition=partition) for partition in (0, 1)]
         io_thread().run(send_all())  # Seen by the sender at once, so that they travel together.
         assert [future.exception(10) for future in futures] == [None, None]

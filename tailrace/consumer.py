@@ -63,8 +63,8 @@ class Consumer:
             without partitions, all partitions are read.
         partitions: read these, given as numbers or TopicPartitions. With a group, its committed offsets are used and
             written, which it allows while it has no members.
-        start: where to begin when nothing is committed: "beginning", "end", an offset, a datetime, or a timedelta for
-            so long ago.
+        start: where to begin when nothing is committed: "beginning", "end", an offset, a datetime (local time when it
+            names no zone, as everywhere in Python), or a timedelta for so long ago.
         stop_at_end: end the iteration at what is the end when reading begins.
         auto_commit: commit what is done every auto_commit_interval seconds, when partitions are given up, and at the
             end. Without it only `commit` commits.
@@ -170,8 +170,8 @@ class Consumer:
     ) -> None:
         """Go elsewhere in one partition, or in all that are held of the topic.
 
-        To an offset, "beginning" or "end", or to the first record at or after a time. An offset out of range raises
-        when it is read.
+        To an offset, "beginning" or "end", or to the first record at or after a time, which is local time when it
+        names no zone. An offset out of range raises when it is read.
         """
         self._use()
         target = seek_target(offset, timestamp_ms, time)

@@ -24,6 +24,11 @@ def checked_start(start: Start) -> Start:
     """Raises InvalidRequest for what is not a place to start."""
     if start in ("beginning", "end") or (type(start) is int and start >= 0):
         return start
+    if isinstance(start, datetime.timedelta) and start < datetime.timedelta():
+        raise InvalidRequest(
+            f"a start of {start!r} ago is in the future",
+            remedy='Give a timedelta of 0 or more for so long ago, or "end" for what comes from now on.',
+        )
     if isinstance(start, datetime.datetime | datetime.timedelta):
         try:
             to_timestamp_ms(start)

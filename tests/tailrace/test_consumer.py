@@ -127,6 +127,11 @@ def test_a_start_that_is_no_place_is_refused_at_once(start: object) -> None:
         Consumer("flights", start=start)  # type: ignore[arg-type]
 
 
+def test_a_start_in_the_future_is_refused() -> None:
+    with pytest.raises(errors.InvalidRequest, match="is in the future"):
+        Consumer("flights", start=timedelta(hours=-1))
+
+
 @pytest.mark.parametrize(
     "settings",
     [

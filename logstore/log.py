@@ -39,6 +39,7 @@ from logstore.seal import Seal
 from logstore.segment import Segment, loss
 from logstore.snapshot import IndexTail, Snapshot, encode_snapshot
 from logstore.sync import LogEnd, Synchronizer, Unsynced
+from logstore.walk import Damage
 
 #: Readers skip control batches, and would wait for the end of a transaction that nobody can end.
 NOT_FOR_PRODUCERS = CONTROL | TRANSACTIONAL | LOG_APPEND_TIME | DELETE_HORIZON
@@ -289,23 +290,44 @@ class Log:
         return LogReader(self._segment_of(self._segments, offset), self._places, offset, bytes_max, max(end, offset))
 
     def offset_for_timestamp(self, timestamp_ms: int) -> TimestampedOffset | None:
-        """The first record with that time or a later one, None if there is none. Any thread; waits for the disk."""
+        """The first record with that time or a later one, None if there is none. Any thread; waits for the disk.
+
+        Where records are damaged that may have such times, it is the first of them: who reads there is told.
+        """
         start, end = self.log_start_offset, self.high_watermark
+        older_offset = start  # all before is older
+        found: TimestampedOffset | None = None
         for segment in self._segments:
-            if segment.max_timestamp_ms < timestamp_ms or segment.next_offset <= start:
+            if segment.next_offset <= start:
                 continue
-            handle = segment.acquire(wait=True)
-            try:
-                for position, header in segment.find_timestamp(timestamp_ms, handle.file):
-                    if header.next_offset <= start:
-                        continue
-                    if header.base_offset >= end:
-                        return None
-                    found = _first_record(handle.file.pread(header.size, position), header, timestamp_ms, start)
-                    if found is not None:
-                        return found
-            finally:
-                handle.release()
+            if segment.max_timestamp_ms < timestamp_ms and not segment.damaged:
+                older_offset = segment.next_offset
+                continue
+            found = self._find_in(segment, timestamp_ms, start)
+            if found is not None:
+                break
+        for hole in self.holes:
+            if older_offset <= hole.offset < (end if found is None else found.offset):
+                return TimestampedOffset(hole.offset, timestamp_ms)
+        return None if found is None or found.offset >= end else found
+
+    @staticmethod
+    def _find_in(segment: Segment, timestamp_ms: int, start: int) -> TimestampedOffset | None:
+        handle = segment.acquire(wait=True)
+        try:
+            for found in segment.find_timestamp(timestamp_ms, handle.file):
+                if isinstance(found, Damage):
+                    if found.next_offset is None or found.next_offset > max(start, found.offset):
+                        return TimestampedOffset(max(found.offset, start), timestamp_ms)
+                    continue
+                position, header = found
+                if header.next_offset <= start:
+                    continue
+                record = _first_record(handle.file.pread(header.size, position), header, timestamp_ms, start)
+                if record is not None:
+                    return record
+        finally:
+            handle.release()
         return None
 
     def append_time_ms(self, offset: int) -> int:
@@ -331,7 +353,7 @@ class Log:
         )
 
     def _closed_by(self, hole: Hole, what: str) -> DataLoss:
-        end = "" if hole.next_offset is None else f" to {hole.next_offset - 1}"
+        end = "" if hole.next_offset in (None, hole.offset) else f" to {hole.next_offset - 1}"
         return DataLoss(
             f"{self.topic} partition {self.partition} {what}, since it is damaged from offset {hole.offset}"
             f"{end}: {hole.why}",

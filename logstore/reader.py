@@ -147,4 +147,5 @@ class LogReader:
         """Of the batch at position, which begins with that offset."""
         if not wait:
             raise WouldWait
-        return self._segment.loss(self._segment.examine(file, position, base_offset))
+        damage = self._segment.examine(file, position, base_offset, up_to=position)
+        return self._segment.vanished(position) if damage is None else self._segment.loss(damage)

@@ -29,7 +29,7 @@ from logstore.config import TopicConfig
 from logstore.disk import Disk, DiskFile
 from logstore.errors import DataLoss, MetadataCorrupt, StorageFull
 from logstore.handles import Handles
-from logstore.index import COLUMNS, ActiveIndex, Cells, RowTable, read_rows
+from logstore.index import COLUMNS, ActiveIndex, Cells, IndexBuilder, RowTable, SealedRows, open_sealed, read_rows
 from logstore.log import Hole, Log
 from logstore.losses import Loss, read_loss
 from logstore.scan import SCAN_BYTES, UNKNOWN_MS, Scan, count_sound, scan_file
@@ -60,6 +60,7 @@ class Behind(NamedTuple):
     """What stands in a log file behind its first damage."""
 
     damaged: tuple[Damage, ...]
+    end_position: int
     next_offset: int
     max_timestamp_ms: int
 
@@ -191,16 +192,18 @@ class _Chain:
         if self._bases and self._bases[0] < expected:
             expected = self._bases[0]  # the log may start in the middle of a segment
         for number, base in enumerate(self._bases):
-            if base != expected and not self._on_gap(number, expected):
-                break
+            if base != expected and not self._goes_on(number, expected):
+                if self._findings.cuts:
+                    break
+                continue
             segment = self._open_sealed(base) if base in self._seals else self._open_unsealed(number, trusted=trusted)
             segments.append(segment)
             expected = segment.next_offset
             if self._findings.cuts:
                 break
-        end = self._check_end(expected)
+        self._add_active(segments, self._check_end(expected))
         self._seal_rolled(segments)
-        return self._with_active(segments, end), retired
+        return tuple(segments), retired
 
     def _read_seals(self) -> dict[int, Seal]:
         seals = {}
@@ -275,7 +278,7 @@ class _Chain:
             try:
                 losses[parsed.base_offset] = read_loss(self._disk, self._directory, parsed.base_offset)
             except MetadataCorrupt as error:
-                self._findings.notes.append(str(error))  # then it is a hole again, which somebody has to accept
+                self._findings.notes.append(str(error))  # then who reads what it speaks of is told of damage
         return losses
 
     def _take_retired(self) -> list[Segment]:
@@ -322,9 +325,10 @@ class _Chain:
         self._last_append_ms = seal.last_append_ms
         size = self._size(base)
         if size < seal.end_position:
-            damaged = self._look_behind(base, self._scan(base, use_index=False), size, seal.next_offset).damaged
+            scan = self._scan(base, use_index=False)
+            damaged = self._look_behind(base, scan, size, seal.next_offset, seal.next_offset).damaged
         else:
-            damaged = self._accepted(base, seal.end_position)
+            damaged = ()
         return self._segment(
             base,
             next_offset=seal.next_offset,
@@ -334,6 +338,7 @@ class _Chain:
             last_append_ms=seal.last_append_ms,
             seal=seal,
             damaged=damaged,
+            lost_offset=self._losses[base].offset if base in self._losses else None,
         )
 
     def _open_unsealed(self, number: int, *, trusted: bool) -> Segment:
@@ -343,15 +348,16 @@ class _Chain:
         size = self._size(base)
         scan = self._scan(base, use_index=True)
         below = (base, scan.end_position) < self._recovery_point or scan.next_offset < self._synced_offset
-        behind = Behind((), scan.next_offset, scan.max_timestamp_ms)
-        end_position = scan.end_position
+        behind = Behind((), scan.end_position, scan.next_offset, scan.max_timestamp_ms)
+        lost_offset = None
         if scan.torn is None and (loss := self._losses.get(base)) and loss.offset == scan.next_offset:
-            behind = Behind(self._accepted(base, end_position), loss.next_offset, scan.max_timestamp_ms)
+            lost_offset = loss.offset
+            behind = behind._replace(next_offset=loss.next_offset)
         elif (below and (scan.torn or base == self._recovery_point[0])) or (
             scan.torn and (scan.is_unreadable or not self._is_tail(number + 1))
         ):
-            behind = self._look_behind(base, scan, size, self._known_end(number, scan))
-            end_position = size
+            following = self._bases[number + 1] if number + 1 < len(self._bases) else None
+            behind = self._look_behind(base, scan, size, following, following or self._synced_offset)
         elif scan.torn:
             self._cut(number, scan, size)
         known_ms = self._checkpoint.last_append_ms if self._checkpoint else -1
@@ -365,19 +371,14 @@ class _Chain:
         return self._segment(
             base,
             next_offset=behind.next_offset,
-            end_position=end_position,
+            end_position=behind.end_position,
             max_timestamp_ms=behind.max_timestamp_ms,
             first_append_ms=RowTable(cells)[0].append_time_ms if cells else -1,
             last_append_ms=last_append_ms if cells else -1,
             index=ActiveIndex(self._disk, files.active_index_path(self._directory, base), in_memory=cells),
             damaged=behind.damaged,
+            lost_offset=lost_offset,
         )
-
-    def _known_end(self, number: int, scan: Scan) -> int | None:
-        """Where the number-th segment ended, as far as anybody knows: at the next one, or where it was synced up to."""
-        if number + 1 < len(self._bases):
-            return self._bases[number + 1]
-        return self._synced_offset if self._synced_offset > scan.next_offset else None
 
     def _open_active(self, base: int) -> Segment:
         checkpoint = self._checkpoint
@@ -459,57 +460,96 @@ class _Chain:
     def _make_hole(self, offset: int, next_offset: int | None, why: str) -> None:
         self._findings.holes.append(Hole(offset, next_offset, why))
 
-    def _look_behind(self, base: int, scan: Scan, size: int, known_end: int | None) -> Behind:
-        """Make holes of what is damaged from where the file is no longer sound on, and find what is sound between."""
-        path = self._log_path(base)
+    def _look_behind(self, base: int, scan: Scan, size: int, end_offset: int | None, end_offset_min: int) -> Behind:
+        """Make holes of what is damaged from where the file is no longer sound on, and find what is sound between.
+
+        `end_offset` has to follow behind the file, if that is known, and `end_offset_min` at least.
+        """
         damaged: list[Damage] = []
         position, expected, newest_ms = scan.end_position, scan.next_offset, scan.max_timestamp_ms
-        file, _ = self._disk.open_uncached(path)
+        builder = IndexBuilder(self._config.index_interval_bytes)
+        rows = self._rows_of(base)
+        file, _ = self._disk.open_uncached(self._log_path(base))
         try:
             walk = Walk(
                 file,
                 start=position,
                 end=size,
                 expected_offset=expected,
-                offset_end=known_end,
+                offset_end=end_offset,
                 gaps_allowed=self._generations[base] > 0,
+                is_indexed=lambda at, next_offset: (at, next_offset - base) in rows,
+                checkpointed=self._checkpointed_end(base),
             )
             for found in walk:
                 if isinstance(found, SoundBatch):
                     position, expected = found.end_position, found.header.next_offset
                     newest_ms = max(newest_ms, found.header.max_timestamp_ms)
+                    if builder.is_due(found.header.size):
+                        scan.cells.extend((expected - base, found.position, newest_ms, UNKNOWN_MS))
                 elif isinstance(found, Damage):
-                    damaged.append(found._replace(next_offset=found.next_offset or known_end))
-                    position, expected = found.end_position, found.next_offset or known_end or expected
+                    damaged.append(found)
+                    if found.next_offset is not None:
+                        position, expected = found.end_position, found.next_offset
         finally:
             file.close()
-        if known_end is not None and expected < known_end:
-            damaged.append(Damage(position, position, expected, known_end, "the file ends there"))
+        if damaged and damaged[-1].next_offset is None:
+            damaged += self._end_of_damage(base, damaged.pop(), end_offset_min)
+            position, expected = size, max(expected, end_offset_min)
+        if expected < end_offset_min:
+            damaged.append(Damage(position, position, expected, end_offset_min, "the file ends there"))
+            expected = end_offset_min
         for damage in damaged:
-            self._make_hole(damage.offset, damage.next_offset, f"{path} at position {damage.position}: {damage.why}")
-        return Behind(tuple(damaged), max(expected, known_end or 0), newest_ms)
+            where = f"{self._log_path(base)} at position {damage.position}"
+            self._make_hole(damage.offset, damage.next_offset, f"{where}: {damage.why}")
+        return Behind(tuple(damaged), position, expected, newest_ms)
 
-    def _accepted(self, base: int, end_position: int) -> tuple[Damage, ...]:
-        """What an operator has accepted that is lost behind the last batch of the segment."""
-        loss = self._losses.get(base)
-        if loss is None:
-            return ()
-        why = f"{loss.why}; that was accepted"
-        return (Damage(end_position, end_position, loss.offset, loss.next_offset, why),)
+    def _rows_of(self, base: int) -> set[tuple[int, int]]:
+        """(position, relative next offset) of the batches that the index names."""
+        seal = self._seals.get(base)
+        rows: RowTable | SealedRows | None
+        if seal is not None:
+            path = files.sealed_index_path(self._directory, base, seal.index_crc)
+            rows = open_sealed(self._disk, path, rows_count=seal.index_rows_count, crc=seal.index_crc)
+        else:
+            stored, _ = read_rows(self._disk, files.active_index_path(self._directory, base))
+            rows = RowTable(stored + self._tail_after(stored, base))
+        if rows is None:
+            return set()
+        return {(row.position, row.relative_next_offset) for row in (rows[number] for number in range(rows.count))}
 
-    def _on_gap(self, number: int, expected: int) -> bool:
-        """The number-th segment does not begin where it has to. True if the log goes on with it nevertheless."""
+    def _checkpointed_end(self, base: int) -> tuple[int, int] | None:
+        checkpoint = self._checkpoint
+        if checkpoint is None or checkpoint.segment_base_offset != base:
+            return None
+        return checkpoint.position, checkpoint.recovery_offset
+
+    def _end_of_damage(self, base: int, last: Damage, end_offset_min: int) -> list[Damage]:
+        """The last damage of a file, which goes on to its end, with its end as far as anybody knows.
+
+        None of it if it may be a torn tail, which nobody was ever told of: of a log with holes it is left as it is.
+        """
+        if last.offset < end_offset_min:
+            return [last._replace(next_offset=end_offset_min)]
+        is_tail = (base, last.position) >= self._recovery_point and last.offset >= self._synced_offset
+        return [] if is_tail and not last.is_unreadable else [last]
+
+    def _goes_on(self, number: int, expected: int) -> bool:
+        """Whether the log goes on with the number-th segment, which does not begin where it has to."""
         base = self._bases[number]
-        why = f"the log goes on at {base}, and offsets from {expected} on are missing"
         if self._is_tail(number) and expected >= self._synced_offset:
-            self._set_aside(number, expected, why)
+            self._set_aside(number, expected, f"the log goes on at {base}, and offsets from {expected} on are missing")
             return False
-        self._make_hole(expected, base if base > expected else None, why)
-        return base > expected
+        if base > expected:
+            self._make_hole(expected, base, f"the log goes on at {base}, and no file holds what is before")
+            return True
+        # It is of another place, or was: nobody can tell which of the two is right, so nothing more is appended.
+        self._make_hole(expected, expected, f"{self._log_path(base)} begins in the middle of the segment before it")
+        return False
 
     def _check_end(self, expected: int) -> int:
         """Where the log ends, whose last segment ends at `expected`."""
-        if expected >= self._synced_offset or any(hole.next_offset is None for hole in self._findings.holes):
+        if expected >= self._synced_offset:
             return expected
         self._make_hole(expected, self._synced_offset, f"{self._directory} has no file that holds them")
         return self._synced_offset
@@ -577,10 +617,11 @@ class _Chain:
                 except StorageFull as error:
                     self._findings.notes.append(str(error))  # the next start tries again
 
-    def _with_active(self, segments: list[Segment], next_offset: int) -> tuple[Segment, ...]:
-        if not segments or segments[-1].seal is not None or segments[-1].next_offset < next_offset:
+    def _add_active(self, segments: list[Segment], next_offset: int) -> None:
+        """A segment to be appended to, if there is none. One that ends in a loss is none: its offsets end behind."""
+        last = segments[-1] if segments else None
+        if last is None or last.seal or last.lost_offset is not None or last.next_offset < next_offset:
             segments.append(self._segment_without_file(next_offset))
-        return tuple(segments)
 
     def _segment_without_file(self, base: int) -> Segment:
         return Segment(

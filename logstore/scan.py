@@ -58,10 +58,10 @@ def scan_file(
             next_offset = header.next_offset
             position = at + header.size
     except (CorruptBatch, DataLoss) as error:
-        if expected is None:
-            return None
         torn = str(error)
         is_unreadable = isinstance(error, DataLoss)
+    if expected is None:
+        return None
     return Scan(position, next_offset, newest_ms, cells, position - start, torn, is_unreadable)
 
 

@@ -30,7 +30,7 @@ from logstore.index import (
     rows_crc,
 )
 from logstore.seal import Seal
-from logstore.walk import Damage, Searching, SoundBatch, Walk
+from logstore.walk import Damage, SoundBatch, Walk
 
 POSITION_MAX = 2**31 - 1  # Kafka's positions and relative offsets are int32, and its tools read our files
 RESERVE_BYTES_MIN = 64 * 1024
@@ -38,6 +38,8 @@ RESERVE_BYTES_MAX = 16 * 1024 * 1024
 FIND_BYTES = 8 * 1024
 REBUILD_BYTES = 256 * 1024
 VERIFIED_RANGES_MAX = 64
+#: Headers over so many bytes are looked at on the event loop; whoever has to walk further does it in a thread.
+NOWAIT_BYTES_MAX = 256 * 1024
 
 Read = Callable[[int, int], Buffer]
 
@@ -64,6 +66,7 @@ class Segment:
         has_file: bool = False,
         generation: int = 0,
         damaged: tuple[Damage, ...] = (),
+        lost_offset: int | None = None,
     ) -> None:
         self.directory = directory
         self.path = files.log_path(directory, base_offset, generation)
@@ -80,6 +83,8 @@ class Segment:
         self.is_rolled = seal is not None
         self.is_named = has_file  # whether the directory that names the file was synced since it was made
         self.damaged = damaged  # what recovery found that is no sound batch, in order
+        #: From here on its records are lost, which somebody has accepted: a gap, up to where the next one begins.
+        self.lost_offset = lost_offset
         self._handles = handles
         self._interval_bytes = index_interval_bytes
         self.index = index or ActiveIndex(handles.disk, files.active_index_path(directory, base_offset))
@@ -182,7 +187,8 @@ class Segment:
             handle.file.truncate(self.end_position)  # gives back what was reserved past the end
             table = self.index.all_rows()
             if self._index_is_wrong or not self._first_and_last_match(table, handle.file):
-                table = self._rebuild(handle.file)
+                with suppress(DataLoss):
+                    table = self._rebuild(handle.file)
         finally:
             handle.release()
         rows = as_rows(table.cells)
@@ -236,7 +242,8 @@ class Segment:
             ) from None
 
     def find(self, offset: int, file: DiskFile, *, wait: bool) -> SoundBatch | None:
-        """The batch that holds offset, which is in the segment. Where compaction took that out: the next one, if any.
+        """The batch that holds offset, which is in the segment. Where it was taken out, by compaction or as a loss that
+        was accepted: the next one, None if there is none.
 
         DataLoss if it is damaged.
         """
@@ -253,16 +260,16 @@ class Segment:
             next_offset = found.next_offset if isinstance(found, Damage) else found.header.next_offset
             if next_offset is None or next_offset > offset:
                 return found
-        if self.gaps_allowed:
+        if self.gaps_allowed or (self.lost_offset is not None and offset >= self.lost_offset):
             return None
-        return Damage(self.end_position, self.end_position, offset, None, "there is no batch that holds it")
+        return Damage(self.end_position, self.end_position, offset, self._known_end, "there is no batch that holds it")
 
-    def find_timestamp(self, timestamp_ms: int, file: DiskFile) -> Iterator[SoundBatch]:
-        """Each batch that may hold a record of that time or later, in order. May wait."""
+    def find_timestamp(self, timestamp_ms: int, file: DiskFile) -> Iterator[SoundBatch | Damage]:
+        """Each batch, and each damage, that may hold a record of that time or later, in order. May wait."""
         row = self._row(lambda table: table.for_timestamp(timestamp_ms), file, wait=True)
         start = row.position if row else 0
         for found in self.walk(file, start, bytes_each=FIND_BYTES, wait=True):
-            if isinstance(found, SoundBatch) and found.header.max_timestamp_ms >= timestamp_ms:
+            if isinstance(found, Damage) or found.header.max_timestamp_ms >= timestamp_ms:
                 yield found
 
     def append_time_ms(self, offset: int) -> int:
@@ -279,6 +286,7 @@ class Segment:
         position, end_position = start, self.end_position
         # The first batch is where the name of the file says; any other start was checked, by a row or a walk to it.
         expected = self.base_offset if start == 0 else None
+        last: SoundBatch | None = None  # of whose length nobody knows whether it is right before the next one fits
         while True:
             damage = self._next_damage(position, expected)
             end = end_position if damage is None else damage.position
@@ -286,47 +294,72 @@ class Segment:
                 for at, header in walk_headers(
                     read, position, end, expected, bytes_each=bytes_each, gaps_allowed=self.gaps_allowed
                 ):
-                    yield SoundBatch(at, header)
-                    position, expected = at + header.size, header.next_offset
+                    if not wait and at - start > NOWAIT_BYTES_MAX:
+                        raise WouldWait
+                    last = SoundBatch(at, header)
+                    yield last
+                    position, expected = last.end_position, header.next_offset
             except (CorruptBatch, DataLoss) as error:
                 if not wait:
                     raise WouldWait from error
-                damage = self.examine(file, position, expected)
+                if last is None:
+                    damage = self.examine(file, position, expected, up_to=position)
+                else:
+                    damage = self.examine(file, last.position, last.header.base_offset, up_to=position)
+                if damage is None:
+                    raise self.vanished(position) from error
             if damage is None:
                 return
             yield damage
             if damage.next_offset is None:
                 return
-            position, expected = damage.end_position, damage.next_offset
+            position, expected, last = damage.end_position, damage.next_offset, None
 
     # Damage.
 
-    def examine(self, file: DiskFile, position: int, expected_offset: int | None) -> Damage:
-        """How far the damage at position goes, where that offset has to follow. May take a second.
-
-        Raises DataLoss if it is not there any more, or if nobody can tell what must follow.
+    def examine(self, file: DiskFile, position: int, expected_offset: int | None, *, up_to: int) -> Damage | None:
+        """The first damage from the batch at position on, which has to begin with that offset; None if all is sound up
+        to the position `up_to` and with the batch that begins there. May take a second.
         """
+        if expected_offset is None:
+            return None
         for known in self.damaged:
             if (known.position, known.offset) == (position, expected_offset):
                 return known
-        seal = self.seal
-        next_offset = None if seal is None else seal.next_offset
-        why = "no batch begins there"
-        if expected_offset is not None:
-            walk = Walk(
-                file,
-                start=position,
-                end=self.end_position,
-                expected_offset=expected_offset,
-                offset_end=next_offset,
-                gaps_allowed=self.gaps_allowed,
-            )
-            found = next(item for item in walk if not isinstance(item, Searching))
-            if isinstance(found, Damage):
-                return found if found.next_offset is not None else found._replace(next_offset=next_offset)
-            why = "what is there now is sound"
-        raise DataLoss(
-            f"{self.path} was damaged at position {position}: {why}",
+        rows = self._rows_known()
+        walk = Walk(
+            file,
+            start=position,
+            end=self.end_position,
+            expected_offset=expected_offset,
+            offset_end=self._known_end,
+            gaps_allowed=self.gaps_allowed,
+            is_indexed=lambda at, next_offset: (at, next_offset - self.base_offset) in rows,
+        )
+        for item in walk:
+            if isinstance(item, Damage):
+                return item if item.next_offset is not None else item._replace(next_offset=self._known_end)
+            if isinstance(item, SoundBatch) and item.position >= up_to:
+                break
+        return None
+
+    @property
+    def _known_end(self) -> int | None:
+        """Where its offsets end for sure; None while more may follow."""
+        return None if self.seal is None else self.seal.next_offset
+
+    def _rows_known(self) -> set[tuple[int, int]]:
+        """(position, relative next offset) of the batches that the index names, as far as it can be had."""
+        rows: RowTable | SealedRows | None = self._rebuilt
+        if rows is None:
+            rows = self.index.all_rows() if self.seal is None else self._sealed_rows(wait=True)
+        if rows is None:
+            return set()
+        return {(row.position, row.relative_next_offset) for row in (rows[number] for number in range(rows.count))}
+
+    def vanished(self, position: int) -> DataLoss:
+        return DataLoss(
+            f"{self.path} was damaged at position {position}, and what is there now is sound, or begins no batch",
             remedy="Read again. If it stays, keep the file: `logctl segments verify` says what is wrong with it.",
         )
 
@@ -397,7 +430,10 @@ class Segment:
         if self.seal is None:
             self._index_is_wrong = True
             return None  # the rows still grow; sealing makes them anew, and until then the scan begins at the start
-        self._rebuilt = self._rebuild(file)
+        try:
+            self._rebuilt = self._rebuild(file)
+        except DataLoss:
+            return None
         return look_up(self._rebuilt)
 
     def _row_covering(self, relative_offset: int) -> IndexRow | None:
@@ -451,18 +487,18 @@ class Segment:
         """Make the rows anew from the log. Append times that are lost become the segment's last: kept longer.
 
         The log may be damaged. An index is no place to tell, and all behind the damage is to be found nevertheless.
+        Raises DataLoss if the file reads otherwise every time.
         """
         cells: Cells = array("q")
         builder = IndexBuilder(self._interval_bytes)
         newest_ms = -1
-        with suppress(DataLoss):
-            for found in self.walk(file, 0, bytes_each=REBUILD_BYTES, wait=True):
-                if isinstance(found, Damage):
-                    continue
-                position, header = found
-                newest_ms = max(newest_ms, header.max_timestamp_ms)
-                if builder.is_due(header.size):
-                    cells.extend((header.next_offset - self.base_offset, position, newest_ms, self.last_append_ms))
+        for found in self.walk(file, 0, bytes_each=REBUILD_BYTES, wait=True):
+            if isinstance(found, Damage):
+                continue
+            position, header = found
+            newest_ms = max(newest_ms, header.max_timestamp_ms)
+            if builder.is_due(header.size):
+                cells.extend((header.next_offset - self.base_offset, position, newest_ms, self.last_append_ms))
         return RowTable(cells)
 
 
@@ -490,8 +526,7 @@ def walk_headers(
     window_position = position = start
     while position < end:
         if position + HEADER_SIZE > window_position + len(window):
-            window = read(min(bytes_each, end - position), position)
-            window_position = position
+            window, window_position = _read_ahead(read, min(bytes_each, end - position), position), position
         header = read_header(window, position - window_position)
         check_header(
             header,
@@ -502,6 +537,14 @@ def walk_headers(
         yield position, header
         position += header.size
         expected_base_offset = header.next_offset
+
+
+def _read_ahead(read: Read, size: int, position: int) -> Buffer:
+    """So much, or only a header, where there is a block behind it that cannot be read."""
+    try:
+        return read(size, position)
+    except DataLoss:
+        return read(min(size, HEADER_SIZE), position)
 
 
 def waitless(file: DiskFile) -> Read:

@@ -127,17 +127,21 @@ def bring_up_to_date(snapshot: Snapshot, segments: tuple[Segment, ...], now_ms: 
 def _batches(segments: tuple[Segment, ...], start_offset: int) -> Iterator[BatchHeader | Damage]:
     """The headers of all batches from the one that holds start_offset on, which are checked to the last bit."""
     for segment in segments:
-        if segment.next_offset <= start_offset or segment.is_empty:
+        if segment.next_offset <= max(start_offset, segment.base_offset) or segment.is_empty:
             continue
         handle = segment.acquire(wait=True)
         try:
-            first = segment.locate(max(start_offset, segment.base_offset), handle.file, wait=True)
+            offset = max(start_offset, segment.base_offset)
+            try:
+                first = segment.locate(offset, handle.file, wait=True)
+            except DataLoss as error:
+                first = Damage(0, segment.end_position, offset, segment.next_offset, str(error))
             if first is None:
                 continue
             if isinstance(first, Damage):
-                if first in segment.damaged:  # recovery has it, as a hole or as a loss that was accepted
+                if first in segment.damaged:  # recovery has it as a hole
                     continue
-                yield first
+                yield _ended(first, segment)
                 return
             position, expected = first.position, first.header.base_offset
             try:
@@ -146,11 +150,18 @@ def _batches(segments: tuple[Segment, ...], start_offset: int) -> Iterator[Batch
                 ):
                     yield header
                     position, expected = at + header.size, header.next_offset
-            except (CorruptBatch, DataLoss):
-                yield segment.examine(handle.file, position, expected)
+            except (CorruptBatch, DataLoss) as error:
+                damage = segment.examine(handle.file, position, expected, up_to=position)
+                damage = damage or Damage(position, segment.end_position, expected, None, str(error))
+                yield _ended(damage, segment)
                 return
         finally:
             handle.release()
+
+
+def _ended(damage: Damage, segment: Segment) -> Damage:
+    """With its end: nothing is appended yet, so it is the segment's."""
+    return damage if damage.next_offset is not None else damage._replace(next_offset=segment.next_offset)
 
 
 def _pack_tail(tail: IndexTail) -> bytes:

@@ -3,9 +3,10 @@
     batch batch batch | damage | batch batch ... | damage
 
 Recovery ends at the first damage; a walk goes on behind it. Where the next batch begins is believed from the damaged
-one's own length, if what begins there carries its offsets on. Else every byte is tried, and what looks like a batch
-must have the right CRC and be confirmed from outside: the next header carries its offsets on, or the file ends with it,
-or the index names it. A record can hold a copy of a batch, and that is never taken for one.
+one's own length, if what begins there carries its offsets on. Else every byte is tried. Either way what is found must
+have the right CRC and be confirmed from outside: batch after batch carries the offsets on from there to the end of
+the file, to where the checkpoint says that one ends, to one that the index names, or for longer than any batch is. A
+record can hold a copy of a batch, or of several, and they are never taken for some of the log.
 
 The first 17 bytes of a batch are not covered by its CRC, and all of them follow from the rest: base_offset from the
 batch before, batch_length from where the next one begins. When the CRC says that the rest is right, the walk says how
@@ -25,6 +26,8 @@ from logstore.errors import CorruptBatch, DataLoss
 from logstore.header import BATCH_LENGTH_MIN, LENGTH_FIELD_END, MAGIC
 
 WINDOW_BYTES = 2 * 1024 * 1024
+#: What goes on for so long is not all inside of one batch: no request is as large at the server's default.
+BATCH_BYTES_MAX = 16 * 1024 * 1024
 
 UNCOVERED_SIZE = 17  # base_offset, batch_length, leader_epoch, magic: what the CRC leaves out
 _PLACE = Struct(">qi")  # base_offset, batch_length
@@ -79,7 +82,9 @@ class Walk:
         offset_end: int | None = None,
         gaps_allowed: bool = False,
         is_indexed: IsIndexed = lambda position, next_offset: False,
+        checkpointed: tuple[int, int] | None = None,
     ) -> None:
+        """`checkpointed`: (position, offset) where one batch ends and the next begins, says the checkpoint."""
         self._window = Window(file, end)
         self._start = start
         self._end = end
@@ -87,6 +92,7 @@ class Walk:
         self._offset_end = offset_end
         self._gaps_allowed = gaps_allowed
         self._is_indexed = is_indexed
+        self._checkpointed = checkpointed
 
     def __iter__(self) -> Iterator[SoundBatch | Damage | Searching]:
         position, expected = self._start, self._expected_offset
@@ -174,7 +180,9 @@ class Walk:
         if end == self._end:
             return None if header.base_offset != expected else Damage(position, end, expected, None, why, header)
         follower = self._header_at(end, expected + header.last_offset_delta + 1)
-        return None if follower is None else Damage(position, end, expected, follower.base_offset, why, header)
+        if follower is None or not self._is_confirmed(end, follower):
+            return None
+        return Damage(position, end, expected, follower.base_offset, why, header)
 
     def _misnumbered(self, position: int, header: BatchHeader, expected: int) -> Damage | None:
         """A batch whose offset alone is wrong. Either the file goes on at that offset, or only the field is damaged."""
@@ -247,13 +255,21 @@ class Walk:
             header = self._check(position, None)
         except CorruptBatch:
             return None
-        end = position + header.size
-        is_confirmed = (
-            end == self._end
-            or self._header_at(end, header.next_offset) is not None
-            or self._is_indexed(position, header.next_offset)
-        )
-        return header if is_confirmed else None
+        return header if self._is_confirmed(position, header) else None
+
+    def _is_confirmed(self, position: int, header: BatchHeader) -> bool:
+        """Whether the offsets are carried on from the batch at position to something that no record can hold."""
+        at = position
+        while True:
+            if self._is_indexed(at, header.next_offset):
+                return True
+            at += header.size
+            if at == self._end or at - position > BATCH_BYTES_MAX or (at, header.next_offset) == self._checkpointed:
+                return True
+            following = self._header_at(at, header.next_offset)
+            if following is None:
+                return False
+            header = following
 
 
 class Window:

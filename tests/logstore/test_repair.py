@@ -58,7 +58,10 @@ CRASHED_CONTENT = content(CRASHED)
 
 def harm(data: st.DataObject, disk: SimulatedDisk) -> None:
     """Something happens to one log file."""
-    path = data.draw(st.sampled_from(logs(disk, data.draw(st.integers(0, 1)))))
+    paths = logs(disk, data.draw(st.integers(0, 1)))
+    if not paths:
+        return
+    path = data.draw(st.sampled_from(paths))
     before = disk.files()[path]
     if not before:
         return
@@ -220,8 +223,7 @@ def test_the_damaged_bytes_are_kept_and_the_loss_is_noted() -> None:
     )
     noted = verify(disk).of(Kind.LOSS_ACCEPTED)
     assert [(finding.offset, finding.next_offset) for finding in noted] == [(4, 6)]
-    with pytest.raises(DataLoss):
-        Opened(disk).store.log("flights", 0).open_read(4, 100).read()
+    assert Opened(disk).store.log("flights", 0).open_read(4, 100).read() == (b"", 6)
 
 
 def test_blocks_that_cannot_be_read_are_cut_out_with_the_batches_they_are_part_of() -> None:

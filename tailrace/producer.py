@@ -81,16 +81,16 @@ class Producer:
         value: bytes | str | None = None,
         key: bytes | str | None = None,
         *,
-        json: Any = None,
+        json: Any = ...,
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         partition: int | None = None,
     ) -> SendFuture:
         """Put a record into the buffer and return the future of its acknowledgement.
 
-        value and key: bytes, str (sent as UTF-8) or None. json: a value to be sent as JSON. headers: a mapping or
-        pairs. timestamp_ms: milliseconds since 1970; now, when left out. partition: by the hash of the key, when left
-        out, and without a key one after the other.
+        value and key: bytes, str (sent as UTF-8) or None. json: a value to be sent as JSON; a None that is given is
+        null. headers: a mapping or pairs. timestamp_ms: milliseconds since 1970; now, when left out. partition: by the
+        hash of the key, when left out, and without a key one after the other.
 
         Blocks while the buffer is full. Raises BufferFull, MessageTooLarge, InvalidRequest, ServerUnreachable at first
         use, and why the topic cannot be sent to.
@@ -98,7 +98,7 @@ class Producer:
         # This is the fast path, measured by the nanosecond: a topic and key seen before, and a batch with room.
         try:
             if (
-                json is None
+                json is ...
                 and headers is None
                 and partition is None
                 and (timestamp_ms is None or timestamp_ms >= SECONDS_MAX)
@@ -145,7 +145,7 @@ class Producer:
         parts: list[tuple[Batch, int, int]] = []
         for alone in self._core.append_many(topic, values, keys, parts):
             if alone is not None:
-                future = self._send(topic, *alone, None, None, None, None)
+                future = self._send(topic, *alone, ..., None, None, None)
                 parts.append((future._batch, future._appended.offset, 1))
         return BulkFuture(parts)
 

@@ -90,7 +90,7 @@ class ProducerCore:
     ) -> SendFuture | Obstacle:
         """Append a record, or return what `prepare` has to deal with first. Raises what is wrong with it."""
         self.check_usable()
-        if json is not None:
+        if json is not ...:
             value = json_value(value, json)
         elif type(value) is not bytes:
             value = to_bytes(value, "value")

@@ -80,7 +80,7 @@ class Producer:
         value: bytes | str | None = None,
         key: bytes | str | None = None,
         *,
-        json: Any = None,
+        json: Any = ...,
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         partition: int | None = None,
@@ -95,7 +95,7 @@ class Producer:
         value: bytes | str | None = None,
         key: bytes | str | None = None,
         *,
-        json: Any = None,
+        json: Any = ...,
         headers: Headers | None = None,
         timestamp_ms: int | None = None,
         partition: int | None = None,
@@ -118,7 +118,7 @@ class Producer:
                 if alone is None:
                     await asyncio.sleep(0)  # Other tasks of this loop, too, have something to do.
                 else:
-                    future = await self._append_in_turn(topic, *alone, None, None, None, None)
+                    future = await self._append_in_turn(topic, *alone, ..., None, None, None)
                     parts.append((future._batch, future._appended.offset, 1))
         for batch in dict.fromkeys(batch for batch, _, _ in parts):
             if not batch.done:

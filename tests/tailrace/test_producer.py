@@ -41,6 +41,14 @@ def test_text_is_sent_as_utf8_and_nulls_stay_null(server: FakeServer) -> None:
     assert (third.value, third.headers) == (b'{"a":[1,null]}', (("h", "ü".encode()), ("h", b"2")))
 
 
+def test_a_json_of_none_is_null_and_no_missing_value(server: FakeServer) -> None:
+    with Producer(server=server.address) as producer:
+        for _ in range(2):  # On the first send to a topic, and on the fast path.
+            producer.send("single", json=None)
+            producer.send("single")
+    assert server.topics["single"].partitions[0].values == [b"null", None, b"null", None]
+
+
 def test_without_a_time_a_record_has_the_time_of_its_send(server: FakeServer) -> None:
     before = int(time.time() * 1000)
     with Producer(server=server.address) as producer:
@@ -433,6 +441,7 @@ def test_a_record_that_the_topic_cannot_take_is_refused_at_once(server: FakeServ
         ({"value": b"x", "timestamp_ms": 2**63}, "is not a time"),
         ({"value": b"x", "timestamp_ms": 1}, "timestamp_ms is in milliseconds"),
         ({"value": b"x", "timestamp_ms": int(time.time())}, "looks like seconds"),
+        ({"value": b"x", "json": None}, "both value= and json="),
         ({"value": b"x", "json": 1}, "both value= and json="),
         ({"json": object()}, "cannot be written as JSON"),
         ({"value": b"x", "headers": [("a",)]}, "is not a header"),

@@ -195,8 +195,8 @@ class Consumer:
 
     @property
     def assignment(self) -> list[TopicPartition]:
-        """What this consumer reads now."""
-        return self._handout.assignment
+        """What this consumer reads now; nothing once it is closed."""
+        return self._handout.assignment if self._core.is_connected else []
 
     def stop(self) -> None:
         """End the iteration after the record in hand. May be called from any thread, and from a signal handler."""
@@ -207,6 +207,7 @@ class Consumer:
         self._close(None)
 
     def __enter__(self) -> "Consumer":
+        self._core.check_usable()
         return self
 
     def __exit__(

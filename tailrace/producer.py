@@ -174,6 +174,7 @@ class Producer:
         self._raise_failures()
 
     def __enter__(self) -> "Producer":
+        self._core.check_usable()
         return self
 
     def __exit__(

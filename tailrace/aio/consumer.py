@@ -155,8 +155,8 @@ class Consumer:
 
     @property
     def assignment(self) -> list[TopicPartition]:
-        """What this consumer reads now."""
-        return self._handout.assignment
+        """What this consumer reads now; nothing once it is closed."""
+        return self._handout.assignment if self._core.is_connected else []
 
     def stop(self) -> None:
         """End the iteration after the record in hand. May be called from any thread, and from a signal handler."""
@@ -167,6 +167,7 @@ class Consumer:
         await self._close(None)
 
     async def __aenter__(self) -> "Consumer":
+        self._core.check_usable()
         return self
 
     async def __aexit__(

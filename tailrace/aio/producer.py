@@ -150,6 +150,7 @@ class Producer:
         self._raise_failures()
 
     async def __aenter__(self) -> "Producer":
+        self._core.check_usable()
         return self
 
     async def __aexit__(

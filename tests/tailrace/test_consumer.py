@@ -475,9 +475,13 @@ def test_an_error_that_is_met_again_does_not_grow(filled: FakeServer) -> None:
 def test_a_closed_consumer_says_so(filled: FakeServer) -> None:
     with Consumer("flights", server=filled.address) as consumer:
         consumer.poll(10)
+        assert len(consumer.assignment) == 4
+    assert consumer.assignment == []
     consumer.close()
     with pytest.raises(errors.ClientClosed):
         consumer.poll(0)
+    with pytest.raises(errors.ClientClosed):
+        consumer.__enter__()
 
 
 def test_a_consumer_without_a_group_cannot_commit(filled: FakeServer) -> None:

@@ -546,6 +546,13 @@ def test_leaving_the_block_sends_what_is_in_the_buffer_and_ends(server: FakeServ
     producer.close()
 
 
+def test_a_closed_producer_is_no_context_any_more() -> None:
+    with Producer() as producer:
+        pass
+    with pytest.raises(errors.ClientClosed):
+        producer.__enter__()
+
+
 def test_a_producer_that_never_sent_ends_without_a_server() -> None:
     with Producer(server="127.0.0.1:1") as producer:
         producer.flush()

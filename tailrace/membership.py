@@ -85,7 +85,8 @@ class Membership:
         self._answered_at = 0.0
         #: The server may fence this member then, as far as it knows for want of an answer.
         self._fenced_at: float | None = None
-        self._must_release_at: float | None = None
+        #: The same for each partition that the server wants back and has not heard to be given up.
+        self._must_release_at: dict[PartitionKey, float] = {}
         self._deadline: asyncio.TimerHandle | None = None
         #: A heartbeat was sent, answered or not, and the server has not said that this is no member.
         self._may_be_member = False
@@ -123,7 +124,7 @@ class Membership:
         """End the membership, so that others get the partitions at once."""
         self._task.cancel()
         await asyncio.wait([self._task])
-        self._watch(None, None)
+        self._watch(None, {})
         if not self._may_be_member:
             return
         epoch = AWAY_EPOCH if self._settings.instance_id else LEAVE_EPOCH
@@ -178,26 +179,28 @@ class Membership:
         self._told = None
         self._held.clear()
         self._leaving.clear()
-        self._watch(None, None)
+        self._watch(None, {})
         self._on_lost()
 
-    def _watch(self, fenced_at: float | None, must_release_at: float | None) -> None:
-        """Take everything for lost at the earlier of the two times, None for never, unless they are moved before."""
+    def _watch(self, fenced_at: float | None, must_release_at: dict[PartitionKey, float]) -> None:
+        """Take everything for lost at the first of these times, unless they are moved before."""
         self._fenced_at, self._must_release_at = fenced_at, must_release_at
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        times = [at for at in (fenced_at, must_release_at) if at is not None]
+        times = [*must_release_at.values(), *([] if fenced_at is None else [fenced_at])]
         if times:
             self._deadline = asyncio.get_running_loop().call_at(min(times), self._take_for_lost)
 
     def _take_for_lost(self) -> None:
-        if self._must_release_at is not None and (self._fenced_at is None or self._must_release_at < self._fenced_at):
+        release_at = min(self._must_release_at.values(), default=None)
+        if release_at is not None and (self._fenced_at is None or release_at < self._fenced_at):
             why = "it did not give up in time what it was to, or could not say so"
         else:
             why = "the server was not heard of for the session timeout"
         logger.warning("member %s of group %r takes its partitions for lost: %s", self.member_id, self._group, why)
         self._lose()
+        self._may_be_member = True  # for all that is known here: it has a goodbye to say
         self._wake.set()
 
     @property
@@ -259,7 +262,7 @@ class Membership:
     def _take(self, reply: pb.HeartbeatResponse, asked_at: float) -> bool:
         """Take in the answer to what was sent at `asked_at`; True when it said something new."""
         assert self._told is not None
-        must_release_at = None if self._told <= self._held.keys() else self._must_release_at
+        must_release_at = {key: at for key, at in self._must_release_at.items() if key in self._told}
         answered_before, self._answered_at = self._answered_at, asked_at
         news = reply.member_epoch != self.epoch
         self.epoch = reply.member_epoch
@@ -280,9 +283,9 @@ class Membership:
         for key in revoked:
             del self._held[key]
         self._leaving |= revoked
-        if revoked and must_release_at is None:
-            # The server may have wanted them back since the last answer that did not say so.
-            must_release_at = answered_before + self._settings.rebalance_timeout_ms / 1000
+        # The server may have wanted them back since the last answer that did not say so.
+        release_at = answered_before + self._settings.rebalance_timeout_ms / 1000
+        must_release_at |= dict.fromkeys(revoked, release_at)
         self._watch(fenced_at, must_release_at)
         for key in added:
             self._held[key] = next(self._assignments)

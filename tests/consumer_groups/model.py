@@ -36,8 +36,8 @@ class ModelMember:
     overdue: set[Partition] = field(default_factory=set)
     stubborn: bool = False
     rebalance_timeout_ms: int = REBALANCE_TIMEOUT_MS
-    #: It was told to give something up, and is fenced unless the server hears by then that it has.
-    must_say_by_ms: int | None = None
+    #: What it was told to give up; it is fenced unless the server hears by then that it has.
+    must_say_by_ms: dict[Partition, int] = field(default_factory=dict)
     #: The step at which it got each partition.
     acquired: dict[Partition, int] = field(default_factory=dict)
     reported: set[Partition] | None = None
@@ -70,8 +70,8 @@ class ModelMember:
         self.must_send_full = False
         if request.owned is not None:
             self.reported = partitions_of(request.owned)
-            if self.reported <= self.owned:
-                self.must_say_by_ms = None
+            still_to_say = self.reported - self.owned
+            self.must_say_by_ms = {held: at for held, at in self.must_say_by_ms.items() if held in still_to_say}
         if reply.assignment is None:
             return
         assigned = partitions_of(reply.assignment)
@@ -79,9 +79,9 @@ class ModelMember:
         for partition in assigned - self.owned:
             self.acquired[partition] = step
         self.owned = assigned
-        if lost and self.must_say_by_ms is None:
-            # The server may have wanted it back since the last answer that did not say so.
-            self.must_say_by_ms = answered_before_ms + self.rebalance_timeout_ms
+        # The server may have wanted it back since the last answer that did not say so.
+        by_ms = answered_before_ms + self.rebalance_timeout_ms
+        self.must_say_by_ms = dict.fromkeys(lost, by_ms) | self.must_say_by_ms
         self.overdue = lost if self.stubborn else set()
 
     def miss(self) -> None:
@@ -93,12 +93,12 @@ class ModelMember:
         self.owned, self.overdue, self.acquired, self.reported = set(), set(), {}, None
         self.epoch = 0
         self.must_send_full = True
-        self.must_say_by_ms = None
+        self.must_say_by_ms = {}
 
     def is_out(self, now_ms: int, session_timeout_ms: int) -> bool:
         """Whether it has to assume that it was fenced."""
         was_heard = now_ms - self.answered_ms < session_timeout_ms
-        return not was_heard or (self.must_say_by_ms is not None and now_ms >= self.must_say_by_ms)
+        return not was_heard or now_ms >= min(self.must_say_by_ms.values(), default=now_ms + 1)
 
     def believes(self, now_ms: int, session_timeout_ms: int) -> set[Partition]:
         """What an honest observer of its rules grants it."""

@@ -396,6 +396,17 @@ def test_a_member_that_does_not_give_up_in_time_takes_everything_for_lost(group:
         assert P0 not in group.committed
 
 
+def test_a_member_that_took_all_for_lost_still_says_goodbye(group: FakeServer) -> None:
+    group.session_timeout_ms = 300
+    with join(group) as consumer:
+        assert consumer.poll(10) is not None
+        group.wait_until(owned_by(group, P0, P1))
+        group.refusals["Heartbeat"].extend(wire_error("OVERLOADED", retriable=True) for _ in range(1000))
+        wait_for(lambda: consumer.assignment == [])
+        group.refusals["Heartbeat"].clear()
+    assert group.heartbeats[-1].member_epoch == -1
+
+
 def test_a_heartbeat_that_fails_in_passing_is_repeated_in_full(group: FakeServer) -> None:
     with join(group) as consumer:
         consumer.poll(10)

@@ -223,7 +223,7 @@ def trust_index(patch: Patch) -> None:
 
 def ignore_damage(patch: Patch) -> None:
     def end_there(chain: recovery._Chain, base: int, scan: Scan, *arguments: object) -> recovery.Behind:
-        return recovery.Behind((), scan.next_offset, scan.max_timestamp_ms)
+        return recovery.Behind((), scan.end_position, scan.next_offset, scan.max_timestamp_ms)
 
     patch(recovery._Chain, "_make_hole", do_nothing)
     patch(recovery._Chain, "_look_behind", end_there)
@@ -234,7 +234,7 @@ def ignore_missing_segment(patch: Patch) -> None:
     def end_there(chain: recovery._Chain, expected: int) -> int:
         return expected
 
-    patch(recovery._Chain, "_on_gap", do_nothing)
+    patch(recovery._Chain, "_goes_on", do_nothing)
     patch(recovery._Chain, "_check_end", end_there)
 
 

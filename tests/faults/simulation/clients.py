@@ -224,7 +224,7 @@ class SimulatedMember:
         if not mine and self.model.owned:
             self._lose_everything()
         choice = self._world.rng.random()
-        if not mine or self.model.must_say_by_ms is not None or choice < 0.3:
+        if not mine or self.model.must_say_by_ms or choice < 0.3:
             self._heartbeat()
             return
         held = self._world.rng.choice(mine)

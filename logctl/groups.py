@@ -161,6 +161,7 @@ def seek(
     given out again. Until then only the old owner can commit, afterwards only the new one, so no seek is overwritten.
     """
     from tailrace import Admin
+    from tailrace.errors import OffsetOutOfRange
 
     targets = [offset is not None, to_time is not None, to_beginning, to_end, shift_by is not None]
     if sum(targets) != 1:
@@ -186,6 +187,9 @@ def seek(
                 if dry_run:
                     raise
                 raise interrupt from _left_open(group, topic)
+            except OffsetOutOfRange as error:
+                error.remedy = _way_into_range(admin, group, topic, partition, shift_by)
+                raise
         past_all = [] if to_time is None else _partitions_without(admin, topic, [p.partition for p in sought], to_time)
     rows = []
     for place in sorted(sought, key=lambda place: place.partition):
@@ -252,6 +256,22 @@ def _waiting_note(admin: "Admin", group: str, topic: str, partition: int | None)
     named = ", ".join(f"{member.member_id} at {member.client_host}" for member in holders)
     whose = "member" if len(holders) == 1 else "members"
     return f"Waiting up to a minute for {whose} {named} to finish a record or batch and give up {topic} ..."
+
+
+def _way_into_range(admin: "Admin", group: str, topic: str, partition: int | None, shift_by: int | None) -> str:
+    """The remedy of a target outside of a log, in the words of the options."""
+    if shift_by is None:
+        return "Choose an offset of that range, or --to-beginning or --to-end."
+    places = [
+        place
+        for place in admin.describe_group(group).partitions
+        if place.topic == topic and partition in (None, place.partition) and place.committed_offset >= 0
+    ]
+    least = max((place.log_start_offset - place.committed_offset for place in places), default=0)
+    most = min((place.high_watermark - place.committed_offset for place in places), default=0)
+    if least > most:
+        return "No one shift keeps all partitions in range; use --to-beginning or --to-end, or --partition with each."
+    return f"Shift by {least:+} to {most:+}, or use --to-beginning or --to-end."
 
 
 def _left_open(group: str, topic: str) -> CommandError:

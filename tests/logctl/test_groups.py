@@ -69,6 +69,23 @@ def test_a_group_is_sent_to_its_target(logctl: Logctl, group: str, target: str, 
     assert [row["offset"] for row in read if row["partition"] == 0] == list(range(offset, 10))
 
 
+@pytest.mark.parametrize(
+    ("target", "remedy"),
+    [
+        ("--offset 11", "Choose an offset of that range, or --to-beginning or --to-end."),
+        ("--shift-by 5", "Shift by -6 to +4, or use --to-beginning or --to-end."),
+        ("--shift-by -7 --partition 1", "Shift by -6 to +4, or use --to-beginning or --to-end."),
+    ],
+)
+def test_a_target_outside_of_the_log_is_answered_with_the_way_back(
+    logctl: Logctl, group: str, target: str, remedy: str
+) -> None:
+    ran = logctl(f"seek --group {group} --topic {group} {target} --json")
+    assert ran.status == 1
+    assert ran.error["code"] == "OFFSET_OUT_OF_RANGE"
+    assert ran.error["remedy"] == remedy
+
+
 def test_one_partition_is_sent_alone(logctl: Logctl, group: str) -> None:
     assert sought(logctl, group, "--partition 1 --offset 2") == [(1, 6, 2)]
     assert committed(logctl, group) == {0: 6, 1: 2}
@@ -114,7 +131,8 @@ def test_people_see_old_and_new(logctl: Logctl, group: str) -> None:
 def test_an_offset_out_of_range_is_told_in_the_same_words_by_seek_and_consume(logctl: Logctl, group: str) -> None:
     sought = logctl(f"seek --group {group} --topic {group} --partition 0 --offset 11 --json")
     consumed = logctl(f"consume {group} --partition 0 --from 11 --exit-at-end --json")
-    assert (sought.status, sought.error) == (consumed.status, consumed.error)
+    assert sought.status == consumed.status
+    assert sought.error | {"remedy": ""} == consumed.error | {"remedy": ""}, "each has its own options"
     assert sought.error["message"] == f"offset 11 is not in partition 0 of topic '{group}', which goes from 0 to 10"
     assert "at 10 the next record will be" in sought.error["remedy"]
 

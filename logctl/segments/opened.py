@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 def opened(path: Path, output: Output, *, to_repair: bool = False) -> Iterator["StoppedDirectory"]:
     """The directory, kept from servers until the end of the block. Errors of the storage become CommandError."""
     with storage_errors():
+        from logstore.errors import DataDirectoryLocked
         from logstore.linux_disk import LinuxDisk
         from logstore.stopped import StoppedDirectory
 
-        with StoppedDirectory.open(path, LinuxDisk(), to_repair=to_repair) as directory:
-            if directory.lock is None:
-                output.note(f"{path} has no lock file, so it is taken for a copy that no server has open.")
-            yield directory
+        try:
+            with StoppedDirectory.open(path, LinuxDisk(), to_repair=to_repair) as directory:
+                if directory.lock is None:
+                    output.note(f"{path} has no lock file, so it is taken for a copy that no server has open.")
+                yield directory
+        except DataDirectoryLocked as error:
+            error.remedy = "Stop that process first" + ("." if to_repair else ", or look into a copy of the directory.")
+            raise
 
 
 @contextmanager

@@ -375,6 +375,8 @@ def test_a_running_servers_directory_is_refused(verb: str, server: ServerProcess
     assert ran.status == 1
     assert ran.error["code"] == "DATA_DIRECTORY_LOCKED"
     assert f"in use by another process (pid {server.pid})" in ran.error["message"]
+    way_out = "Stop that process first." if verb == "repair" else "Stop that process first, or look into a copy"
+    assert ran.error["remedy"].startswith(way_out)
 
 
 def test_a_server_does_not_start_while_its_directory_is_read(data: Path) -> None:

@@ -134,7 +134,7 @@ def test_an_offset_out_of_range_is_told_in_the_same_words_by_seek_and_consume(lo
     assert sought.status == consumed.status
     assert sought.error | {"remedy": ""} == consumed.error | {"remedy": ""}, "each has its own options"
     assert sought.error["message"] == f"offset 11 is not in partition 0 of topic '{group}', which goes from 0 to 10"
-    assert "at 10 the next record will be" in sought.error["remedy"]
+    assert "at 10 the next record will be" in consumed.error["remedy"]
 
 
 @pytest.mark.parametrize(

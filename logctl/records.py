@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import PurePath
 from types import FrameType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -21,6 +21,9 @@ from logctl.lines import Input, Lines, read_csv, read_jsonl, read_text
 from logctl.options import INT64_MAX, PARTITION_MAX, Command, Settings, parsed, whole_number
 from logctl.output import Progress
 from logctl.times import EPOCH, AtOffset, AtTime, Beginning, End, Position, now_ms, parse_position
+
+if TYPE_CHECKING:
+    from tailrace import TailraceError
 
 FORMATS = ("text", "jsonl", "csv")
 FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
@@ -154,8 +157,7 @@ def consume(
     """
     from logctl.outages import outages_told
     from logctl.record_output import RecordOutput
-    from tailrace import Consumer
-    from tailrace.errors import TailraceError
+    from tailrace import Consumer, TailraceError
 
     settings = context.ensure_object(Settings)
     output = RecordOutput(as_json=settings.output.as_json)
@@ -187,17 +189,17 @@ def consume(
     except (KeyboardInterrupt, TailraceError) as error:
         if not received:
             raise
-        open_end = error if isinstance(error, TailraceError) else None if group is None else _uncommitted(group)
-        raise _interrupt(received[0]) from open_end
+        raise _interrupt(received[0]) from error if group is None else _uncommitted(group, error)
     if received:
         raise _interrupt(received[0])
     if output.records_count == 0:
         settings.output.note("There was nothing to read.")
 
 
-def _uncommitted(group: str) -> CommandError:
+def _uncommitted(group: str, error: "KeyboardInterrupt | TailraceError") -> CommandError:
+    why = "interrupted" if isinstance(error, KeyboardInterrupt) else error.message
     return CommandError(
-        f"interrupted before the server had answered the last commit of group {group}",
+        f"the last commit of group {group} may not be made: {why}",
         remedy="See where it stands with `logctl groups describe`; what it has not committed is read again.",
         code="INTERRUPTED",
     )

@@ -135,3 +135,6 @@ def test_ctrl_c_ends_a_consume_whose_server_is_gone(
         _, err = consuming.communicate(timeout=10)
     assert consuming.returncode == 130
     assert b"before the process ended" not in err
+    message, remedy = err.decode().strip().splitlines()
+    assert message.startswith("error: the last commit of group g may not be made: ")
+    assert "is read again" in remedy

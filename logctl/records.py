@@ -86,7 +86,7 @@ def produce(
     csv    the first line names the columns; a row is sent as a JSON object
 
     A malformed line is reported with its number and the others are sent; the exit code is then 1. Times without a zone
-    are UTC. Ctrl-C and SIGTERM stop the reading, and what was read is still sent.
+    are UTC. Ctrl-C and SIGTERM stop the reading, and what was read is still sent; the second gives up what is not.
     """
     from logctl.outages import outages_told
     from logctl.sender import DELIVERY_SECONDS_MAX, Sender, far_future_ms, send_all

@@ -5,8 +5,9 @@ The *broker* is the composition: it owns the store, the coordinator of groups an
 one of its methods takes a `RequestContext` saying who asks, through which listener, and until when.
 A *waiter* stands where a request must wait for the log to grow: acknowledgements for a sync, readers for records.
 
-Reading order: errors, context, config; checks, bytes_in_flight, time_slice, waiters; topics, appends, fetches,
-fetch_stream, journal, scrub, compaction, topic_directory; broker; status, version, grpc/; server, logging_setup, main.
+Reading order: errors, context, config; checks, bytes_in_flight, time_slice, waiters; damage, topics, appends, fetches,
+fetch_stream, journal, scrub, compaction, topic_directory; broker; status, version, grpc/; server,
+logging_setup, command, main.
 
 Threads: everything here runs on the loop. Three things leave it: syncs (the store's own thread), reads of what is not
 in memory and lookups by time (a small pool), and decoding for callers without a codec (one thread).

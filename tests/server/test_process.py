@@ -16,6 +16,8 @@ import grpc.aio
 import pytest
 
 from logserver.config import parse_address, settings
+from logstore.checkpoint import Checkpoint
+from logstore.linux_disk import LinuxDisk
 from logwire.v1 import records_pb2 as pb
 from logwire.v1 import topics_pb2
 from tests.processes import ENVIRONMENT, Program
@@ -285,6 +287,63 @@ async def test_a_failed_sync_ends_the_process_without_an_ack(programs: Programs)
     assert ended.status == 1
     assert "the disk failed" in ended.log
     await client.channel.close()
+
+
+#: The program itself, to which a signal comes just before it imports a module, or calls a function.
+AT_IMPORT = """
+import os, sys
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == {name!r}:
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Finder)
+"""
+AT_CALL = """
+import os
+from {module} import {owner}
+def signalled(*arguments, original={owner}.{name}, **named):
+    os.kill(os.getpid(), {number})
+    return original(*arguments, **named)
+{owner}.{name} = signalled
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["click", "structlog", "grpc", "uvloop", "logserver.server"])
+def test_a_signal_while_it_loads_ends_it_without_a_word(programs: Programs, name: str, number: int) -> None:
+    ended = programs.start(first=AT_IMPORT.format(name=name, number=int(number))).wait()
+    assert (ended.status, ended.output, ended.log) == (128 + number, "", "")
+    assert not (programs.directory / "tailrace-data").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("module", "owner", "name"),
+    [
+        ("logstore.topics", "TopicStore", "open"),
+        ("logstore.topics", "TopicStore", "_start"),
+        ("consumer_groups.coordinator", "GroupCoordinator", "start"),
+        ("logserver.grpc.server", "GrpcServer", "__init__"),
+        ("logserver.grpc.server", "GrpcServer", "serve"),
+    ],
+)
+def test_a_signal_while_it_starts_is_obeyed_by_a_clean_stop(
+    programs: Programs, module: str, owner: str, name: str, number: int
+) -> None:
+    programs.start().ready()  # A second start, of a killed server, has something to recover and to put in order.
+    programs.close()
+    first = AT_CALL.format(module=module, owner=owner, name=name, number=int(number))
+    ended = programs.start(first=first).wait()
+    assert (ended.status, ended.output) == (128 + number, "")
+    assert not re.search("Traceback|exception|Abort|ready", ended.log), ended.log
+    with closing(Checkpoint.load(programs.directory / "tailrace-data" / "checkpoint", LinuxDisk())) as checkpoint:
+        assert checkpoint.is_clean
+
+
+def test_who_asks_twice_to_stop_a_start_does_not_wait_for_it(programs: Programs) -> None:
+    first = AT_CALL.format(module="logstore.topics", owner="TopicStore", name="_start", number=int(signal.SIGINT))
+    first += first.replace("original=", "again=").replace("return original", "return again")
+    assert programs.start(first=first).wait().status == 130
 
 
 def test_it_is_ready_soon_and_small(programs: Programs) -> None:

@@ -1,0 +1,156 @@
+"""What the program `logserver` does: settings, signals, exit codes.
+
+0  stopped by a signal, everything synced      1  the directory, the port or the disk does not allow it
+2  a setting is wrong                          130, 143  SIGINT or SIGTERM came before it was ready
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from logserver.config import ENVIRONMENT_PREFIX, ServerConfig, load_config, means_listen, settings
+from logserver.errors import InvalidServerConfig
+from logserver.main import EXIT_REFUSED, STOPPING
+from logserver.version import server_version
+
+EXIT_USAGE = 2
+
+#: A thread that computes gives way to the loop after this long, instead of the usual 5 ms.
+_SWITCH_INTERVAL_S = 0.0001
+
+
+class _Command(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if not means_listen(error.option_name):
+                raise
+            hint = f"No such option {error.option_name!r}. Did you mean '--listen HOST:PORT'?"
+            raise click.NoSuchOption(error.option_name, hint, ctx=ctx) from None
+
+
+def run() -> None:
+    command = _Command(
+        "logserver",
+        params=[*_options()],
+        callback=_run,
+        help=(
+            "Serve topics, groups and records from one data directory.\n\nEvery option can also be given as "
+            f"{ENVIRONMENT_PREFIX}NAME in the environment, or as `name = value` in the TOML file of --config; an "
+            "option on the command line wins over the environment, and that over the file."
+        ),
+        epilog="SIGTERM stops cleanly: open calls are finished and everything is synced.",
+    )
+    command.main()
+
+
+def _options() -> list[click.Option]:
+    options = [
+        click.Option(["--config"], type=click.Path(path_type=Path), help="TOML file of settings."),
+        *map(_option, settings()),
+    ]
+    version = click.version_option(server_version(), prog_name="logserver")
+
+    @version
+    def carrier() -> None: ...
+
+    options.extend(carrier.__click_params__)  # type: ignore[attr-defined]
+    return options
+
+
+def _option(setting: Any) -> click.Option:
+    name = "--" + setting.name.replace("_", "-")
+    documentation = setting.metadata["documentation"]
+    if setting.default is False or setting.default is True:
+        declared = name if setting.default is False else f"{name}/--no-{name[2:]}"
+        shown = " [default: on]" if setting.default else " [default: off]"
+        return click.Option([declared], default=None, is_flag=True, help=documentation + shown)
+    default = "" if setting.default is None else f" [default: {setting.default}]"
+    return click.Option([name], default=None, metavar="VALUE", help=documentation + default)
+
+
+def _run(**flags: object) -> None:
+    os.umask(0o077)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    given = {name: value for name, value in flags.items() if value is not None}
+    file = given.pop("config", None) or os.environ.get(ENVIRONMENT_PREFIX + "CONFIG")
+    try:
+        config = load_config(given, os.environ, Path(str(file)) if file is not None else None)
+    except InvalidServerConfig as error:
+        _refuse(error, error.remedy, EXIT_USAGE)
+    # Only now what is heavy: a wrong flag and --help answer at once.
+    from logserver.logging_setup import configure_logs
+    from logstore.errors import ExplainedError
+
+    configure_logs(config.log_level)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Read when grpc is imported. What fails is told below, once.
+    try:
+        status = _run_loop(_serve(config))
+    except ExplainedError as error:
+        _refuse(error, error.remedy, EXIT_REFUSED)
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)  # All is done, and Python is still ending.
+    sys.exit(status)
+
+
+async def _serve(config: ServerConfig) -> int:
+    """Serve until a signal comes. Returns the status to end with."""
+    import asyncio
+
+    from logserver.server import Server
+
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        """Let a start come to its end, and then to a clean stop. Who asks twice does not want to wait for that."""
+        if came:
+            os._exit(128 + number)
+        came.append(number)
+
+    for number in STOPPING:
+        signal.signal(number, note)
+    async with Server(config, _die) as server:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in STOPPING:
+            loop.add_signal_handler(number, stop.set)
+        if came:
+            return 128 + came[0]
+        click.echo(f"logserver ready: grpc={server.grpc_address} data={_shown(config.data_dir)}")
+        await stop.wait()
+    return 0
+
+
+def _shown(path: Path) -> str:
+    """As a shell takes it: one below the working directory begins with ./."""
+    return str(path) if path.is_absolute() or path.parts[:1] == ("..",) else f"./{path}"
+
+
+def _run_loop(serving: Coroutine[Any, Any, int]) -> int:
+    run: Callable[[Coroutine[Any, Any, int]], int]
+    try:
+        from uvloop import run
+    except ImportError:
+        from asyncio import run
+    return run(serving)
+
+
+def _die(failure: BaseException) -> None:
+    """End at once: after a failed write or sync nobody may be told that something is safe."""
+    import structlog
+
+    structlog.get_logger().critical("the disk failed; ending without acknowledging anything", exc_info=failure)
+    sys.stderr.flush()
+    os._exit(EXIT_REFUSED)
+
+
+def _refuse(error: Exception, remedy: str, status: int) -> None:
+    click.echo(f"logserver: {error}. {remedy}", err=True)
+    sys.exit(status)

@@ -28,6 +28,7 @@ GROUPS_AT_ONCE = 32
 RECORDS_AT_ONCE = 2_000
 #: As many are encoded on the loop, being done before a thread has begun.
 RECORDS_ON_LOOP = 100
+RECORDS_PER_MEMBER = 3
 #: The journal is let grow to so many times what it takes to say everything once.
 GROWTH = 3
 #: After each try that failed, the next waits twice as long, up to this.
@@ -62,11 +63,11 @@ class Rewriting:
         journal = self._groups.journal
         before = journal.records_count
         mark = journal.end
-        size_max = 2 * journal.size_bytes
         written = 0
         try:
             # Also those that are blank as yet: a first commit of theirs may be under way, and before the mark.
             groups = self._groups.named()
+            size_max = journal.size_bytes + _size_anew(journal, groups)
             for first in range(0, len(groups), GROUPS_AT_ONCE):
                 if not self._groups.is_open:
                     return
@@ -109,8 +110,17 @@ class Rewriting:
             return len(image)
 
 
+def _size_anew(journal: Journal, groups: list[LiveGroup]) -> int:
+    """About what the groups take written anew: their share of the journal's records, twice since theirs may be larger
+    than others, but never more than all. What is superseded does not count, nor what a try that failed has written."""
+    records_count = sum(
+        (live.group.epoch > 0) + RECORDS_PER_MEMBER * len(live.group.members) + len(live.offsets) for live in groups
+    )
+    return min(journal.size_bytes, 2 * journal.size_bytes * records_count // journal.records_count)
+
+
 def _check_room(journal: Journal, size_max: int) -> None:
-    """Raise StorageFull unless the journal can grow to that. Groups take no more written anew than they do in it."""
+    """Raise StorageFull unless the journal can grow to that."""
     missing = max(0, size_max - journal.size_bytes)
     if not journal.has_room(missing):
         raise StorageFull(

@@ -240,6 +240,29 @@ async def test_on_a_disk_that_stays_nearly_full_it_writes_nothing_and_asks_more_
         assert await world.offsets("g1") == {0: 299}
 
 
+async def test_it_asks_for_room_for_what_the_groups_take_and_not_for_all_that_is_superseded() -> None:
+    async with running(TIDY) as world:
+        world.journal.room_bytes = 1_000  # as five records take, of more than fifty
+        await commit_for(world, 60)
+        assert world.journal.forgotten_count
+        assert world.journal.records_count <= TIDY.journal_records_max
+
+
+async def test_what_failed_tries_have_written_is_not_asked_room_for_again() -> None:
+    async with running(TIDY) as world:
+        world.journal.room_bytes = 1_000
+        for offset in range(200):
+            await world.pass_time(1_000)
+            if world.journal.records_count >= TIDY.journal_records_max:  # the next is written, and a part anew
+                world.journal.full_after = world.journal.appends + 2
+            await commit(world.coordinator, f"g{offset % 2}", 0, offset)
+            await turns()
+            world.journal.full_after = None
+        assert not world.journal.forgotten_count
+        await commit_for(world, 300)
+        assert world.journal.forgotten_count
+
+
 async def test_a_disk_that_fills_while_it_writes_leaves_the_old_journal_valid() -> None:
     world = await slow_world(groups=GROUPS_AT_ONCE + 5)
     await begin_rewriting(world)

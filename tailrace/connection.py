@@ -294,10 +294,15 @@ class Connection:
                     f"what answers at {self.address} does not know this call ({details})",
                     remedy="Look whether this is the gRPC port of a logserver, of this version or newer.",
                 )
+            case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" not in details:
+                return errors.Overloaded(
+                    f"{self.address} has as many calls under way as it takes ({details})",
+                    remedy="Retry after a pause.",
+                )
             case grpc.StatusCode.RESOURCE_EXHAUSTED:
                 return errors.RequestTooLarge(
                     f"a message between {self.address} and this client is too large ({details})",
-                    remedy="Send less at once.",
+                    remedy="Send less at once, or start the server with a larger --request-bytes-max.",
                 )
         return errors.InternalServerError(
             f"the call to {self.address} failed with {code.name}: {details}",

@@ -173,6 +173,8 @@ class Sender:
             except TailraceError as error:
                 self._last_error = error
                 logger.info("sending to %s is interrupted: %s", self._connection.address, error)
+                if isinstance(error, errors.RequestTooLarge):
+                    self._too_large(error)
                 await asyncio.sleep(backoff.next())
                 if error.retriable and (absence := await self._connection.absence()):
                     self._last_error = absence
@@ -410,6 +412,16 @@ class Sender:
             self._clear_numbers(queue)
             if not queue.is_idle:
                 self._active[queue] = None
+
+    def _too_large(self, error: errors.RequestTooLarge) -> None:
+        """The connection does not take what was in flight. Give up the largest batch of it: it was not written, since
+        no request with it has ever arrived, and if it was not the cause the next largest follows."""
+        sent = (batch for queue in self._active for batch in queue.retries if not batch.done)
+        largest = max(sent, key=lambda batch: len(batch.build()), default=None)
+        if largest is not None:
+            self._take_back(largest)
+            refused = errors.RequestTooLarge(f"{largest} was refused: {error.message}", remedy=error.remedy)
+            self._accumulator.resolve(largest, error=refused)
 
     def _take_back(self, batch: Batch) -> None:
         """Remove from its queue a batch that is not in flight."""

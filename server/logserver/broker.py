@@ -71,6 +71,7 @@ class Broker:
             auto_create=config.auto_create_topics,
             default_partitions=config.default_partitions,
             timeout_ms=config.produce_timeout_ms,
+            request_bytes_max=config.request_bytes_max,
             changed=self._topics_changed,
         )
         self.appends = Appends(

@@ -15,6 +15,7 @@ from logstore.clock import Clock
 from logstore.config import PARTITIONS_MAX, TopicConfig
 from logstore.errors import (
     DataLoss,
+    InvalidConfig,
     InvalidPartitions,
     InvalidTopicName,
     LogStoreError,
@@ -28,6 +29,8 @@ logger = structlog.get_logger()
 
 #: Names of the server's own topics begin so.
 INTERNAL_PREFIX = "__"
+#: What a request has beside one batch: names, ids and lengths.
+REQUEST_OVERHEAD_BYTES = 1024
 
 
 def parse_topic_id(topic_id: bytes) -> UUID:
@@ -47,14 +50,16 @@ class Topics:
         auto_create: bool,
         default_partitions: int,
         timeout_ms: int,
+        request_bytes_max: int,
         changed: Callable[[], None],
     ) -> None:
-        """timeout_ms bounds every wait for the disk. changed is called whenever a topic was created, deleted or given
-        partitions."""
+        """timeout_ms bounds every wait for the disk, request_bytes_max what a client can send at once. changed is
+        called whenever a topic was created, deleted or given partitions."""
         self._store = store
         self._waiters = waiters
         self._clock = clock
         self._timeout_ms = timeout_ms
+        self._request_bytes_max = request_bytes_max
         self._auto_create = auto_create
         self._default_partitions = default_partitions
         self._changed = changed
@@ -119,6 +124,7 @@ class Topics:
                 f"topic name {name!r} begins with {INTERNAL_PREFIX!r}, as the server's own topics do",
                 remedy="Choose a name that begins otherwise.",
             )
+        self._check_message_bytes(config)
         topic = self._store.create_topic(
             name, self._checked_partitions(partitions) or self._default_partitions, TopicConfig.from_strings(config)
         )
@@ -154,6 +160,7 @@ class Topics:
         topic = self.find(context, name, b"", Operation.ALTER)
         self._refuse_internal(topic, "altered")
         config = topic.config.with_changes(set_config, tuple(unset_config))
+        self._check_message_bytes(set_config)
         if self._checked_partitions(partitions) and partitions <= topic.partitions:
             raise InvalidPartitions(
                 f"the partitions of topic {name!r} cannot go from {topic.partitions} to {partitions}",
@@ -210,6 +217,20 @@ class Topics:
                 remedy="Ask for fewer, or leave the number out to have the server's default.",
             )
         return partitions
+
+    def _check_message_bytes(self, given: Mapping[str, str]) -> None:
+        """Refuse to allow what could never arrive: a producer would learn it from gRPC, and not why."""
+        if "max.message.bytes" not in given:
+            return
+        wanted = TopicConfig.from_strings({"max.message.bytes": given["max.message.bytes"]}).max_message_bytes
+        most = self._request_bytes_max - REQUEST_OVERHEAD_BYTES
+        if wanted > most:
+            raise InvalidConfig(
+                f"max.message.bytes={wanted} is more than the {most} bytes that a request to this server can bring: it "
+                f"takes requests of up to {self._request_bytes_max} bytes",
+                remedy=f"Set it to {most} or less, or start the server with --request-bytes-max of at least "
+                f"{wanted + REQUEST_OVERHEAD_BYTES}.",
+            )
 
     def _refuse_internal(self, topic: Topic, what: str) -> None:
         if topic.internal:

@@ -29,6 +29,7 @@ class Appending:
             auto_create=False,
             default_partitions=1,
             timeout_ms=1000,
+            request_bytes_max=1 << 20,
             changed=lambda: None,
         )
         self._appends = Appends(

@@ -8,6 +8,7 @@ import pytest
 from logserver.config import Address
 from logserver.journal import GROUPS_TOPIC
 from logserver.server import Server
+from logserver.topics import REQUEST_OVERHEAD_BYTES
 from logstore.errors import StorageFull
 from logstore.log import Hole, Log
 from logwire.v1 import topics_pb2 as pb
@@ -114,6 +115,29 @@ async def test_a_setting_that_is_unknown_or_has_a_bad_value_is_refused(client: C
     for config in ({"retention.days": "1"}, {"retention.ms": "soon"}):
         request = pb.CreateTopicRequest(topic="t", config=config)
         assert await refusal(client.topics.CreateTopic(request)) == "INVALID_CONFIG"
+
+
+async def test_messages_larger_than_a_request_may_be_are_not_allowed(start_server: StartServer) -> None:
+    server = await start_server(request_bytes_max=2 << 20)
+    client = Client(server.grpc_address)
+    most = (2 << 20) - REQUEST_OVERHEAD_BYTES
+    await client.create("most", max_message_bytes=str(most))
+    config = {"max.message.bytes": str(most + 1)}
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.topics.CreateTopic(pb.CreateTopicRequest(topic="t", config=config))
+    error = error_of(refused.value)
+    assert code(error) == "INVALID_CONFIG"
+    assert str(most) in error.message
+    assert "--request-bytes-max" in error.remedy
+    alter = client.topics.AlterTopic(pb.AlterTopicRequest(topic="most", set_config=config))
+    assert await refusal(alter) == "INVALID_CONFIG"
+    # A batch as large as is allowed does arrive, whatever the topic is called.
+    name = "n" * 249
+    await client.create(name, max_message_bytes=str(most))
+    sent = batch(b"x" * (most - len(batch(b"")) - 6))
+    assert most - 6 <= len(sent) <= most
+    assert code((await client.produce(name, sent))[0].error) == ""
+    await client.channel.close()
 
 
 async def test_altering_adds_partitions_and_changes_settings(client: Client) -> None:

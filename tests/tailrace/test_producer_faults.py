@@ -51,6 +51,22 @@ def test_a_lost_answer_is_asked_for_again_and_nothing_is_written_twice(server: F
     assert first == again, "a retry is the same bytes"
 
 
+def test_a_message_that_the_connection_does_not_take_fails_at_once_and_what_is_sent_with_it_does_not(
+    server: FakeServer,
+) -> None:
+    server.message_bytes_max = 20_000_000  # where its gRPC takes 16 MiB at once
+    with Producer(server=server.address, linger=0) as producer:
+        before = producer.send("single", b"1")
+        large = producer.send("single", b"x" * 17_000_000)
+        after = producer.send("single", b"2")
+        with pytest.raises(errors.RequestTooLarge, match="larger than max") as refused:
+            large.result(10)
+        assert "--request-bytes-max" in refused.value.remedy
+        before.result(10)
+        after.result(10)
+    assert numbers(server) == [1, 2]
+
+
 def test_batches_that_were_in_flight_together_are_sent_again_in_their_order(server: FakeServer) -> None:
     server.produce_script.append(HOLD)
     with Producer(server=server.address, linger=0) as producer:

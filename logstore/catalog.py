@@ -15,6 +15,7 @@ Any other contradiction is refused: records whose document is lost are records, 
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ from uuid import UUID
 from logstore import files
 from logstore.config import PARTITIONS_MAX, TopicConfig
 from logstore.disk import Disk
-from logstore.documents import corrupt, read_document, write_document
+from logstore.documents import BYTES_MAX, corrupt, read_document, write_document
 from logstore.errors import (
+    DataLoss,
     InvalidConfig,
     InvalidPartitions,
     InvalidTopicName,
+    MetadataCorrupt,
     TopicAlreadyExists,
     UnknownTopicId,
     UnknownTopicOrPartition,
@@ -40,6 +43,7 @@ _KIND = "topic"
 _VERSION = 1
 
 TOPIC_DIRECTORY = re.compile("[0-9a-f]{32}")
+_NAME = re.compile(rb'"name": "([a-zA-Z0-9._-]{1,249})"')
 PARTITION_DIRECTORY = re.compile("0|[1-9][0-9]{0,5}")
 
 
@@ -189,7 +193,14 @@ class TopicCatalog:
         if TOPIC_DOCUMENT not in names:
             self._refuse_records(directory, partitions, "the document of their topic is missing")
             return
-        topic = read_topic(self._disk, directory, topic_id)
+        try:
+            topic = read_topic(self._disk, directory, topic_id)
+        except MetadataCorrupt as error:
+            raise MetadataCorrupt(
+                f"{error}. It belongs to the topic with the id {topic_id}{self._claimed_name(directory)}",
+                remedy=f"Restore this one file from a copy of the data directory. If there is none, move {directory} "
+                "out of the data directory and start again: that loses this topic, and no other.",
+            ) from error
         expected = {str(partition) for partition in range(topic.partitions)}
         if missing := expected - partitions:
             raise corrupt(
@@ -200,6 +211,14 @@ class TopicCatalog:
             path = directory / TOPIC_DOCUMENT
             raise corrupt(path, f"it is named {topic.name!r}, and another topic is named {other!r}")
         self._enter(topic)
+
+    def _claimed_name(self, directory: Path) -> str:
+        """What is to be said of the name in a damaged document, if one can be read in it."""
+        with suppress(DataLoss):
+            found = _NAME.search(self._disk.read_file(directory / TOPIC_DOCUMENT, BYTES_MAX))
+            if found is not None:
+                return f", and names it {found[1].decode()!r}, if that is not what is damaged"
+        return ", and its name cannot be read"
 
     def _make_partitions(self, topic: Topic, partitions: range) -> None:
         self._disk.make_dirs(self._topic_directory(topic.topic_id), [str(partition) for partition in partitions])

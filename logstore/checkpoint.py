@@ -127,9 +127,12 @@ class Checkpoint:
         """Drop the rows of a topic that is gone."""
         self._drop(lambda row_of: row_of == topic_id)
 
-    def keep_only(self, topic_ids: Collection[UUID]) -> None:
-        """Drop the rows of all other topics, as a crash between a topic's removal and `forget` leaves them."""
-        self._drop(lambda row_of: row_of not in topic_ids)
+    def keep_only(self, topic_ids: Collection[UUID]) -> list[UUID]:
+        """Drop the rows of all other topics, as a crash between a topic's removal and `forget` leaves them, and return
+        which topics these were."""
+        others = {topic_id for topic_id, _ in self._rows}.difference(topic_ids)
+        self._drop(lambda row_of: row_of in others)
+        return sorted(others)
 
     def _drop(self, is_gone: Callable[[UUID], bool]) -> None:
         with self._lock:

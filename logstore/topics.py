@@ -88,6 +88,8 @@ class TopicStore:
         self._past = WallClockPast(clock)
         #: What the start found and did, one for each log that was not as a clean stop leaves it.
         self.recovery_report: list[RecoveryFindings] = []
+        #: Topics that the checkpoint knew and that the start did not find.
+        self.vanished_topics: list[UUID] = []
 
     @classmethod
     def open(
@@ -337,7 +339,7 @@ class TopicStore:
 
     def _recover(self, *, is_synced: bool) -> None:
         """Whatever of it is done already can be done again."""
-        self._checkpoint.keep_only(self._catalog.topic_ids())
+        self.vanished_topics += self._checkpoint.keep_only(self._catalog.topic_ids())
         if not self._checkpoint.is_clean:
             self._identity.raise_leader_epoch()
             for topic in self._catalog.topics():

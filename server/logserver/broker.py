@@ -15,7 +15,7 @@ from logserver.bytes_in_flight import Connections
 from logserver.compaction import Compaction, in_another_process
 from logserver.config import ServerConfig
 from logserver.context import Operation, RequestContext, Resource, authorize
-from logserver.damage import tell_recovery
+from logserver.damage import tell_recovery, tell_vanished
 from logserver.fetch_stream import FetchStream
 from logserver.fetches import Fetches
 from logserver.journal import GROUPS_TOPIC, TopicJournal
@@ -64,6 +64,8 @@ class Broker:
         )
         for findings in self.store.recovery_report:
             tell_recovery(findings)
+        for topic_id in self.store.vanished_topics:
+            tell_vanished(topic_id)
         self.topics = Topics(
             self.store,
             self.waiters,

@@ -37,6 +37,15 @@ def tell_recovery(findings: RecoveryFindings) -> None:
         logger.warning("recovered after an unclean stop", **dataclasses.asdict(findings))
 
 
+def tell_vanished(topic_id: UUID) -> None:
+    """A topic of which the checkpoint knew, and whose directory is not there."""
+    logger.warning(
+        "a topic is not there any more: it was deleted just before a crash, or its directory was moved away",
+        topic_id=str(topic_id),
+        remedy=f"Nothing, if that was meant; else stop the server and move topics/{topic_id.hex} back.",
+    )
+
+
 class DamageMet:
     """Tells of each damage once that a reader, a lookup or a producer has met it."""
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -197,3 +198,53 @@ def test_a_directory_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(DataDirectoryUnusable):
         Opened(LinuxDisk(), directory=tmp_path)
+
+
+def test_a_damaged_topic_document_says_whose_it_is_and_what_to_do_next(disk: SimulatedDisk) -> None:
+    directory = stopped(disk)
+    disk.flip_bit(directory / "topic", len(disk.files()[directory / "topic"]) - 5)
+    with pytest.raises(MetadataCorrupt, match=directory.name) as caught:
+        Opened(disk)
+    assert str(UUID(hex=directory.name)) in str(caught.value)
+    assert "names it 'flights'" in str(caught.value)
+    restore, move = caught.value.remedy.split(". If there is none, ")
+    assert restore.startswith("Restore this one file")
+    assert str(directory) in move
+    disk.overwrite(directory / "topic", b"\0" * 150)
+    refused(disk, MetadataCorrupt, "its name cannot be read")
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_a_topic_moved_aside_is_the_only_one_lost_and_is_whole_when_moved_back(tmp_path: Path, is_clean: bool) -> None:
+    data = tmp_path / "data"
+    opened = Opened(LinuxDisk(), directory=data)
+    lost = opened.store.create_topic("lost", 1, SMALL)
+    opened.store.create_topic("kept", 1, SMALL)
+    for value in (b"a" * 600, b"b" * 600, b"c" * 600):
+        opened.append("lost", 0, value)
+        opened.append("kept", 0, value)
+        opened.settle()
+    if is_clean:
+        opened.close()
+    else:
+        opened.store._let_go()  # as a kill does
+    directory = data / "topics" / lost.topic_id.hex
+    document = (directory / "topic").read_bytes()
+    (directory / "topic").write_bytes(document[:-3] + b"!" + document[-2:])
+    with pytest.raises(MetadataCorrupt):
+        Opened(LinuxDisk(), directory=data)
+
+    directory.rename(tmp_path / "aside")
+    opened = Opened(LinuxDisk(), directory=data)
+    assert [topic.name for topic in opened.store.topics()] == ["kept"]
+    assert opened.store.vanished_topics == [lost.topic_id]
+    assert len(values_of(opened.store.log("kept", 0))) == 3
+    opened.close()
+
+    (tmp_path / "aside" / "topic").write_bytes(document)
+    (tmp_path / "aside").rename(directory)
+    opened = Opened(LinuxDisk(), directory=data)
+    assert opened.store.vanished_topics == []
+    assert len(values_of(opened.store.log("lost", 0))) == 3
+    assert opened.append("lost", 0, b"d") == 3
+    opened.close()

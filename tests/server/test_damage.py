@@ -77,3 +77,18 @@ def test_damage_elsewhere_is_told_too_and_only_so_much_is_remembered() -> None:
     assert [tell(0, 5), tell(1, 5), tell(0, 6), tell(0, 5)] == [True, True, True, False]
     assert all(tell(0, offset) for offset in range(10, 10 + TOLD_MAX))
     assert tell(1, 5)
+
+
+async def test_a_topic_whose_directory_was_moved_away_is_missed_aloud(tmp_path: Path) -> None:
+    async with running(tmp_path / "data") as server:
+        client = Client(server.grpc_address)
+        topic_id = await client.create("t")
+        await client.produce("t", batch(b"x"))
+        await client.channel.close()
+    (tmp_path / "data" / "topics" / topic_id.hex).rename(tmp_path / "aside")
+    with capture_logs() as logged:
+        async with running(tmp_path / "data"):
+            pass
+    (told,) = [event for event in logged if event.get("topic_id") == str(topic_id)]
+    assert told["log_level"] == "warning"
+    assert topic_id.hex in told["remedy"]

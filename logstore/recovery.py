@@ -353,6 +353,11 @@ class _Chain:
         if scan.torn is None and (loss := self._losses.get(base)) and loss.offset == scan.next_offset:
             lost_offset = loss.offset
             behind = behind._replace(next_offset=loss.next_offset)
+        elif scan.is_misplaced:
+            assert scan.torn is not None
+            end = self._bases[number + 1] if number + 1 < len(self._bases) else max(self._synced_offset, base)
+            self._make_hole(base, end, f"{self._log_path(base)} is the file of another log: {scan.torn}")
+            behind = Behind((Damage(0, size, base, end, scan.torn),), size, end, -1)
         elif (below and (scan.torn or base == self._recovery_point[0])) or (
             scan.torn and (scan.is_unreadable or not self._is_tail(number + 1))
         ):
@@ -439,10 +444,25 @@ class _Chain:
                 del trusted[-COLUMNS:]
             interval_bytes = self._config.index_interval_bytes
             gaps_allowed = self._generations[base] > 0
-            scan = scan_file(file, base, trusted, interval_bytes=interval_bytes, gaps_allowed=gaps_allowed)
+            checkpointed = self._checkpointed_end(base)
+            scan = scan_file(
+                file,
+                base,
+                trusted,
+                interval_bytes=interval_bytes,
+                gaps_allowed=gaps_allowed,
+                checkpointed=checkpointed,
+            )
             if scan is None:
                 self._findings.notes.append(f"the index of {file.path} does not fit its log and is made anew")
-                scan = scan_file(file, base, array("q"), interval_bytes=interval_bytes, gaps_allowed=gaps_allowed)
+                scan = scan_file(
+                    file,
+                    base,
+                    array("q"),
+                    interval_bytes=interval_bytes,
+                    gaps_allowed=gaps_allowed,
+                    checkpointed=checkpointed,
+                )
         finally:
             file.close()
         assert scan is not None

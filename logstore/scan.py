@@ -26,14 +26,22 @@ class Scan(NamedTuple):
     scanned_bytes: int
     torn: str | None  # what is wrong at end_position, None at the end of the file
     is_unreadable: bool = False  # the disk says so, which no torn write does
+    is_misplaced: bool = False  # these are batches, and not those that were written here
 
 
 def scan_file(
-    file: DiskFile, base_offset: int, trusted: Cells, *, interval_bytes: int, gaps_allowed: bool = False
+    file: DiskFile,
+    base_offset: int,
+    trusted: Cells,
+    *,
+    interval_bytes: int,
+    gaps_allowed: bool = False,
+    checkpointed: tuple[int, int] | None = None,
 ) -> Scan | None:
     """Scan from the batch that the last of the trusted index rows names, or from the first byte without any.
 
-    None if that row is not where such a batch begins: then no row can be trusted.
+    None if that row is not where such a batch begins: then no row can be trusted. `checkpointed`: (position, offset)
+    where one batch ends and the next begins.
     """
     cells = array("q", trusted)
     last_row = RowTable(cells)[len(cells) // COLUMNS - 1] if cells else None
@@ -57,6 +65,13 @@ def scan_file(
                     cells.extend((header.next_offset - base_offset, at, newest_ms, UNKNOWN_MS))
             next_offset = header.next_offset
             position = at + header.size
+            if (
+                checkpointed is not None
+                and at < checkpointed[0] <= position
+                and (position, next_offset) != checkpointed
+            ):
+                why = f"no batch ends at position {checkpointed[0]} with offset {checkpointed[1]} behind it, as one did"
+                return Scan(0, base_offset, -1, array("q"), position - start, why, is_misplaced=True)
     except (CorruptBatch, DataLoss) as error:
         torn = str(error)
         is_unreadable = isinstance(error, DataLoss)

@@ -94,6 +94,7 @@ class Segment:
         self._reserve_bytes = RESERVE_BYTES_MIN
         self._index_is_wrong = False
         self._rebuilt: RowTable | None = None
+        self._is_own = False  # the file was seen to be the one that the seal speaks of
         self._verified: tuple[tuple[int, int], ...] = ()
 
     # Writing. Owner thread.
@@ -255,6 +256,12 @@ class Segment:
     def locate(self, offset: int, file: DiskFile, *, wait: bool) -> SoundBatch | Damage | None:
         """The same, or what is there in its place."""
         assert self.base_offset <= offset < self.next_offset
+        if self.seal is not None and not self._is_own:
+            if not wait:
+                raise WouldWait
+            if (foreign := self._why_foreign(self.seal, file)) is not None:
+                return Damage(0, self.end_position, self.base_offset, self.next_offset, foreign)
+            self._is_own = True
         row = self._row(lambda table: table.for_offset(offset - self.base_offset), file, wait=wait)
         for found in self.walk(file, row.position if row else 0, bytes_each=FIND_BYTES, wait=wait):
             next_offset = found.next_offset if isinstance(found, Damage) else found.header.next_offset
@@ -314,6 +321,30 @@ class Segment:
             if damage.next_offset is None:
                 return
             position, expected, last = damage.end_position, damage.next_offset, None
+
+    def _why_foreign(self, seal: Seal, file: DiskFile) -> str | None:
+        """Why the file is not the one that the seal and its index speak of, None if it is: if a batch of the index is
+        where it says. One that has as many, of the same sizes, cannot be told. With damage in the way nothing can."""
+        rows = self._sealed_rows(wait=True)
+        if rows is None or rows.count == 0:
+            return None
+        readable = False
+        for number in {0, rows.count // 2, rows.count - 1}:
+            row = rows[number]
+            try:
+                header = read_header(file.pread(HEADER_SIZE, row.position))
+                check_header(
+                    header,
+                    available=self.end_position - row.position,
+                    expected_base_offset=None,
+                    gaps_allowed=self.gaps_allowed,
+                )
+            except (CorruptBatch, DataLoss):
+                continue
+            readable = True
+            if header.next_offset - self.base_offset == row.relative_next_offset:
+                return None
+        return "it is the file of another log: no batch stands where its index says" if readable else None
 
     # Damage.
 

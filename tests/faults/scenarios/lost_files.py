@@ -107,6 +107,9 @@ class Mutation:
             # Each is whole, and does not say whose it is: so the log that it does not fit is told to be damaged.
             self._gain(path.with_suffix(files.LOG_SUFFIX))
             self._gain(other.with_suffix(files.LOG_SUFFIX))
+        if {self._kind(path), self._kind(other)} == {files.LOG_SUFFIX}:
+            keys = map(self._directory.partition_of, map(self._place, (path, other)))
+            self.damage |= Damage(exchanged=frozenset(key for key in keys if key is not None))
         mine, theirs = path.read_bytes(), other.read_bytes()
         path.write_bytes(theirs)
         other.write_bytes(mine)

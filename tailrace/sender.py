@@ -24,6 +24,7 @@ retry after a broken stream may write a batch twice.
 import asyncio
 import logging
 import math
+import re
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ _RETRIED = (
     errors.StorageFull,
     errors.StorageFailed,
 )
+#: In what gRPC says of a message that is too large.
+_LIMIT = re.compile(r"vs\. (\d+)\)")
 #: Refusals after which the batch may be in the log all the same.
 _IN_DOUBT = (
     errors.RequestTimedOut,
@@ -113,6 +116,7 @@ class Sender:
         self._requests: dict[int, _Request] = {}
         self._next_request_id = 0
         self._in_flight_bytes = 0
+        self._request_bytes_max = REQUEST_BYTES_MAX
         self._identity: tuple[int, int] | None = None
         self._call: Any = None
         self._last_error: TailraceError | None = None
@@ -250,12 +254,12 @@ class Sender:
         batches: list[Batch] = []
         size = 0
         for queue in list(self._active):
-            while size < REQUEST_BYTES_MAX and (batch := self._next_batch(queue, now)) is not None:
+            while size < self._request_bytes_max and (batch := self._next_batch(queue, now)) is not None:
                 size += len(batch.build())
                 queue.in_flight.append(batch)
                 self._awaiting.add(queue)
                 batches.append(batch)
-            if size >= REQUEST_BYTES_MAX:
+            if size >= self._request_bytes_max:
                 # Others first, next time.
                 if self._active.pop(queue, queue) is None:
                     self._active[queue] = None
@@ -414,14 +418,21 @@ class Sender:
                 self._active[queue] = None
 
     def _too_large(self, error: errors.RequestTooLarge) -> None:
-        """The connection does not take what was in flight. Give up the largest batch of it: it was not written, since
-        no request with it has ever arrived, and if it was not the cause the next largest follows."""
+        """The connection does not take what was in flight. Send fewer batches at once; one that is too large alone is
+        given up."""
         sent = (batch for queue in self._active for batch in queue.retries if not batch.done)
         largest = max(sent, key=lambda batch: len(batch.build()), default=None)
-        if largest is not None:
-            self._take_back(largest)
-            refused = errors.RequestTooLarge(f"{largest} was refused: {error.message}", remedy=error.remedy)
-            self._accumulator.resolve(largest, error=refused)
+        limit = _LIMIT.search(error.message)
+        is_alone = largest is not None and limit is not None and len(largest.build()) > int(limit[1])
+        if largest is None or (not is_alone and self._request_bytes_max > 1):
+            self._request_bytes_max = max(self._request_bytes_max // 2, 1)
+            return
+        fate = "it was not written" if is_alone else largest.fate
+        self._take_back(largest)
+        self._accumulator.resolve(
+            largest,
+            error=errors.RequestTooLarge(f"{largest} was refused, {fate}: {error.message}", remedy=error.remedy),
+        )
 
     def _take_back(self, batch: Batch) -> None:
         """Remove from its queue a batch that is not in flight."""

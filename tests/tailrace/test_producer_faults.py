@@ -59,12 +59,29 @@ def test_a_message_that_the_connection_does_not_take_fails_at_once_and_what_is_s
         before = producer.send("single", b"1")
         large = producer.send("single", b"x" * 17_000_000)
         after = producer.send("single", b"2")
-        with pytest.raises(errors.RequestTooLarge, match="larger than max") as refused:
+        with pytest.raises(errors.RequestTooLarge, match=r"it was not written: .* larger than max") as refused:
             large.result(10)
         assert "--request-bytes-max" in refused.value.remedy
         before.result(10)
         after.result(10)
     assert numbers(server) == [1, 2]
+
+
+def test_batches_that_are_too_large_together_are_sent_one_by_one(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.message_bytes_max = 20_000_000  # where its gRPC takes 16 MiB at once
+    monkeypatch.setattr("tailrace.sender.REQUEST_BYTES_MAX", 64 << 20)
+    with Producer(
+        server=server.address, linger=60, batch_bytes=12_000_000, buffer_bytes=128 << 20, delivery_timeout=100
+    ) as producer:
+        futures = [producer.send("flights", b"x" * 10_000_000, partition=partition) for partition in range(2)]
+        producer.flush()
+        for future in futures:
+            future.result(20)
+        (sender,) = producer._core._senders.values()
+        assert sender._request_bytes_max < 64 << 20, "they were sent together at first"
+    assert [len(request.partitions) for request in server.produce_requests] == [1, 1]
 
 
 def test_batches_that_were_in_flight_together_are_sent_again_in_their_order(server: FakeServer) -> None:

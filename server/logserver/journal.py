@@ -100,10 +100,16 @@ class TopicJournal:
             try:
                 with self._log.open_read(offset, _READ_BYTES) as reader:
                     read = reader.read()
-            except DataLoss:
+            except DataLoss as damage:
                 accepted = next((loss for loss in losses if loss.offset <= offset < loss.next_offset), None)
                 if accepted is None:
-                    raise
+                    raise DataLoss(
+                        f"the journal of groups is damaged: {damage}",
+                        remedy="Keep a copy of the data directory, and run `logctl segments repair`. Once the loss is "
+                        "accepted, the server starts with what is left of the groups.",
+                        offset=damage.offset,
+                        next_offset=damage.next_offset,
+                    ) from damage
                 offset = accepted.next_offset
                 continue
             view = memoryview(read.batches)

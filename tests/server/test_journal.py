@@ -195,8 +195,9 @@ async def test_the_replay_steps_over_records_whose_loss_was_accepted_and_says_wh
         keeper.opened.close()
     disk = disk.kill()
     damaged_journal(disk, number)
-    with pytest.raises(DataLoss):
+    with pytest.raises(DataLoss, match="the journal of groups is damaged: records") as refused:
         list(journal_of(Opened(disk)).replay())
+    assert "logctl segments repair" in refused.value.remedy
 
     disk = disk.kill()
     mend(disk)

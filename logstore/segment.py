@@ -542,6 +542,8 @@ def loss(offset: int, next_offset: int | None, why: str) -> DataLoss:
     return DataLoss(
         f"{which} cannot be read: {why}",
         remedy=f"{go_on} Keep the files: `logctl segments repair` says what can be saved, once the server is stopped.",
+        offset=offset,
+        next_offset=next_offset,
     )
 
 

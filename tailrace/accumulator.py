@@ -38,6 +38,10 @@ NO_HEADERS: HeaderList = []
 BulkRecord = tuple[bytes | str | None, bytes | str | None]
 
 
+def _take_no_more(*record: object) -> None:
+    """In the place of the codec's `append`, of a batch that counts as full."""
+
+
 class PartitionQueue:
     """The batches of one partition, in order.
 
@@ -285,7 +289,8 @@ class Accumulator:
         self, topic: TopicQueues, queue: PartitionQueue, record: tuple[Any, ...]
     ) -> tuple[Batch, Any] | int:
         size = _size_in(topic.info, *record[1:])
-        bytes_max = max(size, min(self._batch_bytes, topic.info.message_bytes_max, self._share_bytes()))
+        usual_bytes = min(self._batch_bytes, topic.info.message_bytes_max, self._share_bytes())
+        bytes_max = max(size, usual_bytes)
         if not self.has_room(bytes_max):
             return bytes_max
         if topic.by_key.get(None) is queue:
@@ -303,6 +308,8 @@ class Accumulator:
         )
         appended = batch.append_at(0, *record)
         batch.count = 1
+        if size > usual_bytes:
+            batch.append_at = _take_no_more  # what is refused of it is refused of no other record
         queue.next_number += 1
         queue.open = batch
         self._open_count += 1

@@ -1,4 +1,4 @@
-"""`python -m bench [storage] [wire] [client] [footprint]`: the questions, each answered by figures of one run."""
+"""`python -m bench [QUESTION ...]`: the questions, each answered by figures of one run."""
 
 import json
 import os
@@ -18,7 +18,11 @@ QUESTIONS = {
     "wire": "What does the gRPC door cost beside a bare handler of the same messages?",
     "client": "How many records a second does one Python process send and read?",
     "footprint": "How soon is the server ready, and what does it weigh?",
+    "cold": "What does the replay of a cold log cost those who do not read it?",
 }
+
+#: Only by name: it writes 10 GiB.
+ONLY_BY_NAME = "cold"
 
 TABLE_WIDTH = 170
 
@@ -37,6 +41,10 @@ def answer(question: str, directory: Path, turns: int) -> list[Comparison | Rate
         from bench import client
 
         return [*client.run(directory, turns)]
+    if question == "cold":
+        from bench import cold
+
+        return [*cold.run(directory, turns)]
     from bench import footprint
 
     return [*footprint.run(directory, turns)]
@@ -91,7 +99,7 @@ def main(questions: tuple[str, ...], turns: int, directory: Path | None, json_fi
     console = Console() if Console().is_terminal else Console(width=TABLE_WIDTH)
     results: dict[str, list[Comparison | Rate]] = {}
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-", dir=directory) as scratch:
-        for question in questions or QUESTIONS:
+        for question in questions or [name for name in QUESTIONS if name != ONLY_BY_NAME]:
             columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
             with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
                 progress.add_task(QUESTIONS[question])

@@ -37,7 +37,7 @@ from logstore.seal import Seal, read_seal
 from logstore.segment import Segment
 from logstore.snapshot import Snapshot, bring_up_to_date, read_snapshot
 from logstore.sync import Synchronizer
-from logstore.walk import Damage, SoundBatch, Walk
+from logstore.walk import Damage, SoundBatch, Walk, is_misplaced
 
 #: So much of a segment may be without index rows: whoever looks for a record there reads it.
 UNINDEXED_BYTES_MAX = 64 * 1024
@@ -509,6 +509,9 @@ class _Chain:
                         scan.cells.extend((expected - base, found.position, newest_ms, UNKNOWN_MS))
                 elif isinstance(found, Damage):
                     damaged.append(found)
+                    if is_misplaced(found):
+                        damaged[-1] = found._replace(end_position=size, next_offset=None)
+                        break
                     if found.next_offset is not None:
                         position, expected = found.end_position, found.next_offset
         finally:

@@ -30,7 +30,7 @@ from logstore.index import (
     rows_crc,
 )
 from logstore.seal import Seal
-from logstore.walk import Damage, SoundBatch, Walk
+from logstore.walk import Damage, SoundBatch, Walk, is_misplaced
 
 POSITION_MAX = 2**31 - 1  # Kafka's positions and relative offsets are int32, and its tools read our files
 RESERVE_BYTES_MIN = 64 * 1024
@@ -294,8 +294,11 @@ class Segment:
         # The first batch is where the name of the file says; any other start was checked, by a row or a walk to it.
         expected = self.base_offset if start == 0 else None
         last: SoundBatch | None = None  # of whose length nobody knows whether it is right before the next one fits
+        number = 0  # of the next damage that is known
         while True:
-            damage = self._next_damage(position, expected)
+            while number < len(self.damaged) and self.damaged[number].position < position:
+                number += 1
+            damage = self.damaged[number] if number < len(self.damaged) else None
             end = end_position if damage is None else damage.position
             try:
                 for at, header in walk_headers(
@@ -315,6 +318,8 @@ class Segment:
                     damage = self.examine(file, last.position, last.header.base_offset, up_to=position)
                 if damage is None:
                     raise self.vanished(position) from error
+            else:
+                number += 1
             if damage is None:
                 return
             yield damage
@@ -369,6 +374,8 @@ class Segment:
         )
         for item in walk:
             if isinstance(item, Damage):
+                if is_misplaced(item):
+                    return item._replace(end_position=self.end_position, next_offset=self._known_end)
                 return item if item.next_offset is not None else item._replace(next_offset=self._known_end)
             if isinstance(item, SoundBatch) and item.position >= up_to:
                 break
@@ -398,13 +405,6 @@ class Segment:
         """The error for who wants one of the records that the damage has taken."""
         why = f"{self.path} is damaged at position {damage.position}: {damage.why}"
         return loss(damage.offset, damage.next_offset, why)
-
-    def _next_damage(self, position: int, expected_offset: int | None) -> Damage | None:
-        """The first that is known at the position or behind it. One without bytes is passed when its offsets are."""
-        for damage in self.damaged:
-            if damage.position >= position and (expected_offset is None or damage.offset >= expected_offset):
-                return damage
-        return None
 
     # Slices without a copy. Any thread.
 

@@ -58,6 +58,13 @@ class Damage(NamedTuple):
     is_unreadable: bool = False  # the disk says so
 
 
+def is_misplaced(damage: Damage) -> bool:
+    """Whether what begins there is sound and of another place: offsets go back, or are not those of the file's name."""
+    if damage.position < damage.end_position or damage.next_offset is None:
+        return False
+    return damage.position == 0 or damage.next_offset <= damage.offset
+
+
 class Searching(NamedTuple):
     """Nothing was found yet up to here: for whoever counts bytes."""
 

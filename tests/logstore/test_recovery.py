@@ -616,6 +616,26 @@ def test_a_loss_at_the_end_that_was_accepted_is_behind_the_log_for_good() -> Non
     assert after.read(100)[0][0].value == b"v100"
 
 
+@pytest.mark.parametrize("shift", [-3, 3])
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_segment_under_another_name_is_not_read_as_what_that_says(shift: int, clean: bool) -> None:
+    partition = small_batches()
+    first, active = partition.log._segments
+    if clean:
+        partition.close()
+    disk = simulated(partition).kill()
+    data = disk.files()[active.path]
+    disk.remove(active.path)
+    disk.overwrite(files.log_path(partition.directory, active.base_offset + shift), data)
+    after = Partition(disk, config=partition.config)
+    assert after.log.holes
+    assert after.log.log_end_offset == 400
+    assert refused(after) == list(range(active.base_offset, 400))
+    with pytest.raises(DataLoss):
+        after.append(b"refused")
+    assert first.next_offset == active.base_offset
+
+
 def test_foreign_bytes_before_the_first_batch_cost_no_record() -> None:
     partition = small_batches(100)
     disk = simulated(partition).kill()

@@ -3,7 +3,8 @@
 `python -m tests.faults.clients.member SERVER GROUP TOPIC FILE` writes the events of `ownership`. SIGTERM ends it.
 
 Its client knows when it is not the owner any more and commits nothing then. A client that does not know would commit
-all the same, so this one then does too, by hand, under the epoch in which it read: the server has to refuse that.
+all the same, so this one then does too, by hand, under the epoch in which it read: the server has to refuse that. Nor
+does it keep the times after which it may be fenced, as ours do: it learns of it when the server says so.
 """
 
 import signal
@@ -16,6 +17,7 @@ import grpc
 
 from logwire.v1 import groups_pb2, groups_pb2_grpc
 from tailrace import Consumer, TopicPartition
+from tailrace.membership import Membership
 from tests.faults.clients.ownership import Assigned, Commit, Event, Read, Revoked, encode_event
 
 #: A batch is in hand for so long, so that whoever is stopped is likely to have one.
@@ -46,8 +48,14 @@ class StubbornClient:
         return not answer.HasField("error")
 
 
+def keep_no_time(membership: Membership, fenced_at: float | None, must_release_at: object) -> None:
+    """In the place of `Membership._watch`."""
+
+
 def main() -> None:
     server, group, topic, path = sys.argv[1:]
+    vars(Membership)["_watch"]  # KeyError when the code has moved
+    setattr(Membership, "_watch", keep_no_time)  # noqa: B010
     stubborn = StubbornClient(server, group, topic)
     with open(path, "w", buffering=1) as file:
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -67,6 +68,10 @@ async def probe(address: str, goes_on: Callable[[], bool]) -> list[float]:
     return delays
 
 
+def is_before(until: float) -> bool:
+    return time.perf_counter() < until
+
+
 def delays_beside_replay(address: str, bytes_max: int) -> tuple[list[float], float]:
     """The delays of the probe, and the MB/s of the replay beside it."""
     started = time.perf_counter()
@@ -104,8 +109,7 @@ def run(directory: Path, turns: int) -> list[Rate]:
     rows: dict[tuple[str, str], list[float]] = {}
     for _ in range(min(turns, TURNS_MAX)):
         server.start()
-        until = time.perf_counter() + IDLE_SECONDS
-        idle = asyncio.run(probe(server.address, lambda until=until: time.perf_counter() < until))  # type: ignore[misc]
+        idle = asyncio.run(probe(server.address, partial(is_before, time.perf_counter() + IDLE_SECONDS)))
         delays_beside_replay(server.address, WARM_BYTES)
         warm, warm_rate = delays_beside_replay(server.address, WARM_BYTES)
         drop_from_cache(data)

@@ -23,6 +23,7 @@ from logstore.disk import Disk
 from logstore.errors import StorageFull
 from logstore.log import Log
 from logstore.seal import Seal
+from logstore.segment import remove_file
 from logstore.sync import Synchronizer
 
 #: Whoever began to read an old segment has so long to open its file.
@@ -123,10 +124,7 @@ class Compactions:
 
     def _remove(self, paths: Sequence[Path]) -> Iterator[None]:
         for path in paths:
-            if path.name.endswith(files.INDEX_SUFFIX):
-                self._disk.remove_tree(path)
-            else:
-                self._disk.remove(path)
+            remove_file(self._disk, path)
             yield
 
 

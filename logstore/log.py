@@ -36,7 +36,7 @@ from logstore.handles import Handles
 from logstore.header import CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL
 from logstore.reader import LogReader, Places
 from logstore.seal import Seal
-from logstore.segment import Segment, loss
+from logstore.segment import Segment, loss, remove_file
 from logstore.snapshot import IndexTail, Snapshot, encode_snapshot
 from logstore.sync import LogEnd, Synchronizer, Unsynced
 from logstore.walk import Damage
@@ -437,12 +437,8 @@ class Log:
             del self._retired[0]
             yield
         while self._leftovers:
-            path = self._leftovers[-1]
-            if path.name.endswith(files.INDEX_SUFFIX):
-                self._handles.disk.remove_tree(path)
-            else:
-                self._handles.disk.remove(path)
-            self._leftovers.pop()
+            remove_file(self._handles.disk, self._leftovers[-1])
+            self._leftovers.pop()  # afterwards: until then a pass must not use its name
             yield
 
     # Compaction.

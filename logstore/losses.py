@@ -5,11 +5,11 @@
     tailrace loss 1 5d0f6b2c
     {"offset": 4800, "next_offset": 4950, "why": "...", "accepted_at_ms": 1700000000000, "kept_as": "...discarded-1"}
 
-The records [offset, next_offset) are lost. The segment's seal reaches over the hole: its batches end at offset, and its
-next_offset is that of the loss, where the next segment begins. So the chain of seals stays whole, a read before the
-hole and one behind it find their segments, a read in the hole finds no batch and is DataLoss, and appends go on. The
-document is what tells such a hole from new damage, says it to whoever asks, and lets a lost seal be made again. It goes
-when retention removes the segment.
+The records [offset, next_offset) are lost. The segment's seal reaches over the hole: its batches end at offset, and
+its next_offset is that of the loss, where the next segment begins. So the chain of seals stays whole, a read before
+the hole and one behind it find their segments, a read in the hole goes on behind it, and appends go on. The document
+is what tells such a hole from new damage, says it to whoever asks, and lets a lost seal be made again. It goes when
+retention removes the segment.
 """
 
 from dataclasses import asdict, dataclass

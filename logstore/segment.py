@@ -15,7 +15,7 @@ from pathlib import Path
 
 from logstore import files
 from logstore.batch import HEADER_SIZE, BatchHeader, Buffer, check_header, read_header
-from logstore.disk import DiskFile, FileMap
+from logstore.disk import Disk, DiskFile, FileMap
 from logstore.errors import CorruptBatch, DataLoss, OffsetOutOfRange, StorageFull
 from logstore.handles import Handle, Handles
 from logstore.index import (
@@ -220,10 +220,7 @@ class Segment:
         names = [name for name in disk.list_dir(self.directory) if files.belongs_to_segment(name, self.base_offset)]
         for name in sorted(names, key=lambda name: name == files.seal_path(self.directory, self.base_offset).name):
             self._handles.arrays.forget(self.directory / name)
-            if name.endswith(files.INDEX_SUFFIX):
-                disk.remove_tree(self.directory / name)
-            else:
-                disk.remove(self.directory / name)
+            remove_file(disk, self.directory / name)
 
     # Reading. Any thread.
 
@@ -531,6 +528,14 @@ class Segment:
             if builder.is_due(header.size):
                 cells.extend((header.next_offset - self.base_offset, position, newest_ms, self.last_append_ms))
         return RowTable(cells)
+
+
+def remove_file(disk: Disk, path: Path) -> None:
+    """A file of a segment, or its index, which is a directory."""
+    if path.name.endswith(files.INDEX_SUFFIX):
+        disk.remove_tree(path)
+    else:
+        disk.remove(path)
 
 
 def loss(offset: int, next_offset: int | None, why: str) -> DataLoss:

@@ -61,6 +61,7 @@ def _options() -> list[click.Option]:
     @version
     def carrier() -> None: ...
 
+    # Where click keeps what its decorators say, which it gives no type.
     options.extend(carrier.__click_params__)  # type: ignore[attr-defined]
     return options
 

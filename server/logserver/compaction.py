@@ -49,7 +49,7 @@ class Compaction:
             try:
                 while await self.compact_one():
                     await self._sleep(0)
-            except Exception:
+            except Exception:  # Whatever it is, it is logged in full, and must not end what runs by the clock for good.
                 logger.exception("compaction failed, and is tried again after its interval")
 
     async def compact_one(self) -> bool:

@@ -12,7 +12,6 @@ from logstore.batch import Record, decode_batch, encode_batch, iter_headers
 from logstore.clock import Clock
 from logstore.config import TopicConfig
 from logstore.errors import DataLoss, LogStoreError, TopicAlreadyExists
-from logstore.losses import Loss
 from logstore.topics import TopicStore
 
 logger = structlog.get_logger(__name__)
@@ -95,23 +94,19 @@ class TopicJournal:
         """Every record from the first on, but for those whose loss somebody has accepted. It blocks on the disk: for
         the start, before anyone waits for the loop. Raises DataLoss."""
         offset = self._log.log_start_offset
-        losses = self._accepted_losses()
+        self._tell_accepted_losses()
         while offset < self._log.high_watermark:
             try:
                 with self._log.open_read(offset, _READ_BYTES) as reader:
                     read = reader.read()
             except DataLoss as damage:
-                accepted = next((loss for loss in losses if loss.offset <= offset < loss.next_offset), None)
-                if accepted is None:
-                    raise DataLoss(
-                        f"the journal of groups is damaged: {damage}",
-                        remedy="Keep a copy of the data directory, and run `logctl segments repair`. Once the loss is "
-                        "accepted, the server starts with what is left of the groups.",
-                        offset=damage.offset,
-                        next_offset=damage.next_offset,
-                    ) from damage
-                offset = accepted.next_offset
-                continue
+                raise DataLoss(
+                    f"the journal of groups is damaged: {damage}",
+                    remedy="Keep a copy of the data directory, and run `logctl segments repair`. Once the loss is "
+                    "accepted, the server starts with what is left of the groups.",
+                    offset=damage.offset,
+                    next_offset=damage.next_offset,
+                ) from damage
             view = memoryview(read.batches)
             for position, header in iter_headers(view):
                 for record in decode_batch(view[position : position + header.size]):
@@ -119,12 +114,11 @@ class TopicJournal:
                     yield record.key, record.value
             offset = read.next_offset
 
-    def _accepted_losses(self) -> list[Loss]:
-        """What is missing in the journal because somebody has said that it may."""
-        losses = [
-            loss for loss in self._store.accepted_losses(self._log) if loss.next_offset > self._log.log_start_offset
-        ]
-        for loss in losses:
+    def _tell_accepted_losses(self) -> None:
+        """Log what is missing in the journal because somebody has said that it may. Reads pass over it."""
+        for loss in self._store.accepted_losses(self._log):
+            if loss.next_offset <= self._log.log_start_offset:
+                continue
             logger.warning(
                 "records of the journal of groups are lost, which was accepted: groups may have stepped back",
                 topic=self._log.topic,
@@ -134,7 +128,6 @@ class TopicJournal:
                 why=loss.why,
                 remedy="See where the groups are (logctl groups describe), and move what is wrong (logctl seek).",
             )
-        return losses
 
 
 def _settle(durable: asyncio.Future[None], failure: LogStoreError | None) -> None:

@@ -60,7 +60,7 @@ class Scrub:
             await self._sleep(self._interval_ms / 1000)
             try:
                 done = await self.run_pass()
-            except Exception:
+            except Exception:  # Whatever it is, it is logged in full, and must not end what runs by the clock for good.
                 logger.exception("the scrub failed, and begins again after its interval")
             else:
                 logger.info("scrubbed", segments=done.segments, bytes_read=done.bytes_read, findings=done.findings)

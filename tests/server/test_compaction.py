@@ -52,6 +52,7 @@ async def test_damage_is_told_as_what_it_is(tmp_path: Path) -> None:
 async def test_a_process_that_dies_is_told_with_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = asyncio.create_subprocess_exec
 
+    # The settings are whatever the code under test gives.
     async def start_and_kill(*command: str, **settings: object) -> asyncio.subprocess.Process:
         process = await start(*command, **settings)  # type: ignore[arg-type]
         os.kill(process.pid, signal.SIGKILL)
@@ -66,6 +67,7 @@ async def test_one_that_is_cancelled_leaves_no_process(tmp_path: Path, monkeypat
     started: list[asyncio.subprocess.Process] = []
     start = asyncio.create_subprocess_exec
 
+    # The settings are whatever the code under test gives.
     async def start_and_note(*command: str, **settings: object) -> asyncio.subprocess.Process:
         started.append(await start(*command, **settings))  # type: ignore[arg-type]
         running.cancel()

@@ -55,6 +55,7 @@ def keep_no_time(membership: Membership, fenced_at: float | None, must_release_a
 def main() -> None:
     server, group, topic, path = sys.argv[1:]
     vars(Membership)["_watch"]  # KeyError when the code has moved
+    # By name, since a type checker forbids to assign a method.
     setattr(Membership, "_watch", keep_no_time)  # noqa: B010
     stubborn = StubbornClient(server, group, topic)
     with open(path, "w", buffering=1) as file:

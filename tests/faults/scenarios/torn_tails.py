@@ -40,9 +40,8 @@ USED_EVERY = 8
 SECTOR_SUBSETS = 8
 #: What stands at these bytes of a batch, the leader epoch, no checksum covers.
 UNCHECKED = range(12, 16)
-#: An older batch from one of these bytes on, behind the new offset, is a whole batch with that offset: the CRC begins
-#: later. No disk tears within a sector, and no file of ours is written twice in one place, so nothing else can show it.
-RENUMBERED = range(8, 18)
+#: So many bytes at the beginning of a batch are its offset.
+OFFSET_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -135,12 +134,21 @@ def _ways(tail: Tail, rng: random.Random) -> Iterator[tuple[str, bytes]]:
         yield f"zeros and more {at}", head.ljust(size + rng.randrange(1, 2 * PAGE_BYTES), b"\0")
         yield f"own batch {at}", head + older + rng.choice(tail.stale)
         yield f"other batch {at}", head + rng.choice(tail.foreign)
-        if position not in RENUMBERED:
+        if not _is_renumbered(older, whole, position):
             yield f"stale {at}", head + older[position:size].ljust(size - position, b"\0")
         if position not in UNCHECKED:
             yield f"rot {at}", head + bytes([whole[position] ^ 1 << rng.randrange(8)]) + whole[position + 1 :]
     for _ in range(SECTOR_SUBSETS):
         yield "sectors", _some_sectors(tail, rng)
+
+
+def _is_renumbered(older: bytes, whole: bytes, position: int) -> bool:
+    """Whether an older batch from there on, behind what was written of the new one, is the older one with the new
+    offset: a whole batch, since no checksum covers the offset. No disk tears within a sector, and no file of ours is
+    written twice in one place, so nothing else can show it."""
+    return position >= OFFSET_BYTES and all(
+        older[at] == whole[at] for at in range(OFFSET_BYTES, position) if at not in UNCHECKED
+    )
 
 
 def _some_sectors(tail: Tail, rng: random.Random) -> bytes:

@@ -52,7 +52,8 @@ class Compactions:
         self._is_taking = False  # the seals of a pass are on their way to the disk
 
     def plan(self, logs: Iterable[Log], past: WallClockPast) -> PlannedCompaction | None:
-        """For the log with the largest part that was never compacted, if that is min.cleanable.dirty.ratio or more."""
+        """For the log with the largest part that was never compacted, of those where that is min.cleanable.dirty.ratio
+        or more, or where some of it has waited for longer than max.compaction.lag.ms."""
         now_ms = self._clock.monotonic_ms()
         self._remove_replaced(now_ms)
         self._paused = {log: until_ms for log, until_ms in self._paused.items() if until_ms > now_ms}
@@ -60,11 +61,16 @@ class Compactions:
             return None
         best: tuple[float, Log, tuple[Seal, ...]] | None = None
         for log in logs:
-            if not log.config.is_compacted or log in self._paused:
+            config = log.config
+            if not config.is_compacted or log in self._paused:
                 continue
+            log.roll_overdue(past)
             seals = log.compactable_seals(past)
-            ratio = _dirty_ratio(seals, log.compacted_offset)
-            if ratio >= log.config.min_cleanable_dirty_ratio and ratio > (best[0] if best else 0):
+            dirty = [seal for seal in seals if seal.next_offset > log.compacted_offset]
+            ratio = _part(dirty, seals)
+            overdue_ms = past.ago(config.max_compaction_lag_ms)
+            is_due = ratio >= config.min_cleanable_dirty_ratio or any(s.first_append_ms < overdue_ms for s in dirty)
+            if is_due and ratio > (best[0] if best else 0):
                 best = ratio, log, seals
         if best is None:
             return None
@@ -128,7 +134,6 @@ class Compactions:
             yield
 
 
-def _dirty_ratio(seals: Sequence[Seal], compacted_offset: int) -> float:
+def _part(some: Sequence[Seal], seals: Sequence[Seal]) -> float:
     total = sum(seal.end_position for seal in seals)
-    dirty = sum(seal.end_position for seal in seals if seal.next_offset > compacted_offset)
-    return dirty / total if total else 0.0
+    return sum(seal.end_position for seal in some) / total if total else 0.0

@@ -48,6 +48,7 @@ class TopicConfig:
     cleanup_policy: str = "delete"
     min_cleanable_dirty_ratio: float = 0.5
     min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = INT64_MAX
     delete_retention_ms: int = DAY_MS
 
     @classmethod
@@ -64,7 +65,14 @@ class TopicConfig:
         for name, value in (set or {}).items():
             setting = _setting(name)
             changes[setting.field] = setting.parse(value)
-        return replace(self, **changes)
+        changed = replace(self, **changes)
+        if changed.min_compaction_lag_ms > changed.max_compaction_lag_ms:
+            raise InvalidConfig(
+                f"min.compaction.lag.ms = {changed.min_compaction_lag_ms} is more than max.compaction.lag.ms = "
+                f"{changed.max_compaction_lag_ms}: a record would have to stay for longer than it may wait",
+                remedy="Give min.compaction.lag.ms the smaller of the two, or leave one of them out.",
+            )
+        return changed
 
     def to_strings(self) -> dict[str, str]:
         """The settings that differ from the defaults, such that `from_strings` gives the same config."""
@@ -87,6 +95,11 @@ class TopicConfig:
     def is_compacted(self) -> bool:
         """Whether of each key the last record stays, and others go in time."""
         return "compact" in self.cleanup_policy
+
+    @property
+    def segment_age_ms_max(self) -> int:
+        """When a segment is closed, full or not. What is appended to cannot be compacted."""
+        return min(self.segment_ms, self.max_compaction_lag_ms) if self.is_compacted else self.segment_ms
 
     @property
     def deletes_old(self) -> bool:
@@ -251,13 +264,21 @@ SETTINGS: tuple[Setting, ...] = (
     Ratio(
         "min.cleanable.dirty.ratio",
         "min_cleanable_dirty_ratio",
-        "A log is compacted when at least this part of what may be compacted has not been yet.",
+        "A log is compacted when at least this part of what may be compacted has not been yet, or when "
+        "max.compaction.lag.ms says so.",
     ),
     WholeNumber(
         "min.compaction.lag.ms",
         "min_compaction_lag_ms",
         "A record stays for at least this long after its append, whatever replaces it.",
         least=0,
+    ),
+    WholeNumber(
+        "max.compaction.lag.ms",
+        "max_compaction_lag_ms",
+        "A log is compacted when a record in it has waited for that for longer than this since its append, however "
+        "little else has. Segment files are closed by then.",
+        least=1,
     ),
     WholeNumber(
         "delete.retention.ms",

@@ -30,6 +30,7 @@ from logstore.errors import (
     InvalidTimestamp,
     OffsetOutOfRange,
     StorageFailed,
+    StorageFull,
     UnknownTopicOrPartition,
 )
 from logstore.handles import Handles
@@ -236,7 +237,8 @@ class Log:
         """The active segment, rolled if need be and open for writing."""
         segment = self._segments[-1]
         config = self.config
-        if segment.must_roll(size, last_offset, now_ms, bytes_max=config.segment_bytes, age_ms_max=config.segment_ms):
+        age_ms_max = config.segment_age_ms_max
+        if segment.must_roll(size, last_offset, now_ms, bytes_max=config.segment_bytes, age_ms_max=age_ms_max):
             segment = self._roll(segment)
         if not segment.is_pinned:
             segment.pin()
@@ -443,6 +445,25 @@ class Log:
 
     # Compaction.
 
+    def roll_overdue(self, past: WallClockPast) -> None:
+        """Close the active segment if a record in it has waited longer than max.compaction.lag.ms, and nobody appends
+        what would close it. Without room for the next one's file it is left to the next time. StorageFailed."""
+        active = self._segments[-1]
+        is_idle = self._published_offset == self._end.offset and not active.is_empty
+        if not is_idle or not self.config.is_compacted or self.holes or self._sync.failure is not None:
+            return
+        if active.first_append_ms >= past.ago(self.config.max_compaction_lag_ms):
+            return
+        try:
+            successor = self._roll(active)
+        except StorageFull:
+            return
+        except StorageFailed as error:
+            self._sync.fail(error)
+            raise
+        self._end = self._end._replace(segment=successor, position=0, max_timestamp_ms=successor.max_timestamp_ms)
+        self._sync.note_append(self, 0)  # the round that syncs its name seals the one before
+
     def compactable_seals(self, past: WallClockPast) -> tuple[Seal, ...]:
         """Of the segments that may be written anew, from the first one on.
 
@@ -460,6 +481,7 @@ class Log:
             if segment.next_offset > self._snapshot_offset:
                 if self._snapshot is None:
                     self._take_snapshot()  # for the next time
+                self._sync.note_append(self, 0)  # a round stores it, also if nothing is appended any more
                 break
             seals.append(segment.seal)
         return tuple(seals)
@@ -522,11 +544,11 @@ class Log:
 
     def publish(self, unsynced: Unsynced) -> int:
         released = unsynced.end.appended_bytes - self._published_bytes
-        if self.is_deleted or released <= 0:
+        if self.is_deleted or released < 0:
             return 0
         self._published_bytes = unsynced.end.appended_bytes
         self._published_offset = unsynced.end.offset
-        if self._end.appended_bytes == unsynced.end.appended_bytes:
+        if self._end is unsynced.end:
             keep: list[Segment] = []
         else:
             keep = [segment for segment in self._unsynced if segment.base_offset >= unsynced.end.segment.base_offset]

@@ -148,7 +148,7 @@ class Synchronizer:
     # Owner thread.
 
     def note_append(self, log: SyncedLog, size: int) -> None:
-        """Size bytes were appended, and the log's `unsynced` covers them already."""
+        """Size bytes were appended, and the log's `unsynced` covers them already. 0: there is only late work for it."""
         self.dirty_bytes += size
         is_crowded = self.dirty_bytes * 2 > self._dirty_bytes_max and not self._is_due
         # Without the lock: a round that takes the log off the list now asks it for its end after that.

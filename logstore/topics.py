@@ -24,7 +24,7 @@ from logstore.catalog import Topic, TopicCatalog
 from logstore.checkpoint import Checkpoint, PartitionCheckpoint
 from logstore.clock import Clock, WallClockPast
 from logstore.compactions import Compactions, PlannedCompaction
-from logstore.config import StoreConfig, TopicConfig
+from logstore.config import INT64_MAX, StoreConfig, TopicConfig
 from logstore.data_directory import CHECKPOINT, LOCK, SPARE, TOPICS, make_new, refuse_foreign
 from logstore.disk import Disk, DiskLock
 from logstore.errors import LogStoreError, MetadataCorrupt, StorageFailed, StorageFull, UnknownTopicOrPartition
@@ -286,7 +286,7 @@ class TopicStore:
             log.expire_producers(silent_ms)
         failures = []
         if not self._retention.is_removing:
-            for topic, partition in islice(self._unopened_with_sealed_segments(), _RETENTION_OPENS_MAX):
+            for topic, partition in islice(self._unopened_that_age(), _RETENTION_OPENS_MAX):
                 try:
                     self.log(topic.name, partition)
                 except LogStoreError as error:
@@ -392,13 +392,15 @@ class TopicStore:
         self._logs[topic.name, partition] = log
         return log
 
-    def _unopened_with_sealed_segments(self) -> Iterator[tuple[Topic, int]]:
+    def _unopened_that_age(self) -> Iterator[tuple[Topic, int]]:
+        """Logs with sealed segments, and those whose active one is closed for its age."""
         for topic in self._catalog.topics():
+            may_roll = topic.config.is_compacted and topic.config.max_compaction_lag_ms < INT64_MAX
             for partition in range(topic.partitions):
                 if (topic.name, partition) in self._logs:
                     continue
                 row = self._checkpoint.get(topic.topic_id, partition)
-                if row is not None and row.segment_base_offset > row.log_start_offset:
+                if row is not None and (row.segment_base_offset > row.log_start_offset or (may_roll and row.position)):
                     yield topic, partition
 
     # On the sync thread.

@@ -15,6 +15,7 @@ from logstore.errors import CorruptBatch, InvalidRecord, StorageFull
 from logstore.log import Log
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.store import Opened
+from tests.logstore.verified import verify
 
 COMPACTED = TopicConfig.from_strings(
     {"cleanup.policy": "compact", "segment.bytes": "1024", "index.interval.bytes": "200", "retention.ms": "1"}
@@ -183,6 +184,134 @@ def test_nothing_is_planned_before_enough_is_dirty_old_and_known_of_its_producer
     store.have_snapshot()
     store.opened.clock.now_ms += 3_600_001
     assert store.plan() is not None
+
+
+def test_a_log_to_which_nothing_is_appended_any_more_is_compacted_all_the_same() -> None:
+    store = CompactedStore(2)
+    store.write(30)
+    assert store.plan() is None, "the snapshot on the disk covers nothing"
+    store.opened.settle()
+    assert store.compact()
+    store.check()
+
+
+HOUR_MS = 3_600_000
+AT_LAST = replace(COMPACTED, min_cleanable_dirty_ratio=1.0, max_compaction_lag_ms=HOUR_MS)
+
+
+def test_a_log_is_compacted_once_a_record_has_waited_for_long_enough_however_little_is_dirty() -> None:
+    store = CompactedStore(2, AT_LAST)
+    store.write(30)
+    store.have_snapshot()
+    assert store.compact(), "all is dirty"
+    assert store.plan() is None, "nothing is dirty"
+    store.write(8)
+    store.have_snapshot()
+    store.opened.settle()  # removes the files that compaction has replaced
+    store.opened.clock.now_ms += HOUR_MS // 2
+    assert store.plan() is None, "too little is dirty, and for too short a time"
+    store.opened.clock.now_ms += HOUR_MS // 2
+    assert store.plan() is not None
+    store.opened.settle()  # seals the segment that was the active one
+    assert store.compact()
+    store.check()
+    assert store.plan() is None, "once is enough"
+    store.opened.clock.now_ms += 10 * HOUR_MS
+    assert store.plan() is None, "also when time passes"
+
+
+def active_bytes(store: CompactedStore) -> int:
+    return store.log._segments[-1].end_position
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_no_record_waits_in_the_active_segment_though_nothing_is_appended(restarts: bool) -> None:
+    store = CompactedStore(7, replace(AT_LAST, segment_bytes=1 << 20))
+    store.write(6)
+    store.opened.clock.now_ms += HOUR_MS // 2
+    assert store.plan() is None
+    assert store.log.segments_count == 1
+    store.opened.clock.now_ms += HOUR_MS // 2
+    if restarts:
+        store.have_snapshot()
+    store.plan()
+    assert active_bytes(store) == 0
+    for _ in range(3):
+        store.opened.settle()
+        if store.compact():
+            break
+    assert len(list(store.read())) < len(store.written)
+    store.check()
+    assert store.opened.store._handles.used_count == 0, "no file of an idle log is held open"
+    store.opened.clock.now_ms += 10 * HOUR_MS
+    assert store.plan() is None
+    assert store.log.segments_count == 2, "an empty segment is not closed"
+    assert verify(store.disk.kill()).worse_than_notes == []
+    store.write(2)
+    store.have_snapshot()
+    store.check()
+
+
+def test_a_segment_is_closed_by_an_append_in_time_for_its_first_record_to_be_compacted() -> None:
+    store = CompactedStore(7, replace(AT_LAST, segment_bytes=1 << 20))
+    store.write(1)
+    store.opened.clock.now_ms += HOUR_MS
+    store.write(1)
+    assert store.log.segments_count == 2
+
+
+def test_a_log_that_is_not_compacted_is_rolled_by_nothing_but_its_own_settings() -> None:
+    store = CompactedStore(7, replace(AT_LAST, segment_bytes=1 << 20, cleanup_policy="delete", retention_ms=-1))
+    store.write(1)
+    store.opened.clock.now_ms += 2 * HOUR_MS
+    assert store.plan() is None
+    store.write(1)
+    assert store.log.segments_count == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_power_cut_at_any_step_of_closing_an_idle_segment_loses_nothing(seed: int) -> None:
+    for step in range(100):
+        store = CompactedStore(seed, replace(AT_LAST, segment_bytes=1 << 20))
+        store.write(6)
+        store.opened.clock.now_ms += HOUR_MS
+        left = step
+
+        def cut(operation: str, path: object) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise PowerCut
+
+        store.disk.before_step = cut
+        try:
+            store.plan()
+            store.opened.settle()
+        except PowerCut:
+            store.reopen(store.disk.crash(random.Random(step)))
+            assert not store.log.holes
+            store.check()
+            store.write(1)
+            store.check()
+        else:
+            break
+    assert step > 5
+
+
+def test_without_room_for_the_next_file_an_idle_segment_is_closed_later() -> None:
+    store = CompactedStore(7, replace(AT_LAST, segment_bytes=1 << 20))
+    store.write(6)
+    store.opened.clock.now_ms += HOUR_MS
+
+    def full(operation: str, path: object) -> None:
+        raise StorageFull("no room", remedy="None in a test.")
+
+    store.disk.before_step = full
+    assert store.plan() is None
+    assert store.log.segments_count == 1
+    store.disk.before_step = None
+    store.plan()
+    assert active_bytes(store) == 0
 
 
 def test_a_log_whose_pass_failed_or_found_no_room_is_left_alone_for_a_while() -> None:

@@ -7,11 +7,16 @@ from hypothesis import strategies as st
 from logstore.config import SETTINGS, Choice, StoreConfig, TopicConfig, WholeNumber
 from logstore.errors import InvalidConfig
 
+#: Between the two, so that any pair of them is allowed.
+LAG_MS = 60_000
+
 
 def allowed_values(setting: WholeNumber | Choice) -> st.SearchStrategy[str]:
     if isinstance(setting, Choice):
         return st.sampled_from(setting.words)
-    numbers = st.integers(setting.least, setting.most)
+    most = LAG_MS if setting.name == "min.compaction.lag.ms" else setting.most
+    least = LAG_MS if setting.name == "max.compaction.lag.ms" else setting.least
+    numbers = st.integers(least, most)
     return (numbers | st.just(-1) if setting.unlimited else numbers).map(str)
 
 
@@ -131,3 +136,17 @@ def test_partitions_keep_within_a_quarter_of_the_descriptors(monkeypatch: pytest
         monkeypatch.setattr("resource.getrlimit", lambda _, limit=limit: (limit, limit))
         config = StoreConfig()
         assert 0 < config.open_files_max + config.map_count_max <= limit // 4
+
+
+@pytest.mark.parametrize("first", ["min.compaction.lag.ms", "max.compaction.lag.ms"])
+def test_a_record_cannot_have_to_stay_for_longer_than_it_may_wait_for_compaction(first: str) -> None:
+    lags = {"min.compaction.lag.ms": "5001", "max.compaction.lag.ms": "5000"}
+    with pytest.raises(InvalidConfig, match=r"min\.compaction\.lag\.ms = 5001 is more than .* = 5000") as refused:
+        TopicConfig.from_strings(lags)
+    assert refused.value.remedy
+    with pytest.raises(InvalidConfig, match="is more than"):
+        TopicConfig.from_strings({first: lags.pop(first)}).with_changes(lags)
+    equal = TopicConfig.from_strings({"min.compaction.lag.ms": "5000", "max.compaction.lag.ms": "5000"})
+    with pytest.raises(InvalidConfig, match="is more than"):
+        equal.with_changes({"min.compaction.lag.ms": "5001"})
+    assert equal.with_changes({"min.compaction.lag.ms": "5001"}, ["max.compaction.lag.ms"])

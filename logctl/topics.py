@@ -203,7 +203,7 @@ def delete_records(settings: Settings, topic: str, before: Position, partitions:
 
     Offsets stay what they are, and no reader has these records from then on, also after a crash of the server. A group
     that had not come so far is told so; `logctl seek --to-beginning` has it go on. What the records take on the disk is
-    freed a whole segment at a time.
+    freed a whole segment at a time. A topic that is compacted only (cleanup.policy=compact) refuses it.
     """
     from tailrace import Admin
 

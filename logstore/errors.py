@@ -64,6 +64,10 @@ class InvalidConfig(LogStoreError):
     """An unknown setting, or a value that it cannot have."""
 
 
+class PolicyViolation(LogStoreError):
+    """The topic's cleanup.policy does not allow it."""
+
+
 # Of records.
 
 

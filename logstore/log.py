@@ -29,6 +29,7 @@ from logstore.errors import (
     InvalidRecord,
     InvalidTimestamp,
     OffsetOutOfRange,
+    PolicyViolation,
     StorageFailed,
     StorageFull,
     UnknownTopicOrPartition,
@@ -383,10 +384,17 @@ class Log:
     def start_after_deletion(self, offset: int) -> int:
         """Where the log starts once the records before offset are deleted: all that are durable for `ALL_RECORDS`.
 
-        Raises OffsetOutOfRange, DataLoss (nothing is removed from a damaged log), UnknownTopicOrPartition (it was
-        deleted), StorageFailed.
+        Raises PolicyViolation of a log that is compacted only, OffsetOutOfRange, DataLoss (nothing is removed from a
+        damaged log), UnknownTopicOrPartition (it was deleted), StorageFailed.
         """
         self._check_changeable("keeps all its records")
+        if not self.config.deletes_old:
+            raise PolicyViolation(
+                f"the records of {self.topic} partition {self.partition} cannot be deleted by offset: "
+                f"cleanup.policy = {self.config.cleanup_policy} keeps the last of every key",
+                remedy="Send a record without a value for each key that is to go, or set cleanup.policy to "
+                "compact,delete: retention.ms and retention.bytes count then, too.",
+            )
         if offset == ALL_RECORDS:
             offset = self.high_watermark
         if not 0 <= offset <= self.high_watermark:

@@ -67,8 +67,8 @@ class Admin:
         reader has the records any more, and no crash of the server brings them back. Where one partition is refused,
         nothing is deleted in any. A consumer that had not come so far goes where its `out_of_range` says.
 
-        Raises OffsetOutOfRange, and StorageFull: then readers do not have the records, and a crash would still bring
-        them back.
+        Raises PolicyViolation of a topic that is compacted only, OffsetOutOfRange, and StorageFull: then readers do not
+        have the records, and a crash would still bring them back.
         """
         return self._run(self._core.delete_records(topic, before))
 

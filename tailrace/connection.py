@@ -402,6 +402,7 @@ _KINDS: dict[int, type[TailraceError]] = {
     ErrorCode.ERROR_CODE_INVALID_TOPIC: errors.InvalidTopic,
     ErrorCode.ERROR_CODE_INVALID_PARTITIONS: errors.InvalidPartitions,
     ErrorCode.ERROR_CODE_INVALID_CONFIG: errors.InvalidConfig,
+    ErrorCode.ERROR_CODE_POLICY_VIOLATION: errors.PolicyViolation,
     ErrorCode.ERROR_CODE_OFFSET_OUT_OF_RANGE: errors.OffsetOutOfRange,
     ErrorCode.ERROR_CODE_CORRUPT_MESSAGE: errors.CorruptMessage,
     ErrorCode.ERROR_CODE_MESSAGE_TOO_LARGE: errors.MessageTooLarge,

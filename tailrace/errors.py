@@ -168,6 +168,12 @@ class InvalidConfig(FinalError):
     default_code = "INVALID_CONFIG"
 
 
+class PolicyViolation(FinalError):
+    """The topic's cleanup.policy does not allow it."""
+
+    default_code = "POLICY_VIOLATION"
+
+
 # Of records.
 
 

@@ -37,6 +37,7 @@ TABLE: dict[type[ExplainedError], _Row] = {
     store.InvalidTopicName: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_INVALID_TOPIC),
     store.InvalidPartitions: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_INVALID_PARTITIONS),
     store.InvalidConfig: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_INVALID_CONFIG),
+    store.PolicyViolation: (StatusCode.FAILED_PRECONDITION, ErrorCode.ERROR_CODE_POLICY_VIOLATION),
     # Records.
     store.OffsetOutOfRange: (StatusCode.OUT_OF_RANGE, ErrorCode.ERROR_CODE_OFFSET_OUT_OF_RANGE),
     store.CorruptBatch: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_CORRUPT_MESSAGE),

@@ -177,8 +177,8 @@ class Topics:
         """Delete the records of each partition before an offset, or all that are durable for -1. Returns where they
         start now, once no crash brings the records back.
 
-        Everything is checked before anything is deleted. Raises OffsetOutOfRange, DataLoss of a damaged log,
-        StorageFull, and RequestTimedOut; after these last two readers do not see the records any more.
+        Everything is checked before anything is deleted. Raises PolicyViolation of a topic that is compacted only,
+        OffsetOutOfRange, DataLoss of a damaged log, StorageFull, and RequestTimedOut; after these last two readers do not see the records any more.
         """
         topic = self.find(context, name, b"", Operation.DELETE)
         self._refuse_internal(topic, "shortened")

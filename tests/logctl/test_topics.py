@@ -143,12 +143,14 @@ def test_a_shell_is_offered_the_topics_that_begin_so(logctl: Logctl, server: Ser
         ("topics delete-records existing --partition 2 --before end --yes", "UNKNOWN_TOPIC_OR_PARTITION", ["2"]),
         ("topics delete-records existing --partition 1 --before 7 --yes", "OFFSET_OUT_OF_RANGE", ["7", "0 to 0"]),
         ("topics delete-records __consumer_offsets --before end --yes", "INVALID_TOPIC", ["cannot be shortened"]),
+        ("topics delete-records compacted --before end --yes", "POLICY_VIOLATION", ["cleanup.policy = compact"]),
         ("groups describe missing", "GROUP_ID_NOT_FOUND", ["missing"]),
         ("groups delete missing --yes", "GROUP_ID_NOT_FOUND", ["missing"]),
     ],
 )
 def test_what_cannot_be_done_is_told_with_its_facts(logctl: Logctl, line: str, code: str, words: list[str]) -> None:
     logctl("topics create existing --partitions 2")
+    logctl("topics create compacted --config cleanup.policy=compact")
     ran = logctl(f"{line} --json")
     assert ran.status == 1
     assert ran.out == ""

@@ -12,6 +12,7 @@ from logstore.errors import (
     DataLoss,
     LogStoreError,
     OffsetOutOfRange,
+    PolicyViolation,
     StorageFailed,
     StorageFull,
     UnknownTopicOrPartition,
@@ -106,6 +107,20 @@ def test_an_offset_that_is_not_in_the_log_is_refused_with_the_range(disk: Simula
     with pytest.raises(OffsetOutOfRange, match=rf"offset {offset} .* goes from 0 to 24"):
         delete(opened, offset)
     assert opened.store.log("flights", 0).log_start_offset == 0
+
+
+@pytest.mark.parametrize("offset", [0, 9, ALL_RECORDS])
+def test_records_of_a_log_that_is_compacted_only_are_not_deleted_by_offset(disk: SimulatedDisk, offset: int) -> None:
+    opened = opened_with(disk)
+    opened.store.alter_config("flights", SMALL.with_changes({"cleanup.policy": "compact"}))
+    with pytest.raises(PolicyViolation, match=r"flights partition 0 .* cleanup\.policy = compact keeps") as refused:
+        delete(opened, offset)
+    assert "compact,delete" in refused.value.remedy
+    assert opened.store.log("flights", 0).log_start_offset == 0
+    opened.store.alter_config("flights", SMALL.with_changes({"cleanup.policy": "compact,delete"}))
+    delete(opened, offset)
+    opened.settle()
+    assert opened.store.log("flights", 0).log_start_offset == (24 if offset == ALL_RECORDS else offset)
 
 
 def test_what_is_not_durable_yet_is_not_deleted(disk: SimulatedDisk) -> None:

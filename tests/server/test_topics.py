@@ -268,6 +268,15 @@ async def test_when_one_partition_is_refused_nothing_is_deleted_in_any(client: C
     assert await starts(client, "t") == [0, 0]
 
 
+async def test_records_of_a_topic_that_is_compacted_only_are_not_deleted_by_offset(client: Client) -> None:
+    await client.create("t", 1, cleanup_policy="compact")
+    with pytest.raises(grpc.aio.AioRpcError, match=r"cleanup\.policy = compact") as refused:
+        await client.topics.DeleteRecords(before("t", p0=-1))
+    assert code(error_of(refused.value)) == "POLICY_VIOLATION"
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "compact,delete" in error_of(refused.value).remedy
+
+
 async def test_records_of_an_unknown_topic_or_of_one_of_the_servers_own_are_not_deleted(client: Client) -> None:
     assert await refusal(client.topics.DeleteRecords(before("t", p0=0))) == "UNKNOWN_TOPIC_OR_PARTITION"
     assert await refusal(client.topics.DeleteRecords(before(GROUPS_TOPIC, p0=-1))) == "INVALID_TOPIC"

@@ -48,6 +48,8 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_INVALID_PARTITIONS: _ErrorCode.ValueType  # 24
     """The number of partitions."""
     ERROR_CODE_INVALID_CONFIG: _ErrorCode.ValueType  # 25
+    ERROR_CODE_POLICY_VIOLATION: _ErrorCode.ValueType  # 26
+    """The topic's cleanup.policy does not allow it."""
     ERROR_CODE_OFFSET_OUT_OF_RANGE: _ErrorCode.ValueType  # 40
     """Records."""
     ERROR_CODE_CORRUPT_MESSAGE: _ErrorCode.ValueType  # 41
@@ -110,6 +112,8 @@ ERROR_CODE_INVALID_TOPIC: ErrorCode.ValueType  # 23
 ERROR_CODE_INVALID_PARTITIONS: ErrorCode.ValueType  # 24
 """The number of partitions."""
 ERROR_CODE_INVALID_CONFIG: ErrorCode.ValueType  # 25
+ERROR_CODE_POLICY_VIOLATION: ErrorCode.ValueType  # 26
+"""The topic's cleanup.policy does not allow it."""
 ERROR_CODE_OFFSET_OUT_OF_RANGE: ErrorCode.ValueType  # 40
 """Records."""
 ERROR_CODE_CORRUPT_MESSAGE: ErrorCode.ValueType  # 41

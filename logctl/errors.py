@@ -1,8 +1,8 @@
 """Exit codes, the command line's own errors, and the one way any error is told."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import IntEnum
 from typing import TextIO
@@ -59,6 +59,7 @@ class Failure:
     code: str
     retriable: bool
     exit_code: ExitCode
+    facts: Mapping[str, object] = field(default_factory=dict)  # of the message, for programs
 
     def write(self, stream: TextIO, *, as_json: bool) -> None:
         if as_json:
@@ -67,6 +68,7 @@ class Failure:
                 "message": self.message,
                 "remedy": self.remedy,
                 "retriable": self.retriable,
+                **self.facts,
             }
             tell(stream, json.dumps({"error": body}, ensure_ascii=False) + "\n")
         else:
@@ -104,7 +106,15 @@ def failure_of(error: Exception) -> Failure | None:
             error, client.RequestTimedOut | client.DeliveryTimedOut | client.BufferFull | client.SeekTimedOut
         ):
             exit_code = ExitCode.TIMED_OUT
-        return Failure(error.message, error.remedy, error.code, error.retriable, exit_code)
+        facts: dict[str, object] = {}
+        if isinstance(error, client.DataLoss):
+            facts = {
+                "topic": error.topic,
+                "partition": error.partition,
+                "offset": error.offset,
+                "next_offset": error.next_offset,
+            }
+        return Failure(error.message, error.remedy, error.code, error.retriable, exit_code, facts)
     if isinstance(error, OSError):
         # Of a file that has no name, which is stdout: what is wrong with stdin was told where it is read.
         what = "write to standard output" if error.filename is None else f"use {error.filename}"

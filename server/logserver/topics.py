@@ -178,7 +178,8 @@ class Topics:
         start now, once no crash brings the records back.
 
         Everything is checked before anything is deleted. Raises PolicyViolation of a topic that is compacted only,
-        OffsetOutOfRange, DataLoss of a damaged log, StorageFull, and RequestTimedOut; after these last two readers do not see the records any more.
+        OffsetOutOfRange, DataLoss of a damaged log, StorageFull, and RequestTimedOut; after these last two readers do
+        not see the records any more.
         """
         topic = self.find(context, name, b"", Operation.DELETE)
         self._refuse_internal(topic, "shortened")

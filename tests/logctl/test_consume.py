@@ -256,3 +256,26 @@ def test_ctrl_c_before_a_server_has_answered_ends_it_without_a_word() -> None:
             _, err = consuming.communicate()
     # Had it gone on until it gave the server up, it would say so.
     assert (consuming.returncode, err) == (130, b"\n")
+
+
+def test_damage_is_told_to_a_program_with_its_place(
+    server: ServerProcess, logctl: Logctl, topic: str, file: File
+) -> None:
+    logctl("topics create", topic)
+    for value in ("before", "damaged", "behind"):
+        assert logctl("produce", topic, file(value)).status == 0
+    (described,) = logctl("topics describe --json", topic).rows
+    (log,) = (server.directory / "topics" / described["topic_id"].replace("-", "") / "0").glob("*.log")
+    with log.open("r+b") as content:
+        content.seek(log.read_bytes().index(b"damaged"))
+        content.write(b"D")
+
+    ran = logctl("consume --exit-at-end --json", topic)
+
+    assert ran.status == 1
+    assert [row["value"] for row in ran.rows] == ["before"]
+    error = ran.error
+    assert error["code"] == "DATA_LOSS"
+    assert (error["topic"], error["partition"], error["offset"], error["next_offset"]) == (topic, 0, 1, 2)
+    assert not error["retriable"]
+    assert logctl("consume --exit-at-end --json --from 2", topic).rows[0]["value"] == "behind"

@@ -148,6 +148,17 @@ def test_an_error_has_its_code_and_its_exit_code(error: Exception, code: str, ex
     assert failure.retriable == getattr(error, "retriable", False)
 
 
+def test_damage_is_told_with_its_place_as_far_as_that_is_known() -> None:
+    damage = client.DataLoss("It is so.", remedy="Do this.")
+    damage.topic, damage.partition, damage.offset = "t", 3, 7
+    failure = failure_of(damage)
+    assert failure is not None
+    stream = io.StringIO()
+    failure.write(stream, as_json=True)
+    place = {"topic": "t", "partition": 3, "offset": 7, "next_offset": None}
+    assert place.items() <= json.loads(stream.getvalue())["error"].items()
+
+
 def test_a_bug_of_ours_is_no_failure_of_the_user() -> None:
     assert failure_of(KeyError("x")) is None
 

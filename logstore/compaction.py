@@ -23,6 +23,7 @@ from pathlib import Path
 from logstore import files
 from logstore.batch import BatchHeader, CodecRecord, decode_codec_records, encode_retained, read_header
 from logstore.disk import Disk, DiskFile
+from logstore.errors import OffsetOutOfRange
 from logstore.index import Cells, IndexBuilder, as_rows, rows_crc
 from logstore.scan import check_batches
 from logstore.seal import Seal
@@ -89,8 +90,9 @@ def _name(key: bytes) -> bytes:
 def compact(plan: CompactionPlan, disk: Disk, pace: Callable[[int], None]) -> CompactionResult:
     """Do one pass. `pace` is told of every byte read or written, and may wait.
 
-    Raises `CorruptBatch` and `DataLoss` for a segment that is damaged, `StorageFull` and `StorageFailed`; nothing of
-    the log has changed then, and files that were written stay behind unnamed.
+    Raises `CorruptBatch` and `DataLoss` for a segment that is damaged, `OffsetOutOfRange` for one that retention has
+    removed meanwhile, `StorageFull` and `StorageFailed`; nothing of the log has changed then, and files that were
+    written stay behind unnamed.
     """
     return _Pass(plan, disk, pace).run()
 
@@ -214,7 +216,13 @@ class _Pass:
     def _read(self, seal: Seal) -> Iterator[tuple[tuple[BatchHeader, bytes], list[CodecRecord]]]:
         """Every batch of a segment, checked and opened."""
         path = files.log_path(self._plan.directory, seal.base_offset, seal.generation)
-        file = self._disk.open(path)
+        try:
+            file = self._disk.open(path)
+        except FileNotFoundError:
+            raise OffsetOutOfRange(
+                f"{path} was removed while a compaction read its log: its records were deleted",
+                remedy="Nothing is to be done: the next compaction begins where the log does by then.",
+            ) from None
         try:
             batches = check_batches(file.pread, 0, seal.end_position, seal.base_offset, gaps_allowed=seal.gaps_allowed)
             for position, header in batches:

@@ -2,6 +2,7 @@
 
     history     what clients did and what came of it
     checker     the verdict: what a history shows that must never happen
+    keyed       the same of a compacted topic, of which readers need not see all
     runs        faults in sessions from one seed, with a ledger that a stopped run goes on from
     catalog     all faults by name, with how often they run in CI and in full
     scenarios   the faults, a module each

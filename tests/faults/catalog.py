@@ -5,6 +5,7 @@ from tests.faults.runs import Fault
 from tests.faults.scenarios import (
     bit_flips,
     clock_jumps,
+    compaction_kills,
     crash_images,
     double_starts,
     full_disks,
@@ -86,6 +87,14 @@ FAULTS = {
             cycles_ci=50,
             cycles_full=1000,
             session_cycles=25,
+        ),
+        Fault(
+            "compaction-kill",
+            "kill -9 of the server, or of the process that compacts for it, under keyed load",
+            compaction_kills.run,
+            cycles_ci=10,
+            cycles_full=100,
+            session_cycles=10,
         ),
         Fault(
             "power-cut",

@@ -11,7 +11,7 @@ from logstore.batch import Record, decode_batch, encode_batch, iter_headers
 from logstore.compaction import compact
 from logstore.compactions import KEPT_MS, PAUSE_MS, PlannedCompaction
 from logstore.config import TopicConfig
-from logstore.errors import CorruptBatch, InvalidRecord, StorageFull
+from logstore.errors import CorruptBatch, InvalidRecord, OffsetOutOfRange, StorageFull
 from logstore.log import Log
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.store import Opened
@@ -392,3 +392,17 @@ def test_what_producers_wrote_is_known_after_their_records_are_gone() -> None:
     store.reopen()
     assert store.log.append(sent, now_ms) == first._replace(duplicate=True)
     assert files.SNAPSHOT in store.disk.list_dir(store.log.directory)
+
+
+def test_a_pass_whose_records_retention_removes_meanwhile_says_so() -> None:
+    store = CompactedStore(4, replace(COMPACTED, cleanup_policy="compact,delete", retention_ms=3_600_000))
+    store.write(30)
+    store.have_snapshot()
+    planned = store.plan()
+    assert planned is not None
+    store.opened.clock.now_ms += 3_600_001
+    assert store.opened.store.retain() > 0
+    for _ in range(20):
+        store.opened.settle()
+    with pytest.raises(OffsetOutOfRange, match="was removed while a compaction read its log"):
+        compact(planned.plan, store.disk, lambda size: None)

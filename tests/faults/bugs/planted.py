@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults.bugs import server_bugs
+from tests.faults.bugs import compaction_bugs, server_bugs
 from tests.faults.bugs import storage_bugs as bugs
 from tests.faults.bugs.storage_bugs import Patch
 
@@ -267,6 +267,48 @@ BUGS = {
             "records whose topic's document is lost are stepped over",
             bugs.take_lost_topic_for_none,
             ("lost-file",),
+        ),
+        PlantedBug(
+            "newest-of-key-dropped",
+            "compaction drops the last record of a key with those before it",
+            compaction_bugs.drop_newest,
+            ("crash-image", "compaction-kill"),
+        ),
+        PlantedBug(
+            "tombstones-dropped-early",
+            "compaction drops tombstones before delete.retention.ms has passed",
+            compaction_bugs.drop_tombstones_early,
+            ("crash-image",),
+        ),
+        PlantedBug(
+            "offsets-renumbered",
+            "compaction closes the gaps that it makes in a batch",
+            compaction_bugs.renumber_offsets,
+            ("crash-image", "compaction-kill"),
+        ),
+        PlantedBug(
+            "compacted-files-not-synced",
+            "a seal speaks of a file that compaction has written and not synced",
+            compaction_bugs.leave_files_unsynced,
+            ("crash-image",),
+        ),
+        PlantedBug(
+            "replaced-files-unlinked-first",
+            "compaction unlinks what it replaces while a crash can bring the old seal back",
+            compaction_bugs.unlink_before_seal,
+            ("crash-image",),
+        ),
+        PlantedBug(
+            "young-segments-compacted",
+            "compaction does not look at min.compaction.lag.ms",
+            compaction_bugs.compact_young,
+            ("crash-image",),
+        ),
+        PlantedBug(
+            "compacted-ahead-of-snapshot",
+            "compaction takes out what producers wrote before that is kept elsewhere",
+            compaction_bugs.compact_ahead_of_snapshot,
+            ("crash-image",),
         ),
         PlantedBug(
             "batches-forgotten",

@@ -19,6 +19,8 @@ from tests.logstore.store import Opened
 IMAGES_PER_CUT = 8
 #: Of so many cuts in a row each goes on from an image of the one before, and then a new store is made.
 CUTS_IN_A_ROW = 6
+#: Of a new store, before anything is cut: a young one has nothing to compact.
+WORK_BEFORE = (0, 0, 100, 200)
 
 
 def run(session: Session, tally: Tally) -> None:
@@ -27,7 +29,8 @@ def run(session: Session, tally: Tally) -> None:
     examined = 0
     with planted(*session.planted), tiny_limits():
         while examined < session.cycles and not session.is_over(tally):
-            workload: StorageWorkload | None = _new_store(rng)
+            workload = _new_store(rng, tally)
+            examined += workload is None
             for _ in range(CUTS_IN_A_ROW):
                 if workload is None or examined >= session.cycles or session.is_over(tally):
                     break
@@ -36,9 +39,15 @@ def run(session: Session, tally: Tally) -> None:
                 examined += images
 
 
-def _new_store(rng: random.Random) -> StorageWorkload:
+def _new_store(rng: random.Random, tally: Tally) -> StorageWorkload | None:
     workload = StorageWorkload(SimulatedDisk(), rng, clock=JumpingClock(), model=StoreModel())
     workload.start(Stop.CLEAN)
+    try:
+        for _ in range(rng.choice(WORK_BEFORE)):
+            workload.work()
+    except Exception as error:
+        tally.violate(f"before anything was cut: {tell(error)}")
+        return None
     return workload
 
 
@@ -54,6 +63,8 @@ def _cut_and_examine(
     # The last one is of a process that died alone: it shares its files with the cut disk.
     survivors = [(workload.disk.crash(rng), Stop.POWER_CUT) for _ in range(images - 1)]
     survivors.append((workload.disk.kill(), workload.killed))
+    for what, count in workload.counts.items():
+        tally.count(what, count)
     going_on = None
     for offset, (disk, stop) in enumerate(survivors):
         try:

@@ -69,12 +69,18 @@ def _recover_twice(crashed: StorageWorkload, rng: random.Random, tally: Tally) -
     # What was found in peace has been read, so the other may neither lack nor have anything else.
     other = StorageWorkload(disturbed, rng, clock=clock, model=peaceful.model.copy(), has_troubles=False)
     other.start(Stop.KILLED)
-    starts = {log.directory: log.log_start_offset for log in other.logs()}
+    logs = {log.directory: log for log in other.logs()}
 
     def is_left_behind(path: Path) -> bool:
-        """Of a topic that is gone, or of a segment below the start of its log."""
+        """Of a topic that is gone, below the start of its log, or of a segment that compaction has replaced."""
         parsed = files.parse_segment_file(path.name)
-        return path.parent not in starts or (parsed is not None and parsed.base_offset < starts[path.parent])
+        log = logs.get(path.parent)
+        if log is None or parsed is None:
+            return log is None
+        generations = {seal.base_offset: seal.generation for seal in log.seals}
+        is_merged = any(seal.base_offset < parsed.base_offset < seal.next_offset for seal in log.seals)
+        is_other = parsed.suffix == files.LOG_SUFFIX and parsed.generation != generations.get(parsed.base_offset, 0)
+        return parsed.base_offset < log.log_start_offset or is_merged or is_other
 
     check_kept(found, disturbed.files(), may_go=is_left_behind)
     tally.count("crashes of recoveries", crashes)

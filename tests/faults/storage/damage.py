@@ -80,7 +80,7 @@ def _judge_damaged_log(
 ) -> None:
     lost = [
         batch
-        for batch in partition.between(log.log_start_offset, partition.end_offset)
+        for batch in partition.kept(log.log_start_offset, partition.end_offset)
         if not _is_readable(log, batch, counts, is_exchanged=key in damage.exchanged)
     ]
     with suppress(DataLoss):

@@ -119,6 +119,7 @@ def make_data_directory(rng: random.Random) -> DataDirectory:
             model=StoreModel(),
             has_troubles=False,
             codecs=tuple(Compression),
+            compacts=False,
         )
         workload.start(Stop.CLEAN)
         _begin_journal(workload)

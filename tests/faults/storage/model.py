@@ -9,20 +9,25 @@ reader must get. Three ends of a partition matter:
 After a power cut the log ends at a batch's end, at synced_offset or later. After the death of the process alone it has
 at least what `append` returned. Offsets that were taken back are given out again under a newer leader epoch only. What
 is found is adopted: from then on nothing of that may go either.
+
+Compaction takes records out below, and what it leaves of a batch is judged when a pass has written it (see `passes`).
+Until its seal is on the disk the old segment is the log, and afterwards the new one: so once the log has taken a
+segment over no crash brings the old one back, and before that a start may find either, of each segment as a whole.
 """
 
 import random
 import traceback
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from logstore.batch import BatchHeader, Compression, Record, encode_batch, read_header, stamped_prefix
+from logstore.batch import BatchHeader, Compression, Record, encode_batch, iter_headers, read_header, stamped_prefix
 from logstore.catalog import Topic
 from logstore.errors import LogStoreError
 from logstore.log import Appended, Log, TimestampedOffset
 from logstore.producers import BATCHES_REMEMBERED
+from logstore.seal import Seal
 from logstore.topics import TopicStore
 
 
@@ -38,25 +43,34 @@ def tell(error: Exception) -> str:
 class StoredBatch(NamedTuple):
     """One batch as the log must have it."""
 
-    header: BatchHeader  # as it was sent, so with its own base_offset
+    header: BatchHeader  # as it was sent, so with its own base_offset; or as compaction has written it
     base_offset: int
     leader_epoch: int
     append_ms: int
-    times_ms: tuple[int, ...]  # of its records
+    records: tuple[Record, ...]
     data: bytes  # sent again as it stands, it is the same batch for the log
 
     @property
     def next_offset(self) -> int:
-        return self.base_offset + len(self.times_ms)
+        return self.base_offset + self.header.last_offset_delta + 1
 
     @property
     def answer(self) -> Appended:
         return Appended(self.base_offset, self.next_offset - 1, False)
 
 
+class Rewrite(NamedTuple):
+    """A segment as a pass of compaction has written it."""
+
+    seal: Seal
+    changed: Mapping[int, StoredBatch | None]  # base offset: what is left of a batch, None if nothing is
+
+
 @dataclass(slots=True)
 class PartitionModel:
-    batches: list[StoredBatch] = field(default_factory=list)  # those that retention removed too
+    batches: list[StoredBatch] = field(default_factory=list)  # as they were appended, those that are gone too
+    rewritten: dict[int, StoredBatch | None] = field(default_factory=dict)  # base offset: what compaction left of it
+    pending: list[Rewrite] = field(default_factory=list)  # handed to the log, and perhaps on the disk
     synced_offset: int = 0
     returned_offset: int = 0
     start_offset: int = 0  # the log starts there or later, up to start_offset_max
@@ -75,12 +89,39 @@ class PartitionModel:
         return bisect_right(self.batches, offset, key=lambda batch: batch.base_offset) - 1
 
     def between(self, start_offset: int, end_offset: int) -> list[StoredBatch]:
-        """The batches from the one that holds start_offset on, up to end_offset, where one must end."""
+        """The batches from the one that holds start_offset on, up to end_offset, where one must end, as appended."""
         end = self.index_of(end_offset)
         batches = self.batches[self.index_of(start_offset) : end]
         if end < len(self.batches) and self.batches[end].base_offset != end_offset:
             raise Violation(f"offset {end_offset} is within a batch, that of {self.batches[end].base_offset}")
         return batches
+
+    def kept(self, start_offset: int, end_offset: int) -> list[StoredBatch]:
+        """What is left of the same batches."""
+        appended = self.between(start_offset, end_offset)
+        if not self.rewritten:
+            return appended
+        left = (self.rewritten.get(batch.base_offset, batch) for batch in appended)
+        return [batch for batch in left if batch is not None]
+
+    def note_taken_over(self, seals: Sequence[Seal]) -> None:
+        """The log shows these: from now on it never shows what was there before."""
+        for rewrite in [rewrite for rewrite in self.pending if rewrite.seal in seals]:
+            self.rewritten.update(rewrite.changed)
+            self.pending.remove(rewrite)
+
+    def note_found(self, data: bytes, start_offset: int) -> None:
+        """This is all that was read after a start: whatever was handed to the log is in it, or is not."""
+        found = {header.base_offset: data[at : at + header.size] for at, header in iter_headers(data)}
+        for rewrite in self.pending:
+            seen = {
+                base_offset: left
+                for base_offset, left in rewrite.changed.items()
+                if self.batches[self.index_of(base_offset)].next_offset > start_offset
+            }
+            if all(found.get(base_offset) == (left and left.data) for base_offset, left in seen.items()):
+                self.rewritten.update(rewrite.changed)
+        self.pending = []
 
     def expect(self, batch: StoredBatch) -> None:
         """It is about to be appended."""
@@ -103,13 +144,19 @@ class PartitionModel:
         found = self.batches[: self.index_of(end_offset)]
         # When a batch was appended may be lost, and then it was now: the clock may have been set back since.
         batches = [batch if batch.append_ms <= now_ms else batch._replace(append_ms=now_ms) for batch in found]
-        model = PartitionModel(batches, end_offset, end_offset, start_offset, start_offset)
+        model = PartitionModel(batches, dict(self.rewritten), [], end_offset, end_offset, start_offset, start_offset)
         model._recall_producers()
         return model
 
     def copy(self) -> "PartitionModel":
         producers = {producer_id: list(known) for producer_id, known in self.producers.items()}
-        return replace(self, batches=list(self.batches), producers=producers)
+        return replace(
+            self,
+            batches=list(self.batches),
+            rewritten=dict(self.rewritten),
+            pending=list(self.pending),
+            producers=producers,
+        )
 
     def _recall_producers(self) -> None:
         batches, self.batches, self.producers = self.batches, [], {}
@@ -186,8 +233,8 @@ def new_batch(
     header = read_header(sent)
     prefix = stamped_prefix(header, log.log_end_offset, log.leader_epoch)
     data = prefix + sent[len(prefix) :]
-    times_ms = tuple(record.timestamp_ms for record in records)
-    return StoredBatch(header, log.log_end_offset, log.leader_epoch, append_ms, times_ms, data)
+    stored = tuple(record._replace(offset=offset) for offset, record in enumerate(records, log.log_end_offset))
+    return StoredBatch(header, log.log_end_offset, log.leader_epoch, append_ms, stored, data)
 
 
 # The judgement.
@@ -232,14 +279,18 @@ def judge_log(
         raise Violation(f"it starts at {start}, which is not in [{model.start_offset}, {model.start_offset_max}]")
     if not least <= end <= model.end_offset:
         raise Violation(f"it ends at {end}, which is not in [{least}, {model.end_offset}]")
-    batches = model.between(start, end)
+    appended = model.between(start, end)
     taken_back = model.batches[model.index_of(end) :]
     if taken_back and max(batch.leader_epoch for batch in taken_back) >= log.leader_epoch:
         raise Violation(f"offsets from {end} on are given out again, in the same epoch {log.leader_epoch}")
-    check_bytes(read_all(log, start, end, rng), batches)
+    data = read_all(log, start, end, rng)
     after = model.adopted(start, end, now_ms)
-    _check_places(log, after.between(start, end), rng)
-    _check_epochs(log, batches, end)
+    if model.pending:
+        after.pending = list(model.pending)
+        after.note_found(data, start)
+    check_bytes(data, after.kept(start, end))
+    _check_places(log, after, rng)
+    _check_epochs(log, appended, end)
     _check_producers(log, after, producers_from)
     return after
 
@@ -271,28 +322,43 @@ def read_all(log: Log, start_offset: int, end_offset: int, rng: random.Random) -
     return b"".join(chunks)
 
 
-def _check_places(log: Log, batches: Sequence[StoredBatch], rng: random.Random) -> None:
+def _check_places(log: Log, model: PartitionModel, rng: random.Random) -> None:
     """A read may begin anywhere, by offset and by time, and append times are not earlier than they were."""
+    start, end = log.log_start_offset, log.high_watermark
+    if start == end:
+        return
+    batches = model.kept(start, end)
+    offset = rng.randrange(start, end)
+    number = bisect_right(batches, offset, key=lambda batch: batch.next_offset)  # of the first that ends behind it
+    check_bytes(_read_one(log, offset, end), batches[number : number + 1])
+    append_ms = model.batches[model.index_of(offset)].append_ms
+    if log.append_time_ms(offset) < append_ms:
+        raise Violation(f"offset {offset} was appended at {append_ms}, not {log.append_time_ms(offset)}")
     if not batches:
         return
-    batch = rng.choice(batches)
-    offset = max(log.log_start_offset, rng.randrange(batch.base_offset, batch.next_offset))
-    with log.open_read(offset, 1) as reader:
-        check_bytes(bytes(reader.read().batches), [batch])
-    if log.append_time_ms(offset) < batch.append_ms:
-        raise Violation(f"offset {offset} was appended at {batch.append_ms}, not {log.append_time_ms(offset)}")
-    time_ms = rng.choice(batch.times_ms)
+    time_ms = rng.choice(rng.choice(batches).records).timestamp_ms
     found = log.offset_for_timestamp(time_ms)
     expected = next(_at_or_after(time_ms, batches, log.log_start_offset), None)
     if found != expected:
         raise Violation(f"the first record at {time_ms} or later is {found}, and must be {expected}")
 
 
+def _read_one(log: Log, offset: int, end_offset: int) -> bytes:
+    """The batch that holds the offset, or the next one where compaction took that out; nothing if there is none."""
+    while offset < end_offset:
+        with log.open_read(offset, 1) as reader:
+            read = reader.read()
+        if read.batches:
+            return bytes(read.batches)
+        offset = read.next_offset
+    return b""
+
+
 def _at_or_after(time_ms: int, batches: Iterable[StoredBatch], start_offset: int) -> Iterator[TimestampedOffset]:
     for batch in batches:
-        for offset, record_ms in enumerate(batch.times_ms, batch.base_offset):
-            if record_ms >= time_ms and offset >= start_offset:
-                yield TimestampedOffset(offset, record_ms)
+        for record in batch.records:
+            if record.timestamp_ms >= time_ms and record.offset >= start_offset:
+                yield TimestampedOffset(record.offset, record.timestamp_ms)
 
 
 def _check_epochs(log: Log, batches: Sequence[StoredBatch], end: int) -> None:
@@ -312,7 +378,7 @@ def _check_producers(log: Log, model: PartitionModel, start_offset: int) -> None
             if batch.base_offset < start_offset:
                 continue
             try:
-                answer = log.append(batch.data, max(batch.times_ms))
+                answer = log.append(batch.data, batch.header.max_timestamp_ms)
             except LogStoreError as error:
                 raise Violation(f"producer {producer_id} sent {batch.answer} again: {error!r}") from error
             if answer != batch.answer._replace(duplicate=True):

@@ -2,9 +2,11 @@
 
 The sync thread is driven by hand. While one of its rounds is at the disk, the owner thread may publish, append and read
 in between, as it does in a server; and everything, down to which page reaches the disk, is decided by one `Random`.
+A pass of compaction is another process in a server: here the owner thread and the sync thread come in between.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,9 +17,11 @@ from uuid import UUID
 
 from logstore.batch import Compression, Record
 from logstore.catalog import Topic
+from logstore.compaction import CompactionResult, compact
+from logstore.compactions import KEPT_MS, PlannedCompaction
 from logstore.config import DAY_MS, HOUR_MS, StoreConfig, TopicConfig
-from logstore.errors import StorageFailed, StorageFull
-from logstore.log import Log
+from logstore.errors import LogStoreError, OffsetOutOfRange, StorageFailed, StorageFull
+from logstore.log import ALL_RECORDS, Log
 from tests.faults.storage.model import (
     Change,
     PartitionModel,
@@ -27,6 +31,7 @@ from tests.faults.storage.model import (
     judge_store,
     new_batch,
 )
+from tests.faults.storage.passes import judge_pass, judge_plan
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import NOW_MS, ManualClock
 from tests.logstore.store import Opened
@@ -35,6 +40,8 @@ TOPICS = ("a", "b", "c")
 PARTITIONS_MAX = 2
 PRODUCERS_MAX = 3
 VALUE_BYTES_MAX = 700
+#: Of compacted topics.
+KEYS = 5
 STORE = StoreConfig(
     dirty_bytes_max=8192, open_files_max=4, map_count_max=4, producer_id_block=2, producer_expiry_ms=10**15
 )
@@ -82,6 +89,7 @@ class StorageWorkload:
         model: StoreModel,
         has_troubles: bool = True,
         codecs: Sequence[Compression] = (Compression.NONE,),
+        compacts: bool = True,
     ) -> None:
         """`has_troubles`: sometimes syncs fail, the disk is full and the clock is wrong."""
         self.disk = disk
@@ -89,6 +97,10 @@ class StorageWorkload:
         self.clock = clock
         self.model = model
         self.opened: Opened | None = None
+        self.counts: Counter[str] = Counter()
+        self._compacts = compacts
+        # Passes need many batches in one log, so some stores have little else.
+        self._is_for_compaction = compacts and rng.random() < 0.4
         self._fills_disk = has_troubles and rng.random() < 0.3
         self._fails_syncs = has_troubles and rng.random() < 0.5
         self._sets_clock = has_troubles
@@ -214,6 +226,9 @@ class StorageWorkload:
         yield self._settle, 6
         yield self._read, 3
         yield self._retain, 6
+        yield self._delete_records, 2
+        if self._compacts:
+            yield self._compact, 25 if self._is_for_compaction else 6
         yield self._create, 4
         yield self._delete, 1
         yield self._alter, 2
@@ -238,7 +253,8 @@ class StorageWorkload:
             return
         now_ms = self.clock.wall_ms()
         producer, codec = self._producer(partition), self.rng.choice(self._codecs)
-        self.append(name, number, new_batch(self._records(now_ms), log, now_ms, producer=producer, compression=codec))
+        records = self._records(now_ms, is_keyed=log.config.is_compacted)
+        self.append(name, number, new_batch(records, log, now_ms, producer=producer, compression=codec))
 
     def append(self, name: str, number: int, batch: StoredBatch) -> None:
         log, partition = self._log(name, number), self.model.partitions[name, number]
@@ -253,11 +269,18 @@ class StorageWorkload:
             raise Violation(f"{name} {number}: {batch.answer} was due, and the answer was {answer}")
         partition.returned_offset = partition.end_offset
 
-    def _records(self, now_ms: int) -> list[Record]:
+    def _records(self, now_ms: int, *, is_keyed: bool) -> list[Record]:
         count = self.rng.choice((1, 1, 2, 3))
         bytes_max = self.rng.choice((100, 300, 300, VALUE_BYTES_MAX)) // count
         sizes = [8 + self.rng.randrange(bytes_max) for _ in range(count)]
-        return [Record(0, now_ms - self.rng.randrange(100_000), None, self.rng.randbytes(size)) for size in sizes]
+        times_ms = [now_ms - self.rng.randrange(100_000) for _ in range(count)]
+        values = map(self.rng.randbytes, sizes)
+        if not is_keyed:
+            return [Record(0, time_ms, None, value) for time_ms, value in zip(times_ms, values, strict=True)]
+        return [
+            Record(0, time_ms, b"%d" % self.rng.randrange(KEYS), None if self.rng.random() < 0.2 else value)
+            for time_ms, value in zip(times_ms, values, strict=True)
+        ]
 
     def _producer(self, partition: PartitionModel) -> tuple[int, int, int]:
         """Id, epoch and sequence of a batch that this partition takes."""
@@ -294,7 +317,7 @@ class StorageWorkload:
         ]
         if known:
             (name, number), batch = self.rng.choice(known)
-            answer = self._log(name, number).append(batch.data, max(batch.times_ms))
+            answer = self._log(name, number).append(batch.data, batch.header.max_timestamp_ms)
             if answer != batch.answer._replace(duplicate=True):
                 raise Violation(f"{name} {number}: {batch.answer} was sent again, and was answered {answer}")
 
@@ -338,7 +361,7 @@ class StorageWorkload:
             offset = self.rng.randrange(log.log_start_offset, log.high_watermark)
             with log.open_read(offset, self.rng.randrange(1, 2000)) as reader:
                 read = reader.read()
-            expected = partition.between(offset, read.next_offset)
+            expected = partition.kept(offset, read.next_offset)
             if bytes(read.batches) != b"".join(batch.data for batch in expected):
                 raise Violation(f"{key}: a read at {offset} got something else than was appended")
 
@@ -354,16 +377,91 @@ class StorageWorkload:
     def _check_retained(self, log: Log, partition: PartitionModel) -> None:
         """Nothing was deleted that the settings keep."""
         last = partition.batches[partition.index_of(log.log_start_offset) - 1]
-        kept_bytes = sum(len(batch.data) for batch in partition.between(log.log_start_offset, log.log_end_offset))
+        kept_bytes = sum(len(batch.data) for batch in partition.kept(log.log_start_offset, log.log_end_offset))
+        if not log.config.deletes_old:
+            raise Violation(f"retention deleted {last.answer}, with {log.config}")
         retention_ms, retention_bytes = log.config.retention_ms, log.config.retention_bytes
         is_old = 0 <= retention_ms < self.clock.wall_ms() - last.append_ms
         if not is_old and not 0 <= retention_bytes <= kept_bytes:
             raise Violation(f"retention deleted {last.answer} and kept {kept_bytes} bytes, with {log.config}")
 
+    def _delete_records(self) -> None:
+        if not self.model.partitions:
+            return
+        key = self.rng.choice(list(self.model.partitions))
+        log, partition = self._log(*key), self.model.partitions[key]
+        if not log.config.deletes_old:
+            return  # it keeps the last of every key
+        offset = self.rng.choice((ALL_RECORDS, self.rng.randint(0, log.high_watermark)))
+        start = max(log.log_start_offset, log.high_watermark if offset == ALL_RECORDS else offset)
+
+        def stored(failure: LogStoreError | None) -> None:
+            if failure is None:
+                partition.start_offset = max(partition.start_offset, start)
+            elif isinstance(failure, StorageFull):
+                self._check_full()
+            elif not log.is_deleted:
+                raise Violation(f"{key}: deleting records up to {start} failed: {failure!r}") from failure
+
+        # A crash may leave the new start from the first step on.
+        partition.start_offset_max = max(partition.start_offset_max, start)
+        self.store.store.delete_records(log, offset, stored)
+        if log.log_start_offset != start:
+            raise Violation(f"{key} starts at {log.log_start_offset} once the records before {start} are deleted")
+
+    # Compaction.
+
+    def _compact(self) -> None:
+        """A pass as the server has it done, on the log that is most worth it."""
+        planned = self.store.store.plan_compaction()
+        if planned is None:
+            return
+        log, key = planned.log, (planned.log.topic, planned.log.partition)
+        partition = self.model.partitions[key]
+        partition.note_taken_over(log.seals)
+        # Those before have ended, and what came of none of them will not any more, but where retention was faster.
+        partition.pending = [each for each in partition.pending if each.seal.base_offset < log.log_start_offset]
+        keys_max = self.rng.choice((1, 3, planned.plan.keys_max))
+        planned = PlannedCompaction(log, replace(planned.plan, keys_max=keys_max))
+        judge_plan(planned.plan, log, partition, self.clock.wall_ms())
+        result = self._run_pass(planned)
+        if result is None or self.rng.random() < 0.1:
+            self.store.store.compactions.give_up(planned)
+            return
+        rewrites = judge_pass(planned.plan, result, partition, self.disk)
+        partition.pending += rewrites
+        self.store.store.compactions.take(planned, result)
+        self.counts["passes"] += 1
+        self.counts["segments compacted"] += len(rewrites)
+
+    def _run_pass(self, planned: PlannedCompaction) -> CompactionResult | None:
+        """None if there is no room for it, the disk has failed it, or what it reads was deleted meanwhile."""
+        was_failed = self._is_sync_failed
+        try:
+            return compact(planned.plan, self.disk, self._in_a_pass)
+        except StorageFull:
+            self._check_full()
+            return None
+        except OffsetOutOfRange:
+            if planned.log.log_start_offset <= planned.plan.seals[0].base_offset:
+                raise
+            return None
+        except StorageFailed:
+            if self.store.store.synchronizer.failure is not None:
+                raise
+            self._is_sync_failed = was_failed  # nothing of the log was in that sync
+            return None
+
+    def _in_a_pass(self, size: int) -> None:
+        """The process that compacts has read or written something, and the server goes on."""
+        if self.rng.random() < self._interleaving / 4:
+            self.rng.choice((self._append_somewhere, self._sync, self._read, self._retain, self._delete_records))()
+            self._note_published()
+
     # Topics.
 
     def _create(self) -> None:
-        name = self.rng.choice(TOPICS)
+        name = self.rng.choice(TOPICS[:1] if self._is_for_compaction else TOPICS)
         if name not in self.model.topics:
             # Its id is not known before it is there.
             topic = Topic(name, UUID(int=0), self.rng.randint(1, PARTITIONS_MAX), self._any_config())
@@ -406,19 +504,26 @@ class StorageWorkload:
         return self.rng.choice(topics) if topics else None
 
     def _any_config(self) -> TopicConfig:
+        policies = ["compact", "compact,delete"] if self._compacts else []
+        if not self._is_for_compaction:
+            policies.append("delete")
         return self._config.with_changes(
             {
                 "retention.bytes": self.rng.choice(("-1", "0", "0", "2000")),
                 "retention.ms": self.rng.choice(("-1", "-1", "5000", "600000")),
                 "durability": self.rng.choice(("durable", "durable", "durable", "relaxed")),
                 "flush.ms": self.rng.choice(("1", "1000")),
+                "cleanup.policy": self.rng.choice(policies),
+                "min.cleanable.dirty.ratio": self.rng.choice(("0", "0.3")),
+                "min.compaction.lag.ms": self.rng.choice(("0", "0", "2000", "60000")),
+                "delete.retention.ms": self.rng.choice(("0", "3000", "100000")),
             }
         )
 
     # Time, and what goes wrong.
 
     def _pass_time(self) -> None:
-        self.clock.now_ms += self.rng.randrange(600_000)
+        self.clock.now_ms += self.rng.choice((KEPT_MS, self.rng.randrange(600_000)))
         if self._sets_clock:
             self.clock.wall_ahead_ms = self.rng.choice((0, 0, -HOUR_MS, HOUR_MS, -365 * DAY_MS))
 
@@ -504,5 +609,7 @@ class StorageWorkload:
             log = self._logs.get((topic_id, number))
             if log is not None:
                 partition.start_offset_max = max(partition.start_offset_max, log.log_start_offset)
+                if partition.pending:
+                    partition.note_taken_over(log.seals)
                 if topic_id not in self._relaxed:
                     partition.synced_offset = max(partition.synced_offset, log.high_watermark)

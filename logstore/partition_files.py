@@ -1,25 +1,20 @@
 """What stands in a partition's directory: its segments as a chain, the places where one is missing, and the rest.
 
-It is read as recovery reads it, and nothing is changed. The log files themselves are not opened: that is what
-`verification` does, one by one, with what is known of each from here.
+It is read by `chain`, as recovery has it read, and nothing is changed. The log files themselves are not opened: that is
+what `verification` does, one by one, with what is known of each from here.
 """
 
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
 from logstore import files
+from logstore.chain import Chain
 from logstore.checkpoint import PartitionCheckpoint
 from logstore.config import INT64_MAX
 from logstore.disk import Disk
-from logstore.errors import MetadataCorrupt
-from logstore.files import SegmentFile
 from logstore.findings import Finding, Kind
-from logstore.losses import Loss, read_loss
-from logstore.seal import Seal, read_seal
 from logstore.snapshot import IndexTail, read_snapshot
 from logstore.verification import CheckpointedEnd, SegmentToVerify
 
@@ -100,20 +95,17 @@ def read_partition(disk: Disk, place: Place) -> PartitionFiles:
 
 class _Chain:
     def __init__(self, disk: Disk, found: PartitionFiles) -> None:
-        self._disk = disk
         self._found = found
         self._place = found.place
-        self._parsed = [parsed for name in found.names if (parsed := files.parse_segment_file(name)) is not None]
-        self._seals = self._read_seals()
-        self._losses = self._read_losses()
-        self._generations = self._read_generations()
+        self._shown = Chain(disk, found.place.directory, found.names, found.log_start_offset)
         row = found.place.row
         # (base offset, position) below which everything is known to have been synced.
         self._recovery_point = (row.segment_base_offset, row.position) if row else (0, 0)
 
     def follow(self) -> None:
         found = self._found
-        bases = self._live_bases()
+        self._note_unreadable()
+        bases = self._shown.bases
         if self._place.checkpoint_is_lost:
             found.log_start_offset = bases[0] if bases else found.snapshot_offset
         expected: int | None = found.log_start_offset
@@ -129,102 +121,31 @@ class _Chain:
                     self._note_never_joined(bases[number:], expected)
                     break
                 self._miss(expected, base, "no file holds them")
-            expected = self._take(base, bases[number + 1 :])
+            expected = self._take(number)
         if expected is not None and expected < found.synced_offset:
             self._miss(expected, found.synced_offset, "the log was synced further, and no file holds them")
         self._note_others()
 
-    def _take(self, base: int, later: list[int]) -> int | None:
+    def _take(self, number: int) -> int | None:
         """Put the segment into the chain; return what has to follow, None if only its file can tell."""
-        seal = self._seals.get(base)
-        if base not in self._generations:
-            assert seal is not None
-            self._miss(base, seal.next_offset, "the log file is missing, and its seal is there")
-        else:
-            self._found.chain.append(self._segment(base, later))
+        base, later = self._shown.bases[number], self._shown.bases[number + 1 :]
+        missing_end = self._shown.missing_end(number)
+        if missing_end is not None:
+            self._miss(base, missing_end, "the log file is missing, and its seal is there")
+            return missing_end
+        self._found.chain.append(self._segment(base, later))
+        seal = self._shown.seals.get(base)
         if seal is not None:
             return seal.next_offset
         return later[0] if later else None
 
-    # Reading.
-
-    def _read_seals(self) -> dict[int, Seal]:
-        seals = {}
-        for _, base in self._of(files.SEAL_SUFFIX):
-            path = files.seal_path(self._place.directory, base)
-            try:
-                seal = read_seal(self._disk, path)
-            except MetadataCorrupt as error:
-                self._found.add(Kind.SEAL_WRONG, str(error), path.name)
-                continue
-            if seal.base_offset == base:
-                seals[base] = seal
-            else:
-                self._found.add(
-                    Kind.SEAL_WRONG, f"it is the seal of the segment at offset {seal.base_offset}", path.name
-                )
-        return seals
-
-    def _read_losses(self) -> dict[int, Loss]:
-        losses = {}
-        for _, base in self._of(files.LOST_SUFFIX):
-            try:
-                losses[base] = read_loss(self._disk, self._place.directory, base)
-            except MetadataCorrupt as error:
-                self._found.add(Kind.LOSS_WRONG, str(error), files.loss_path(self._place.directory, base).name)
-        return losses
-
-    def _read_generations(self) -> dict[int, int]:
-        """Base offset: generation of the log file that counts. Without a seal, that is the last."""
-        there: dict[int, list[int]] = {}
-        for parsed, base in self._of(files.LOG_SUFFIX):
-            there.setdefault(base, []).append(parsed.generation)
-        generations = {}
-        for base, found in there.items():
-            seal = self._seals.get(base)
-            if seal is None:
-                generations[base] = max(found)
-            elif seal.generation in found:
-                generations[base] = seal.generation
-        return generations
-
-    def _of(self, suffix: str) -> Iterator[tuple[SegmentFile, int]]:
-        return ((parsed, parsed.base_offset) for parsed in self._parsed if parsed.suffix == suffix)
-
-    # The chain.
-
-    def _live_bases(self) -> list[int]:
-        """The base offsets of the log's segments: neither below its start nor written anew into another one."""
-        bases = sorted(self._generations.keys() | self._seals.keys())
-        ends = dict(pairwise(bases))
-        ends.update({base: seal.next_offset for base, seal in self._seals.items()})
-        live: list[int] = []
-        for base in bases:
-            if ends.get(base, INT64_MAX) <= self._found.log_start_offset:
-                self._note_leftover(base, "it lies below the start of the log")
-            elif live and self._has_taken_in(live[-1], base):
-                self._note_leftover(base, f"the segment at offset {live[-1]} has taken its place")
-            else:
-                live.append(base)
-        return live
-
-    def _has_taken_in(self, before: int, base: int) -> bool:
-        """Whether a segment in front has what this one had: by compaction, or because a repair was cut short."""
-        seal = self._seals.get(before)
-        is_within = seal is not None and base < seal.next_offset
-        if base not in self._generations:
-            return is_within or seal is None
-        return seal is not None and is_within and seal.generation > self._generations[base]
-
     def _is_tail(self, bases: list[int]) -> bool:
         """Whether none of these segments was ever known to be synced."""
-        if self._place.checkpoint_is_lost or any(base in self._seals for base in bases):
-            return False
-        return all(base > self._recovery_point[0] for base in bases)
+        return not self._place.checkpoint_is_lost and self._shown.is_tail(bases, self._recovery_point[0])
 
     def _segment(self, base: int, later: list[int]) -> SegmentToVerify:
         found, place = self._found, self._place
-        seal = self._seals.get(base)
+        seal = self._shown.seals.get(base)
         at_recovery_point = place.row is not None and seal is None and base == self._recovery_point[0]
         synced_position: int | None = 0
         if seal is not None or base < self._recovery_point[0] or (later and not self._is_tail(later)):
@@ -242,8 +163,8 @@ class _Chain:
             place.topic,
             place.partition,
             seal=seal,
-            generation=self._generations[base],
-            loss=self._losses.get(base),
+            generation=self._shown.generations[base],
+            loss=self._shown.losses.get(base),
             next_base_offset=later[0] if later else None,
             synced_position=synced_position,
             synced_offset=found.synced_offset,
@@ -276,30 +197,32 @@ class _Chain:
     # Findings.
 
     def _log_name(self, base: int) -> str:
-        return files.log_path(self._place.directory, base, self._generations.get(base, 0)).name
+        return self._shown.log_path(base).name
+
+    def _note_unreadable(self) -> None:
+        for name, suffix, why in self._shown.unreadable:
+            self._found.add(Kind.SEAL_WRONG if suffix == files.SEAL_SUFFIX else Kind.LOSS_WRONG, why, name)
 
     def _note_never_joined(self, bases: list[int], expected: int) -> None:
         for base in bases:
             what = f"the segment begins at offset {base}, and {expected} is next; it was not acknowledged as durable"
             self._found.add(Kind.TORN_TAIL, what, self._log_name(base), expected)
 
-    def _note_leftover(self, base: int, why: str) -> None:
-        self._found.add(Kind.LEFTOVER, why, self._log_name(base))
-
     def _note_others(self) -> None:
         """Whatever is no part of the chain and was not told yet."""
-        found = self._found
-        crcs = {segment.base_offset: segment.seal.index_crc for segment in found.segments if segment.seal is not None}
+        found, shown = self._found, self._shown
+        for base in shown.retired:
+            found.add(Kind.LEFTOVER, "it lies below the start of the log", self._log_name(base))
+        for base, taker in shown.taken_in.items():
+            found.add(Kind.LEFTOVER, f"the segment at offset {taker} has taken its place", self._log_name(base))
+        for name, parsed in shown.superseded():
+            is_log = parsed.suffix == files.LOG_SUFFIX
+            why = "compaction has written the segment anew" if is_log else "it is not the index that its seal names"
+            found.add(Kind.LEFTOVER, why, name)
         for name in found.names:
-            parsed = files.parse_segment_file(name)
-            if parsed is not None:
-                if parsed.suffix == files.INDEX_SUFFIX and parsed.crc != crcs.get(parsed.base_offset, parsed.crc):
-                    found.add(Kind.LEFTOVER, "it is not the index that the seal of its segment names", name)
-                elif parsed.suffix == files.LOG_SUFFIX and parsed.generation != self._generations.get(
-                    parsed.base_offset, parsed.generation
-                ):
-                    found.add(Kind.LEFTOVER, "compaction has written the segment anew", name)
-            elif files.is_discarded(name):
+            if files.parse_segment_file(name) is not None:
+                continue
+            if files.is_discarded(name):
                 found.add(Kind.SET_ASIDE, "bytes that a recovery or a repair took out of the log", name)
             elif files.prepared_name(name) is not None:
                 found.add(Kind.LEFTOVER, "it was being written when the power or the process went", name)

@@ -16,24 +16,22 @@ Nothing is ever removed here, and a recovery that is itself cut short is simply 
 """
 
 from array import array
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
 from logstore import files
+from logstore.chain import Chain
 from logstore.checkpoint import PartitionCheckpoint
 from logstore.clock import Clock
 from logstore.config import TopicConfig
 from logstore.disk import Disk, DiskFile
-from logstore.errors import DataLoss, MetadataCorrupt, StorageFull
+from logstore.errors import DataLoss, StorageFull
 from logstore.handles import Handles
 from logstore.index import COLUMNS, ActiveIndex, Cells, IndexBuilder, RowTable, SealedRows, open_sealed, read_rows
 from logstore.log import Hole, Log
-from logstore.losses import Loss, read_loss
 from logstore.scan import SCAN_BYTES, UNKNOWN_MS, Scan, count_sound, scan_file
-from logstore.seal import Seal, read_seal
 from logstore.segment import Segment
 from logstore.snapshot import Snapshot, bring_up_to_date, read_snapshot
 from logstore.sync import Synchronizer
@@ -166,21 +164,28 @@ class _Chain:
         self._findings = findings
         self._now_ms = clock.wall_ms()
         self._names = disk.list_dir(directory)
-        self._seals = self._read_seals()
-        self._generations = self._choose_log_files()
-        self._bases = sorted(self._generations)
-        self._losses = self._read_losses()
         self.log_start_offset = checkpoint.log_start_offset if checkpoint else 0
+        self._shown = Chain(disk, directory, self._names, self.log_start_offset)
+        self._seals = self._shown.seals
+        self._generations = self._shown.generations
+        self._losses = self._shown.losses
+        self._bases = [base for base in self._shown.bases if base in self._generations]
+        findings.notes += [unreadable.why for unreadable in self._shown.unreadable]
         # (base offset, position) below which everything is known to have been synced.
         self._recovery_point = (checkpoint.segment_base_offset, checkpoint.position) if checkpoint else (0, 0)
-        # The offset of that, or of the snapshot, which is not written before its batches are synced.
-        self._synced_offset = max(snapshot.next_offset, checkpoint.recovery_offset if checkpoint else 0)
+        # The offset of that, or of the snapshot, or of a seal whose file is gone: none of them is written before its
+        # batches are synced.
+        self._synced_offset = max(
+            snapshot.next_offset,
+            checkpoint.recovery_offset if checkpoint else 0,
+            *(self._seals[base].next_offset for base in self._shown.bases if base not in self._generations),
+        )
         self._tail = snapshot.tail
         self._last_append_ms = -1
 
     def follow(self, *, clean: bool, is_synced: bool) -> tuple[tuple[Segment, ...], list[Segment]]:
         """(the log's segments, those below its start whose removal a crash has interrupted)."""
-        retired = self._take_retired()
+        retired = [self._segment(base, next_offset=end) for base, end in self._shown.retired.items()]
         unsealed = [base for base in self._bases if base not in self._seals]
         is_as_checkpointed = self._is_as_checkpointed(unsealed)
         if not is_synced and not (clean and is_as_checkpointed):
@@ -205,91 +210,6 @@ class _Chain:
         self._seal_rolled(segments)
         return tuple(segments), retired
 
-    def _read_seals(self) -> dict[int, Seal]:
-        seals = {}
-        for name in self._names:
-            base = files.seal_base_offset(name)
-            if base is None:
-                continue
-            try:
-                seal = read_seal(self._disk, self._directory / name)
-            except MetadataCorrupt as error:
-                # Its segment is then read as one that was never sealed, and has to join with the next all the same.
-                self._findings.notes.append(str(error))
-                continue
-            if seal.base_offset == base:
-                seals[base] = seal
-        return seals
-
-    def _choose_log_files(self) -> dict[int, int]:
-        """Base offset: generation of each log file that counts. The seals say which; those that one written anew has
-        taken the place of are not of the log any more."""
-        there: dict[int, set[int]] = defaultdict(set)
-        for name in self._names:
-            parsed = files.parse_segment_file(name)
-            if parsed is not None and parsed.suffix == files.LOG_SUFFIX:
-                there[parsed.base_offset].add(parsed.generation)
-        for seal in list(self._seals.values()):
-            if seal.generation in there[seal.base_offset] and seal.generation > 0:
-                for base in [base for base in there if seal.base_offset < base < seal.next_offset]:
-                    del there[base]
-                    self._seals.pop(base, None)
-        chosen = {}
-        for base, generations in there.items():
-            if base in self._seals:
-                if self._seals[base].generation in generations:
-                    chosen[base] = self._seals[base].generation
-            elif generations:
-                # Without a seal what was written anew counts for nothing, unless it is all there is.
-                chosen[base] = 0 if 0 in generations else max(generations)
-        return chosen
-
-    @property
-    def leftovers(self) -> list[Path]:
-        """Files of segments that are not of the log: a compaction was cut short before it had named them all, or after
-        it had."""
-        left = []
-        for name in self._names:
-            parsed = files.parse_segment_file(name)
-            if parsed is None:
-                continue
-            seal = self._seals.get(parsed.base_offset)
-            is_replaced = any(
-                each.generation > 0 and each.base_offset < parsed.base_offset < each.next_offset
-                for each in self._seals.values()
-            )
-            is_other = parsed.suffix == files.LOG_SUFFIX and (
-                parsed.generation != self._generations.get(parsed.base_offset, parsed.generation)
-            )
-            is_old_index = parsed.crc is not None and seal is not None and parsed.crc != seal.index_crc
-            if is_replaced or is_other or is_old_index:
-                left.append(self._directory / name)
-        return left
-
-    def _log_path(self, base: int) -> Path:
-        return files.log_path(self._directory, base, self._generations.get(base, 0))
-
-    def _read_losses(self) -> dict[int, Loss]:
-        losses = {}
-        for name in self._names:
-            parsed = files.parse_segment_file(name)
-            if parsed is None or parsed.suffix != files.LOST_SUFFIX:
-                continue
-            try:
-                losses[parsed.base_offset] = read_loss(self._disk, self._directory, parsed.base_offset)
-            except MetadataCorrupt as error:
-                self._findings.notes.append(str(error))  # then who reads what it speaks of is told of damage
-        return losses
-
-    def _take_retired(self) -> list[Segment]:
-        """What lies wholly below the log start, which is synced before anything is removed."""
-        # Removals reach the disk in any order, so a seal may be gone and its segment not: then the next one says it.
-        ends = dict(zip(self._bases, self._bases[1:], strict=False))
-        ends.update({base: seal.next_offset for base, seal in self._seals.items()})
-        gone = sorted(base for base, end in ends.items() if end <= self.log_start_offset)
-        self._bases = [base for base in self._bases if base not in gone]
-        return [self._segment(base, next_offset=ends[base]) for base in gone]
-
     def _is_as_checkpointed(self, unsealed: list[int]) -> bool:
         """Whether the only segment without a seal is the one that the checkpoint describes, to the byte."""
         checkpoint = self._checkpoint
@@ -311,12 +231,16 @@ class _Chain:
 
     def _sync(self, unsealed: list[int]) -> None:
         for base in unsealed:
-            file = self._disk.open(self._log_path(base), writable=True)
+            file = self._disk.open(self._shown.log_path(base), writable=True)
             try:
                 file.sync()
             finally:
                 file.close()
         self._disk.sync_dir(self._directory)
+
+    @property
+    def leftovers(self) -> list[Path]:
+        return self._shown.leftovers()
 
     # One segment.
 
@@ -356,7 +280,7 @@ class _Chain:
         elif scan.is_misplaced:
             assert scan.torn is not None
             end = self._bases[number + 1] if number + 1 < len(self._bases) else max(self._synced_offset, base)
-            self._make_hole(base, end, f"{self._log_path(base)} is the file of another log: {scan.torn}")
+            self._make_hole(base, end, f"{self._shown.log_path(base)} is the file of another log: {scan.torn}")
             behind = Behind((Damage(0, size, base, end, scan.torn),), size, end, -1)
         elif (below and (scan.torn or base == self._recovery_point[0])) or (
             scan.torn and (scan.is_unreadable or not self._is_tail(number + 1))
@@ -365,6 +289,9 @@ class _Chain:
             behind = self._look_behind(base, scan, size, following, following or self._synced_offset)
         elif scan.torn:
             self._cut(number, scan, size)
+        elif self._generations[base] > 0 and number + 1 < len(self._bases):
+            # Compaction took out what is missing at its end. Nobody can tell that from a file that was cut there.
+            behind = behind._replace(next_offset=max(scan.next_offset, self._bases[number + 1]))
         known_ms = self._checkpoint.last_append_ms if self._checkpoint else -1
         is_above = (base, scan.end_position) > self._recovery_point
         # Append times above the recovery point are lost. Now is never too early, so nothing is kept shorter.
@@ -425,7 +352,7 @@ class _Chain:
         )
 
     def _size(self, base: int) -> int:
-        file = self._disk.open(self._log_path(base))
+        file = self._disk.open(self._shown.log_path(base))
         try:
             return file.size()
         finally:
@@ -433,7 +360,7 @@ class _Chain:
 
     def _scan(self, base: int, *, use_index: bool) -> Scan:
         """Check the file from the last index row below the recovery point on, or from its first byte."""
-        file, direct = self._disk.open_uncached(self._log_path(base))
+        file, direct = self._disk.open_uncached(self._shown.log_path(base))
         self._findings.bypassed_cache &= direct
         trusted: Cells = array("q")
         try:
@@ -473,9 +400,7 @@ class _Chain:
 
     def _is_tail(self, number: int) -> bool:
         """Whether nothing from the number-th segment on was ever known to be synced."""
-        later = self._bases[number:]
-        sealed = any(base in self._seals for base in later)
-        return not sealed and not any(base <= self._recovery_point[0] for base in later)
+        return self._shown.is_tail(self._bases[number:], self._recovery_point[0])
 
     def _make_hole(self, offset: int, next_offset: int | None, why: str) -> None:
         self._findings.holes.append(Hole(offset, next_offset, why))
@@ -489,7 +414,7 @@ class _Chain:
         position, expected, newest_ms = scan.end_position, scan.next_offset, scan.max_timestamp_ms
         builder = IndexBuilder(self._config.index_interval_bytes)
         rows = self._rows_of(base)
-        file, _ = self._disk.open_uncached(self._log_path(base))
+        file, _ = self._disk.open_uncached(self._shown.log_path(base))
         try:
             walk = Walk(
                 file,
@@ -523,7 +448,7 @@ class _Chain:
             damaged.append(Damage(position, position, expected, end_offset_min, "the file ends there"))
             expected = end_offset_min
         for damage in damaged:
-            where = f"{self._log_path(base)} at position {damage.position}"
+            where = f"{self._shown.log_path(base)} at position {damage.position}"
             self._make_hole(damage.offset, damage.next_offset, f"{where}: {damage.why}")
         return Behind(tuple(damaged), position, expected, newest_ms)
 
@@ -567,7 +492,9 @@ class _Chain:
             self._make_hole(expected, base, f"the log goes on at {base}, and no file holds what is before")
             return True
         # It is of another place, or was: nobody can tell which of the two is right, so nothing more is appended.
-        self._make_hole(expected, expected, f"{self._log_path(base)} begins in the middle of the segment before it")
+        self._make_hole(
+            expected, expected, f"{self._shown.log_path(base)} begins in the middle of the segment before it"
+        )
         return False
 
     def _check_end(self, expected: int) -> int:
@@ -580,7 +507,7 @@ class _Chain:
     def _cut(self, number: int, scan: Scan, size: int) -> None:
         """Keep the bytes from the tear on aside, set later segments aside, and only then cut."""
         base = self._bases[number]
-        path = self._log_path(base)
+        path = self._shown.log_path(base)
         kept_as = files.discarded_path(path, self._names)
         file = self._disk.open(path, writable=True)
         try:
@@ -617,7 +544,7 @@ class _Chain:
     def _set_aside(self, number: int, offset: int, why: str) -> None:
         later = self._bases[number:]
         for base in later:
-            path = self._log_path(base)
+            path = self._shown.log_path(base)
             size = self._size(base)
             kept_as = files.discarded_path(path, self._names)
             self._disk.rename(path, kept_as)

@@ -78,7 +78,8 @@ class Segment:
         self.last_append_ms = last_append_ms
         self.seal = seal
         self.has_file = has_file
-        #: Compaction has written it: offsets may be missing between two batches, and inside of one.
+        self.generation = generation  # how often compaction has written it
+        #: Then offsets may be missing between two batches, and inside of one.
         self.gaps_allowed = generation > 0
         self.is_rolled = seal is not None
         self.is_named = has_file  # whether the directory that names the file was synced since it was made
@@ -203,6 +204,7 @@ class Segment:
             last_append_ms=self.last_append_ms,
             index_rows_count=len(rows),
             index_crc=crc,
+            generation=self.generation,
         )
         disk.write_array(files.sealed_index_path(self.directory, self.base_offset, crc), rows)
         disk.replace_file(files.seal_path(self.directory, self.base_offset), seal.encode())

@@ -97,10 +97,16 @@ class Compactions:
         self._paused[planned.log] = self._clock.monotonic_ms() + PAUSE_MS
 
     def _take(self, log: Log, result: CompactionResult) -> Iterator[None]:
-        """Sync thread. Retention that came meanwhile has its job behind this one, and removes all that it chose."""
+        """Sync thread. Retention that comes meanwhile has its job behind this one, and removes all that it chose.
+
+        What it chose before may be gone already. A seal that names some of that, and some that stays, would say of
+        files that are not there that they hold what stays, and a start would take those that do for replaced.
+        """
         for seal in result.seals:
             if log.is_deleted:
                 break
+            if not _is_there(seal, log):
+                continue
             try:
                 self._disk.replace_file(files.seal_path(log.directory, seal.base_offset), seal.encode())
             except StorageFull:
@@ -132,6 +138,12 @@ class Compactions:
         for path in paths:
             remove_file(self._disk, path)
             yield
+
+
+def _is_there(seal: Seal, log: Log) -> bool:
+    """Whether the log still has all the segments that the seal takes the place of."""
+    old = [each for each in log.seals if seal.base_offset <= each.base_offset < seal.next_offset]
+    return bool(old) and (old[0].base_offset, old[-1].next_offset) == (seal.base_offset, seal.next_offset)
 
 
 def _part(some: Sequence[Seal], seals: Sequence[Seal]) -> float:

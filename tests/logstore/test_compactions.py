@@ -8,7 +8,7 @@ import pytest
 
 from logstore import files
 from logstore.batch import Record, decode_batch, encode_batch, iter_headers
-from logstore.compaction import compact
+from logstore.compaction import CompactionResult, compact
 from logstore.compactions import KEPT_MS, PAUSE_MS, PlannedCompaction
 from logstore.config import TopicConfig
 from logstore.errors import CorruptBatch, InvalidRecord, OffsetOutOfRange, StorageFull
@@ -406,3 +406,65 @@ def test_a_pass_whose_records_retention_removes_meanwhile_says_so() -> None:
         store.opened.settle()
     with pytest.raises(OffsetOutOfRange, match="was removed while a compaction read its log"):
         compact(planned.plan, store.disk, lambda size: None)
+
+
+def store_with_merged_segments(seed: int) -> tuple[CompactedStore, PlannedCompaction, CompactionResult, int]:
+    """One that a pass has made one segment of some of, and where the second of those begins."""
+    both = replace(COMPACTED, cleanup_policy="compact,delete", retention_ms=-1, min_cleanable_dirty_ratio=0.0)
+    store = CompactedStore(seed, both)
+    store.write(30)
+    store.have_snapshot()
+    assert store.compact()
+    store.write(10)
+    store.have_snapshot()
+    for _ in range(10):
+        store.opened.settle()  # what compaction has replaced is removed
+    planned = store.plan()
+    assert planned is not None
+    result = compact(planned.plan, store.disk, lambda size: None)
+    merged = result.seals[0]
+    inner = [seal.base_offset for seal in planned.plan.seals if merged.base_offset < seal.base_offset]
+    assert inner[0] < merged.next_offset
+    return store, planned, result, inner[0]
+
+
+def check_from(store: CompactedStore, start: int) -> None:
+    """The log begins there and has all that it has to, also after starts that remove what is left behind."""
+    for _ in range(3):
+        assert store.log.log_start_offset == start
+        assert not store.log.holes
+        read = {record.offset: (record.key, record.value) for record in store.read(start)}
+        assert read.items() <= store.written.items()
+        newest = {key: offset for offset, (key, _) in store.written.items()}
+        assert {offset for offset in newest.values() if offset >= start} <= set(read)
+        for _ in range(20):
+            store.opened.settle()
+        store.reopen()
+
+
+def test_a_segment_merged_from_some_that_are_deleted_meanwhile_does_not_take_the_others_along() -> None:
+    store, planned, result, start = store_with_merged_segments(1)
+    store.opened.store.delete_records(store.log, start, lambda failure: None)
+    for _ in range(20):
+        store.opened.settle()
+    store.opened.store.compactions.take(planned, result)
+    check_from(store, start)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_power_cut_at_any_step_of_deleting_a_part_of_what_was_just_merged_keeps_the_rest(seed: int) -> None:
+    for step in range(100):
+        store, planned, result, start = store_with_merged_segments(2)
+        store.opened.store.compactions.take(planned, result)
+        store.opened.store.synchronizer.run_round()  # the seal is on the disk, and the log does not know it yet
+        store.opened.store.delete_records(store.log, start, lambda failure: None)
+        store.disk.cut_power_after(step)
+        try:
+            for _ in range(20):
+                store.opened.settle()
+        except PowerCut:
+            store.reopen(store.disk.crash(random.Random(f"{seed} {step}")))
+            check_from(store, store.log.log_start_offset)
+        else:
+            break
+    assert step > 5

@@ -7,6 +7,7 @@ readers, each bounded by the end that it was given. The life of a segment: activ
 is the active one), sealed (synced, and its seal says what it must hold), removed (readers that hold it read on).
 """
 
+import threading
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,8 @@ REBUILD_BYTES = 256 * 1024
 VERIFIED_RANGES_MAX = 64
 #: Headers over so many bytes are looked at on the event loop; whoever has to walk further does it in a thread.
 NOWAIT_BYTES_MAX = 256 * 1024
+#: So many damages are remembered of one segment. One that is forgotten is looked at again.
+MET_MAX = 64
 
 Read = Callable[[int, int], Buffer]
 
@@ -84,6 +87,9 @@ class Segment:
         self.is_rolled = seal is not None
         self.is_named = has_file  # whether the directory that names the file was synced since it was made
         self.damaged = damaged  # what recovery found that is no sound batch, in order
+        # What `examine` found since, by where it began, and the end of the file then. Guarded by the lock.
+        self._met: dict[tuple[int, int], tuple[Damage, int]] = {}
+        self._examining = threading.Lock()
         #: From here on its records are lost, which somebody has accepted: a gap, up to where the next one begins.
         self.lost_offset = lost_offset
         self._handles = handles
@@ -354,13 +360,29 @@ class Segment:
 
     def examine(self, file: DiskFile, position: int, expected_offset: int | None, *, up_to: int) -> Damage | None:
         """The first damage from the batch at position on, which has to begin with that offset; None if all is sound up
-        to the position `up_to` and with the batch that begins there. May take a second.
+        to the position `up_to` and with the batch that begins there. May take a second, but only for the first of many
+        who come upon it; a segment that takes the place of this one knows nothing of it.
         """
         if expected_offset is None:
             return None
         for known in self.damaged:
             if (known.position, known.offset) == (position, expected_offset):
                 return known
+        with self._examining:
+            met, end_position = self._met.get((position, expected_offset), (None, -1))
+            if met is None or (met.next_offset is None and end_position != self.end_position):
+                end_position = self.end_position
+                met = self._first_damage(file, position, expected_offset, up_to)
+                if met is None:
+                    return None
+                if len(self._met) >= MET_MAX:
+                    self._met.pop(next(iter(self._met)))
+                self._met[position, expected_offset] = met, end_position
+        if is_misplaced(met):
+            return met._replace(end_position=self.end_position, next_offset=self._known_end)
+        return met if met.next_offset is not None else met._replace(next_offset=self._known_end)
+
+    def _first_damage(self, file: DiskFile, position: int, expected_offset: int, up_to: int) -> Damage | None:
         rows = self._rows_known()
         walk = Walk(
             file,
@@ -373,9 +395,7 @@ class Segment:
         )
         for item in walk:
             if isinstance(item, Damage):
-                if is_misplaced(item):
-                    return item._replace(end_position=self.end_position, next_offset=self._known_end)
-                return item if item.next_offset is not None else item._replace(next_offset=self._known_end)
+                return item
             if isinstance(item, SoundBatch) and item.position >= up_to:
                 break
         return None

@@ -4,18 +4,20 @@ import gc
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from logstore import files
 from logstore.batch import Buffer
 from logstore.config import TopicConfig
-from logstore.disk import ARRAY_DATA
+from logstore.disk import ARRAY_DATA, DiskFile
 from logstore.errors import DataLoss, OffsetOutOfRange, StorageFailed, StorageFull
 from logstore.handles import Cache, Handles
 from logstore.index import ActiveIndex
 from logstore.linux_disk import LinuxDisk
-from logstore.segment import POSITION_MAX, RESERVE_BYTES_MAX, RESERVE_BYTES_MIN, Segment
+from logstore.segment import MET_MAX, POSITION_MAX, RESERVE_BYTES_MAX, RESERVE_BYTES_MIN, Segment
+from logstore.walk import Walk
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.partition import Partition, batch_of
 
@@ -355,6 +357,94 @@ def test_damage_in_a_segment_that_is_sealed_is_met_by_who_reads_it_and_by_nobody
                     log.read(offset, 1)
             else:
                 assert log.read(offset, 1)[0][0].value == value
+
+
+def count_walks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The positions from which damage is looked behind."""
+    begun: list[int] = []
+
+    class CountedWalk(Walk):
+        def __init__(self, file: DiskFile, *, start: int = 0, **known: Any) -> None:
+            begun.append(start)
+            super().__init__(file, start=start, **known)
+
+    monkeypatch.setattr("logstore.segment.Walk", CountedWalk)
+    return begun
+
+
+@pytest.mark.parametrize("byte", [8, 66], ids=["header", "records"])
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_only_the_first_who_comes_upon_damage_looks_behind_it(
+    byte: int, is_sealed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = Partition(SimulatedDisk(), config=TopicConfig(segment_bytes=1000 if is_sealed else 10_000))
+    for number in range(20):
+        partition.append(b"%02d" % number)
+        partition.sync_now()
+    segment = partition.log._segments[0]
+    assert (segment.seal is not None) is is_sealed
+    batch_bytes = len(batch_of(b"00"))
+    simulated(partition).flip_bit(segment.path, 3 * batch_bytes + byte)
+    begun = count_walks(monkeypatch)
+
+    for _ in range(4):
+        with pytest.raises(DataLoss) as met:
+            partition.read(3)
+        assert (met.value.offset, met.value.next_offset) == (3, 4)
+    assert partition.log.offset_for_timestamp(0) is not None
+    assert len(begun) == 1
+
+    partition.append(b"more")
+    partition.sync_now()
+    with pytest.raises(DataLoss):
+        partition.read(3)
+    assert len(begun) == 1
+    simulated(partition).flip_bit(segment.path, 5 * batch_bytes + byte)
+    with pytest.raises(DataLoss) as other:
+        partition.read(5)
+    assert (other.value.offset, other.value.next_offset) == (5, 6)
+    simulated(partition).flip_bit(segment.path, 3 * batch_bytes + byte)
+    assert partition.read(3)[0][0].value == b"03", "what is sound again is read, whatever was met before"
+
+
+def test_how_far_damage_goes_to_the_end_of_a_log_is_looked_at_again_once_more_was_appended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partition = Partition(SimulatedDisk(), config=TopicConfig())
+    for number in range(3):
+        partition.append(b"%d" % number)
+        partition.sync_now()
+    simulated(partition).flip_bit(partition.log._segments[0].path, 2 * len(batch_of(b"0")) + 66)
+    begun = count_walks(monkeypatch)
+    for _ in range(2):
+        with pytest.raises(DataLoss) as met:
+            partition.read(2)
+        assert (met.value.offset, met.value.next_offset) == (2, None)
+    assert len(begun) == 1
+    partition.append(b"3")
+    partition.sync_now()
+    for _ in range(2):
+        with pytest.raises(DataLoss) as met:
+            partition.read(2)
+        assert (met.value.offset, met.value.next_offset) == (2, 3)
+    assert len(begun) == 2
+
+
+def test_many_damages_of_one_segment_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    partition = Partition(SimulatedDisk(), config=TopicConfig())
+    count = MET_MAX + 2
+    for number in range(2 * count):
+        partition.append(b"%03d" % number)
+    partition.sync_now()
+    segment = partition.log._segments[0]
+    for number in range(count):
+        simulated(partition).flip_bit(segment.path, 2 * number * len(batch_of(b"000")) + 66)
+    begun = count_walks(monkeypatch)
+    for number in (*range(count), count - 1, 0):
+        with pytest.raises(DataLoss):
+            partition.read(2 * number)
+    assert len(begun) == count + 1
+    assert len(segment._met) == MET_MAX
 
 
 @pytest.mark.parametrize("closed", [True, False])

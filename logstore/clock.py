@@ -32,27 +32,31 @@ RUNS_MAX = 1000
 class WallClockPast:
     """What the wall clock showed a while ago, so that stamps of it do not look old because it has jumped since.
 
-    What earlier processes stamped is judged by the clock as it was when this one began. Owner thread.
+    What earlier processes stamped is judged by the clock as it was when this one began. A jump that is taken back
+    before anybody asks is not seen. Owner thread.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # Where each stretch without a jump began: (wall, monotonic).
-        self._runs = deque([(clock.wall_ms(), clock.monotonic_ms())], maxlen=RUNS_MAX)
+        wall_ms, self._seen_ms = clock.wall_ms(), clock.monotonic_ms()
+        # Where each stretch without a jump was first seen, (wall, monotonic), and the least that it can have shown.
+        self._runs = deque([(wall_ms, self._seen_ms, wall_ms)], maxlen=RUNS_MAX)
 
     def ago(self, age_ms: int) -> int:
         """A time of the wall clock: whatever it stamped with an earlier one is older than `age_ms` for sure."""
         wall_ms, monotonic_ms = self._clock.wall_ms(), self._clock.monotonic_ms()
-        begun_wall_ms, begun_ms = self._runs[-1]
+        begun_wall_ms, begun_ms, _ = self._runs[-1]
         if abs((wall_ms - begun_wall_ms) - (monotonic_ms - begun_ms)) > JUMP_MS:
-            self._runs.append((wall_ms, monotonic_ms))
+            # It jumped at any time since somebody has looked.
+            self._runs.append((wall_ms, monotonic_ms, wall_ms - (monotonic_ms - self._seen_ms)))
+        self._seen_ms = monotonic_ms
         then_ms = monotonic_ms - age_ms
         least_ms = wall_ms
-        for begun_wall_ms, begun_ms in reversed(self._runs):
+        for begun_wall_ms, begun_ms, least_wall_ms in reversed(self._runs):
             if begun_ms < then_ms:
                 return min(least_ms, begun_wall_ms + then_ms - begun_ms)
-            least_ms = min(least_ms, begun_wall_ms)  # the clock went back to there, and stamped younger things with it
+            least_ms = min(least_ms, least_wall_ms)  # the clock went back to there, and stamped younger things with it
         if len(self._runs) == RUNS_MAX:
             return -1
-        begun_wall_ms, begun_ms = self._runs[0]
+        begun_wall_ms, begun_ms, _ = self._runs[0]
         return min(least_ms, begun_wall_ms + then_ms - begun_ms)

@@ -43,6 +43,20 @@ def test_what_was_stamped_before_a_jump_is_as_old_as_it_is() -> None:
     assert past.ago(HOUR_MS) > stamped_ms
 
 
+def test_what_was_stamped_since_a_jump_back_that_nobody_has_seen_yet_is_not_old() -> None:
+    clock = JumpingClock()
+    past = WallClockPast(clock)
+    clock.elapsed_ms += YEAR_MS
+    past.ago(0)
+    clock.elapsed_ms += 1000
+    clock.jumped_ms -= HOUR_MS
+    stamped_ms = clock.wall_ms()
+    clock.elapsed_ms += 59_000
+    assert past.ago(HOUR_MS) <= stamped_ms
+    clock.elapsed_ms += HOUR_MS + 1
+    assert past.ago(HOUR_MS) > stamped_ms
+
+
 def test_a_clock_that_was_wrong_at_the_start_keeps_nothing_for_ever() -> None:
     clock = JumpingClock()
     clock.jumped_ms = -START_MS  # 1970

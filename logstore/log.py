@@ -165,6 +165,12 @@ class Log:
         return [segment.seal for segment in self._segments if segment.seal is not None]
 
     @property
+    def max_timestamp_ms(self) -> int:
+        """The largest timestamp of a record, -1 without any. It may be of one that is not durable yet, or that compaction
+        or `delete records` took out of a segment since."""
+        return max(segment.max_timestamp_ms for segment in self._segments)
+
+    @property
     def flush_ms(self) -> int:
         return self.config.flush_ms
 

@@ -24,6 +24,9 @@ from logstore.topics import TopicStore
 
 logger = structlog.get_logger()
 
+#: Batches that are appended without letting others run, some 20 us each.
+APPENDED_AT_ONCE_MAX = 64
+
 
 class Acks(Enum):
     ALL = auto()  # when a sync covers the records
@@ -133,20 +136,30 @@ class Appends:
             for number, append in enumerate(batches):
                 if number:
                     await time_slice.give_way()
-                if isinstance(append, Ack):
-                    pending.acks.append(append)
-                    continue
-                ack = Ack(append.topic, append.partition)
-                pending.acks.append(ack)
-                try:
-                    if not self._store.has_room(len(append.batch)):
+                if isinstance(append, BatchAppend) and not self._store.has_room(len(append.batch)):
+                    try:
                         await self._room(context, len(append.batch))
-                    self._append_one(context, append, acks, pending, ack)
-                except Exception as refused:
-                    self._refused(ack, acks, refused)
+                    except RequestTimedOut as refused:
+                        ack = Ack(append.topic, append.partition)
+                        pending.acks.append(ack)
+                        self._refused(ack, acks, refused)
+                        continue
+                self._append_or_refuse(context, append, acks, pending)
         except asyncio.CancelledError:  # Between two. Nobody is left to hear of what came before.
             pending.forget(self._waiters)
             raise
+        return pending
+
+    def append_now(
+        self, context: RequestContext, batches: Sequence[BatchAppend | Ack], acks: Acks
+    ) -> PendingAcks | None:
+        """As `append`, at once; None, with nothing appended, where that has to wait for room or would take long."""
+        size = sum(len(append.batch) for append in batches if isinstance(append, BatchAppend))
+        if len(batches) > APPENDED_AT_ONCE_MAX or not self._store.has_room(size):
+            return None
+        pending = PendingAcks([])
+        for append in batches:
+            self._append_or_refuse(context, append, acks, pending)
         return pending
 
     async def append_and_wait(
@@ -187,6 +200,17 @@ class Appends:
             chosen = keyless if record.key is None else partition_for_key(record.key, partitions)
             by_partition.setdefault(chosen, []).append(record)
         return [BatchAppend(topic, topic_id, chosen, encode_batch(of_one)) for chosen, of_one in by_partition.items()]
+
+    def _append_or_refuse(
+        self, context: RequestContext, append: BatchAppend | Ack, acks: Acks, pending: PendingAcks
+    ) -> None:
+        ack = append if isinstance(append, Ack) else Ack(append.topic, append.partition)
+        pending.acks.append(ack)
+        try:
+            if isinstance(append, BatchAppend):
+                self._append_one(context, append, acks, pending, ack)
+        except Exception as refused:
+            self._refused(ack, acks, refused)
 
     def _append_one(
         self, context: RequestContext, append: BatchAppend, acks: Acks, pending: PendingAcks, ack: Ack

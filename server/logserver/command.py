@@ -124,7 +124,8 @@ async def _serve(config: ServerConfig) -> int:
             loop.add_signal_handler(number, stop.set)
         if came:
             return 128 + came[0]
-        click.echo(f"logserver ready: grpc={server.grpc_address} data={_shown(config.data_dir)}")
+        kafka = "" if server.kafka_address is None else f" kafka={server.kafka_address}"
+        click.echo(f"logserver ready: grpc={server.grpc_address}{kafka} data={_shown(config.data_dir)}")
         await stop.wait()
     return 0
 

@@ -115,6 +115,14 @@ class ServerConfig:
         default=None,
         metadata=_about(parse_address, "What clients are told to connect to, where that differs from --listen."),
     )
+    kafka_listen: Address | None = field(
+        default=None,
+        metadata=_about(parse_address, "Where Kafka's clients connect, such as 127.0.0.1:9092. Without it: nowhere."),
+    )
+    kafka_advertise: Address | None = field(
+        default=None,
+        metadata=_about(parse_address, "What Kafka's clients are told to connect to, where that differs."),
+    )
     allow_insecure_listen: bool = field(
         default=False,
         metadata=_about(
@@ -133,6 +141,10 @@ class ServerConfig:
 
     request_bytes_max: int = field(
         default=16 * _MIB, metadata=_about(whole(64 << 10, 256 * _MIB), "Largest message a client may send.")
+    )
+    kafka_request_bytes_max: int = field(
+        default=100 * _MIB,
+        metadata=_about(whole(64 << 10, 1024 * _MIB), "Largest request of a Kafka client: socket.request.max.bytes."),
     )
     stream_bytes_in_flight_max: int = field(
         default=16 * _MIB,
@@ -218,22 +230,32 @@ class ServerConfig:
     def check(self, named: Callable[[str], str]) -> None:
         """Raise InvalidServerConfig for settings that contradict one another. named: what a setting is called where it
         was given."""
-        if not self.allow_insecure_listen and not is_loopback(self.listen.host):
-            raise InvalidServerConfig(
-                f"{named('listen')}={self.listen} can be reached from other machines, and the server has neither "
-                "encryption nor authentication",
-                remedy="Listen on 127.0.0.1, or allow it with --allow-insecure-listen in a network you trust.",
-            )
-        if self.advertise is None and self.listen.host in ("0.0.0.0", "::"):
-            raise InvalidServerConfig(
-                f"{named('listen')}={self.listen} is every address of this machine, and none that a client can be told",
-                remedy="Say with --advertise HOST:PORT where clients connect.",
-            )
+        for name, listen, advertise in (
+            ("listen", self.listen, self.advertise),
+            ("kafka_listen", self.kafka_listen, self.kafka_advertise),
+        ):
+            if listen is not None:
+                self._check_listen(
+                    named(name), listen, advertise, "--advertise" if name == "listen" else "--kafka-advertise"
+                )
         if self.group_heartbeat_interval_ms >= self.group_session_timeout_ms:
             raise InvalidServerConfig(
                 f"{named('group_heartbeat_interval_ms')}={self.group_heartbeat_interval_ms} is not below "
                 f"{named('group_session_timeout_ms')}={self.group_session_timeout_ms}",
                 remedy="Let several heartbeats fit into one session timeout.",
+            )
+
+    def _check_listen(self, name: str, listen: Address, advertise: Address | None, advertise_flag: str) -> None:
+        if not self.allow_insecure_listen and not is_loopback(listen.host):
+            raise InvalidServerConfig(
+                f"{name}={listen} can be reached from other machines, and the server has neither encryption nor "
+                "authentication",
+                remedy="Listen on 127.0.0.1, or allow it with --allow-insecure-listen in a network you trust.",
+            )
+        if advertise is None and listen.host in ("0.0.0.0", "::"):
+            raise InvalidServerConfig(
+                f"{name}={listen} is every address of this machine, and none that a client can be told",
+                remedy=f"Say with {advertise_flag} HOST:PORT where clients connect.",
             )
 
 

@@ -21,6 +21,8 @@ from logstore.reader import LogRead, LogReader
 #: Most bytes of batches that one call decodes for a caller without a codec, before and after inflation.
 DECODE_BYTES_MAX = 1 << 20
 INFLATED_BYTES_MAX = 16 << 20
+#: More than any answer has.
+BATCHES_BYTES_MAX = 1 << 31
 
 
 class FetchFrom(NamedTuple):
@@ -31,6 +33,8 @@ class FetchFrom(NamedTuple):
     topic_id: bytes
     partition: int
     offset: int
+    #: Of this partition; one batch comes whatever its size.
+    bytes_max: int = BATCHES_BYTES_MAX
 
 
 @dataclass(slots=True)
@@ -73,29 +77,38 @@ class Fetches:
         self._stopping = False
 
     async def fetch(
-        self, context: RequestContext, starts: list[FetchFrom], *, wait_ms: int, bytes_max: int, decode: bool
+        self,
+        context: RequestContext,
+        starts: list[FetchFrom],
+        *,
+        wait_ms: int,
+        bytes_max: int,
+        bytes_min: int = 1,
+        decode: bool = False,
     ) -> list[PartitionRead]:
-        """Read each until bytes_max in all (0: the most there is) are found; wait up to wait_ms for the first.
+        """Read each until bytes_max in all (0: the most there is) are found; wait up to wait_ms for bytes_min.
 
-        What is refused of one partition stands in its answer and hinders no other.
+        What is refused of one partition stands in its answer and hinders no other, and then nothing is waited for.
         """
         until_ms = self._clock.monotonic_ms() + context.remaining_ms(self._clock, min(wait_ms, self._wait_ms_max))
         bytes_max = min(bytes_max or self._bytes_max, self._bytes_max)
+        bytes_min = min(bytes_min, bytes_max)
         if decode:
             bytes_max = min(bytes_max, DECODE_BYTES_MAX)
         while True:
             reads, logs = await self._read_each(context, starts, bytes_max)
             if decode:
                 await self._decode_each(reads, starts)
-            if any(read.batches or read.records or read.error is not None for read in reads):
+            if _is_answer(reads, bytes_min):
                 return reads
             reached = [start._replace(offset=read.next_offset) for start, read in zip(starts, reads, strict=True)]
-            if reached == starts:
-                left_ms = until_ms - self._clock.monotonic_ms()
-                if left_ms <= 0 or self._stopping:
-                    return reads
-                await self._park(logs, starts, left_ms)
-            starts = reached  # Compaction took out what was before that.
+            if reached != starts and not any(read.batches for read in reads):
+                starts = reached  # Compaction took out what was before that.
+                continue
+            left_ms = until_ms - self._clock.monotonic_ms()
+            if left_ms <= 0 or self._stopping:
+                return reads
+            await self._park(logs, reached, left_ms)
 
     def stop(self) -> None:
         """Answer all that wait, now and from now on at once."""
@@ -164,7 +177,8 @@ class Fetches:
                 topic = self._topics.find(context, start.topic, start.topic_id, Operation.READ)
                 log = self._topics.log(topic, start.partition)
                 logs.append(log)
-                read = await self.read(log, start.offset, left_bytes) if left_bytes > 0 else None
+                share_bytes = min(left_bytes, start.bytes_max)
+                read = await self.read(log, start.offset, share_bytes) if left_bytes > 0 else None
                 answer.high_watermark = log.high_watermark
                 answer.log_start_offset = log.log_start_offset
                 if read is not None:
@@ -202,6 +216,18 @@ class Fetches:
             self._parked.discard(grown)
             for log, key in keys:
                 self._waiters.cancel(log, key)
+
+
+def _is_answer(reads: Sequence[PartitionRead], bytes_min: int) -> bool:
+    """Whether it is enough, or says something else, or is all that one answer may have."""
+    found_bytes = 0
+    for read in reads:
+        if read.records or read.error is not None:
+            return True
+        if read.batches and read.next_offset < read.high_watermark:
+            return True
+        found_bytes += len(read.batches)
+    return found_bytes >= bytes_min
 
 
 def _read_and_close(reader: LogReader) -> LogRead:

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from logserver.broker import Broker
 from logserver.config import Address, ServerConfig
 from logserver.grpc.server import GrpcServer
 from logstore.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from logserver.kafka.server import KafkaServer
 
 
 class Server:
@@ -22,6 +26,7 @@ class Server:
         self._on_failure = on_failure
         self._clock = clock or SystemClock()
         self._grpc: GrpcServer | None = None
+        self._kafka: KafkaServer | None = None
         self.broker: Broker
 
     @property
@@ -30,24 +35,48 @@ class Server:
         assert self._grpc is not None
         return self._grpc.address
 
+    @property
+    def kafka_address(self) -> Address | None:
+        """Where Kafka's clients connect, if anywhere."""
+        return None if self._kafka is None else self._kafka.address
+
     async def start(self) -> None:
         """Return when clients are served. Raises ListenFailed, and what opening the data directory raises."""
         async with AsyncExitStack() as undo:
             # Listen first: opening the directory changes it, which a start that comes to nothing should not.
             grpc = GrpcServer(self._config, self._clock)
             undo.push_async_callback(grpc.abandon)
+            kafka = self._listen_for_kafka()
+            if kafka is not None:
+                undo.push_async_callback(kafka.abandon)
             self.broker = Broker(replace(self._config, listen=grpc.address), self._clock, self._on_failure)
             undo.push_async_callback(self.broker.close)
             undo.push_async_callback(self.broker.release)
             await self.broker.start()
+            if kafka is not None:
+                await kafka.serve(self.broker)
+                undo.push_async_callback(kafka.stop, 0)
+                undo.callback(kafka.begin_stop)
             await grpc.serve(self.broker)
             undo.pop_all()
-        self._grpc = grpc
+        self._grpc, self._kafka = grpc, kafka
+
+    def _listen_for_kafka(self) -> "KafkaServer | None":
+        if self._config.kafka_listen is None:
+            return None
+        # Its schemas take longer to import than all the rest.
+        from logserver.kafka.server import KafkaServer
+
+        return KafkaServer(self._config, self._clock)
 
     async def stop(self) -> None:
         """Take no new calls, let the open ones end, sync, and mark the stop as clean."""
         if self._grpc is not None:
+            if self._kafka is not None:
+                self._kafka.begin_stop()
             await self._grpc.stop(self._config.stop_grace_ms)
+            if self._kafka is not None:
+                await self._kafka.stop(self._config.stop_grace_ms)
             await self.broker.close()
             self._grpc = None
 

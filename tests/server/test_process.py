@@ -202,7 +202,7 @@ def test_an_address_of_another_machine_is_refused(programs: Programs) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [
-        (["--lisen", "x"], {}, "Did you mean '--listen'?"),
+        (["--lisen", "x"], {}, "Did you mean one of: '--kafka-listen', '--listen'?"),
         (["--port", "7070"], {}, "No such option '--port'. Did you mean '--listen HOST:PORT'?"),
         (["--bind-address=x"], {}, "No such option '--bind-address'. Did you mean '--listen HOST:PORT'?"),
         (["--listen", "nonsense"], {}, "--listen='nonsense' is not what it can be. Set it to HOST:PORT"),

@@ -1,0 +1,12 @@
+"""The Kafka door: every Kafka client, over the same topics, groups and bytes as the gRPC door.
+
+Reading order:
+
+    apis                       what is spoken, in which versions
+    primitives, messages       bytes to requests, and answers to bytes
+    leader_epochs, errors      domain errors to Kafka's codes
+    buffers, connection        one connection: frames in, answers out in order
+    produce, fetch, fetch_sessions    the hot path, written by hand
+    metadata, offsets, producer_ids   all else
+    handlers, server           which handler answers what; the port
+"""

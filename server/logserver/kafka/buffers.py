@@ -1,0 +1,92 @@
+"""The memory that requests are received into.
+
+All connections of a loop receive into one shared buffer, and what is whole in there is handled at once, so an idle
+connection holds none. Only a request that comes in several reads gets a buffer of its own. It grows with what really
+came, so that who only announces a large request costs nothing, and all of them together have a bound.
+"""
+
+from logserver.bytes_in_flight import BytesInFlight
+from logserver.errors import Overloaded
+
+SHARED_BYTES = 256 << 10
+#: A buffer of its own has so much at least.
+OWN_BYTES_MIN = 16 << 10
+
+
+class ReceiveBuffer:
+    """What one connection has received and not handled yet."""
+
+    __slots__ = ("_end", "_memory", "_start", "counter")
+
+    def __init__(self, counter: BytesInFlight) -> None:
+        """counter: of the bytes of all such buffers."""
+        self.counter = counter
+        self._memory = bytearray()
+        self._start = 0  # of what is not handled
+        self._end = 0
+
+    @property
+    def pending(self) -> memoryview:
+        return memoryview(self._memory)[self._start : self._end]
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def put(self, data: memoryview) -> None:
+        """Add what was received elsewhere."""
+        self._make_room(len(self) + len(data))
+        self._memory[self._end : self._end + len(data)] = data
+        self._end += len(data)
+
+    def free(self, request_bytes: int, *, at_once: int) -> memoryview:
+        """Where to receive more of a request, of which all so far is here. It gets its whole size, if that is no more
+        than at_once, and else twice what has come."""
+        assert len(self) < request_bytes
+        self._make_room(min(request_bytes, max(at_once, 2 * len(self))))
+        return memoryview(self._memory)[self._end :]
+
+    def add(self, size: int) -> None:
+        """So much was received into `free`."""
+        self._end += size
+
+    def take(self, size: int) -> None:
+        """So much from the front was handled."""
+        self._start += size
+        if self._start == self._end:
+            self._start = self._end = 0
+
+    def move_to(self, counter: BytesInFlight) -> None:
+        """Count the memory there from now on."""
+        self.counter.remove(len(self._memory))
+        self.counter = counter
+        self.counter.add(len(self._memory))
+
+    def release(self) -> None:
+        """Give the memory back, with what is in it."""
+        self.counter.remove(len(self._memory))
+        self._memory = bytearray()
+        self._start = self._end = 0
+
+    def _make_room(self, size: int) -> None:
+        """For so much, what is pending included. Raises Overloaded."""
+        pending = len(self)
+        if len(self._memory) - self._start >= size:
+            return
+        if len(self._memory) >= size:
+            self._memory[:pending] = self._memory[self._start : self._end]
+        else:
+            if not self.counter.has_room:
+                raise too_much_pending(self.counter)
+            grown = bytearray(max(size, OWN_BYTES_MIN))
+            grown[:pending] = self.pending
+            self.counter.add(len(grown) - len(self._memory))
+            self._memory = grown
+        self._start, self._end = 0, pending
+
+
+def too_much_pending(counter: BytesInFlight) -> Overloaded:
+    return Overloaded(
+        f"{counter.used_bytes} bytes of requests that have not come to their end are held, where {counter.bytes_max} "
+        "may be",
+        remedy="Try again: those that do not come to an end are cut.",
+    )

@@ -1,0 +1,384 @@
+"""One Kafka connection: frames in, answers out in the order of the requests.
+
+    frame    size: i32, not counted itself | request: header, body
+
+A request is begun when all before it are answered. But produce requests follow one another at once: each is appended
+as it comes, out of the buffer it was received into, and answered when a sync covers it. Nothing is read while a request
+that is no produce request is under way, nor while the client does not take its answers: TCP tells it to wait.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from struct import Struct
+from typing import Any, Protocol, cast
+
+import structlog
+
+from logserver.appends import Acks, PendingAcks
+from logserver.broker import Broker
+from logserver.bytes_in_flight import BytesInFlight
+from logserver.context import ANONYMOUS, RequestContext
+from logserver.errors import LogServerError
+from logserver.kafka.apis import API_VERSIONS, ApiKey
+from logserver.kafka.buffers import ReceiveBuffer
+from logserver.kafka.fetch_sessions import FetchSession
+from logserver.kafka.messages import RequestHeader, read_header
+from logserver.kafka.primitives import malformed
+from logserver.kafka.produce import ProduceRequest, encode_produce_answer, read_produce
+from logstore.batch import Buffer
+
+logger = structlog.get_logger()
+
+#: The largest request of a connection that has not had an answer yet: enough for any first request, and little to lose.
+FIRST_REQUEST_BYTES_MAX = 512 << 10
+#: A request of up to so much gets its memory at once, a larger one as it comes.
+RECEIVED_AT_ONCE = 2 << 20
+#: Produce requests of one connection that wait for a sync.
+PIPELINED_MAX = 100
+
+_SIZE = Struct(">i")
+_SIZE_BYTES = 4
+#: What the first four bytes of other protocols would be as a size.
+_TLS_HANDSHAKE = 0x1603
+_HTTP_VERBS = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"DELE", b"PRI ")
+
+#: The answer's frame, in parts that are sent one after the other.
+Frame = Sequence[Buffer]
+
+
+class Door(Protocol):
+    """What a connection needs of the door that it came through."""
+
+    broker: Broker
+    #: What all connections receive into, while they have no buffer of their own.
+    shared: memoryview
+    request_bytes_max: int
+    produce_timeout_ms: int
+    #: Counts what connections have sent that have had no answer yet.
+    strangers: BytesInFlight
+
+    def opened(self, connection: "Connection") -> bool:
+        """False: there are too many already."""
+        ...
+
+    def closed(self, connection: "Connection") -> None: ...
+
+    def answer(self, header: RequestHeader, frame: memoryview, connection: "Connection") -> Coroutine[Any, Any, Frame]:
+        """Read a request, whatever it is but Produce: the frame is gone afterwards. Raises Malformed. What is returned
+        makes the answer."""
+        ...
+
+
+class _Answer:
+    """A place in the order of answers, which is filled when the answer is known."""
+
+    __slots__ = ("frame", "pending", "timer")
+
+    def __init__(self) -> None:
+        self.frame: Frame | None = None
+        self.pending: PendingAcks | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Connection(asyncio.BufferedProtocol):
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._loop = asyncio.get_running_loop()
+        self._clock = door.broker.clock
+        self._transport: asyncio.Transport | None = None
+        self._received = ReceiveBuffer(door.strangers)
+        self._answers: deque[_Answer] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._is_proven = False
+        self._is_writable = True
+        self._is_reading = True
+        self._is_stopping = False
+        self.fetch_session = FetchSession()
+        self.peer = ""
+        self.context = RequestContext(ANONYMOUS, "", "kafka", "", None)
+        #: Monotonic: since when the connection waits for the rest of a request, or for the next one.
+        self.waiting_since_ms = self._clock.monotonic_ms()
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        name = transport.get_extra_info("peername")
+        self.peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+        self.context = RequestContext(ANONYMOUS, "", "kafka", self.peer, None)
+        if not self._door.opened(self):
+            logger.warning("a connection is refused: there are as many as may be", peer=self.peer)
+            self._transport.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if not len(self._received):
+            return self._door.shared
+        return self._received.free(self._wanted_bytes(), at_once=RECEIVED_AT_ONCE if self._is_proven else 0)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.waiting_since_ms = self._clock.monotonic_ms()
+        try:
+            if len(self._received):
+                self._received.add(nbytes)
+                self._handle_received()
+            else:
+                data = self._door.shared[:nbytes]
+                handled = self._handle(data)
+                if handled < nbytes and not self._is_closing:
+                    self._received.put(data[handled:])
+        except LogServerError as error:
+            self._end(error)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._is_writable = False
+
+    def resume_writing(self) -> None:
+        self._is_writable = True
+        self._go_on()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        for answer in self._answers:
+            self._forget(answer)
+        self._answers.clear()
+        self._received.release()
+        if self._is_proven:
+            self._door.broker.connections.leave(self.peer)
+        self._door.closed(self)
+
+    # The door's side.
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._answers
+
+    @property
+    def has_part_of_request(self) -> bool:
+        return len(self._received) > 0
+
+    def release_memory(self) -> None:
+        """Called now and then for those that are idle."""
+        if not len(self._received):
+            self._received.release()
+
+    def stop(self) -> None:
+        """Begin nothing more, and close when all is answered that was begun."""
+        self._is_stopping = True
+        self._pause()
+        if self.is_idle:
+            self._close()
+
+    def abort(self) -> None:
+        assert self._transport is not None
+        self._transport.abort()
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    def _close(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+
+    def _end(self, error: LogServerError) -> None:
+        """What came cannot be answered."""
+        logger.info("a Kafka connection is closed", peer=self.peer, why=str(error), remedy=error.remedy)
+        self.abort()
+
+    # Requests.
+
+    def _handle_received(self) -> None:
+        self._received.take(self._handle(self._received.pending))
+
+    def _handle(self, data: memoryview) -> int:
+        """Begin the requests that are whole, as far as it is their turn; return how many bytes those were."""
+        at = 0
+        while len(data) - at >= _SIZE_BYTES:
+            size = self._checked_size(data[at : at + _SIZE_BYTES])
+            end = at + _SIZE_BYTES + size
+            if end > len(data):
+                break
+            frame = data[at + _SIZE_BYTES : end]
+            header = read_header(frame)
+            if not self._is_turn_of(header):
+                self._pause()
+                break
+            self._begin(header, frame)
+            at = end
+            if self._is_closing:
+                break
+        return at
+
+    def _wanted_bytes(self) -> int:
+        """Of the request whose beginning was received, or of enough to know that."""
+        pending = self._received.pending
+        if len(pending) < _SIZE_BYTES:
+            return _SIZE_BYTES
+        size: int = _SIZE.unpack_from(pending)[0]
+        return _SIZE_BYTES + size
+
+    def _checked_size(self, data: memoryview) -> int:
+        size: int = _SIZE.unpack(data)[0]
+        most = self._door.request_bytes_max if self._is_proven else FIRST_REQUEST_BYTES_MAX
+        if 0 < size <= most:
+            return size
+        if size >> 16 == _TLS_HANDSHAKE:
+            raise malformed("it begins with TLS, which this port does not speak (security.protocol=PLAINTEXT)")
+        if bytes(data) in _HTTP_VERBS:
+            raise malformed("it begins with HTTP")
+        raise malformed(f"a request of {size} bytes is announced, where 1 to {most} can be")
+
+    def _is_turn_of(self, header: RequestHeader) -> bool:
+        if self._is_stopping or not self._is_writable:
+            return False
+        if header.api_key == ApiKey.PRODUCE:
+            return self._task is None and len(self._answers) < PIPELINED_MAX
+        return not self._answers
+
+    def _begin(self, header: RequestHeader, frame: memoryview) -> None:
+        if header.client_id != self.context.client_id:
+            self.context = RequestContext(ANONYMOUS, header.client_id, "kafka", self.peer, None)
+        if header.api_key == ApiKey.PRODUCE and header.version in API_VERSIONS[ApiKey.PRODUCE]:
+            self._produce(header, frame)
+        else:
+            self._start(self._door.answer(header, frame, self))
+
+    def _start(self, work: Coroutine[Any, Any, Frame]) -> None:
+        answer = _Answer()
+        self._answers.append(answer)
+        self._task = self._loop.create_task(self._run(work, answer))
+
+    async def _run(self, work: Coroutine[Any, Any, Frame], answer: _Answer) -> None:
+        try:
+            answer.frame = await work
+        except LogServerError as error:
+            self._end(error)
+            return
+        except Exception:
+            logger.exception("a Kafka request met an unexpected error, and its connection is closed", peer=self.peer)
+            self.abort()
+            return
+        finally:
+            self._task = None
+        self._go_on()
+
+    # Produce.
+
+    def _produce(self, header: RequestHeader, frame: memoryview) -> None:
+        request = read_produce(header, frame, self._door.broker.store)
+        acks = request.acks or Acks.ALL
+        pending = self._door.broker.appends.append_now(self.context, request.appends, acks)
+        if pending is None:
+            # It has to wait for room. The buffer that it is in is needed for others meanwhile.
+            kept = read_produce(header, memoryview(bytes(frame)), self._door.broker.store)
+            self._start(self._produce_slowly(header, kept, acks))
+        elif acks is Acks.ZERO:
+            self._produced_unasked(pending)
+        else:
+            answer = _Answer()
+            answer.pending = pending
+            self._answers.append(answer)
+            if pending.done:
+                self._produced(header, request, answer)
+            else:
+                pending.on_done = partial(self._produced, header, request, answer)
+                timeout_ms = min(max(request.timeout_ms, 0), self._door.produce_timeout_ms)
+                answer.timer = self._loop.call_later(timeout_ms / 1000, self._give_up, header, request, answer)
+
+    async def _produce_slowly(self, header: RequestHeader, request: ProduceRequest, acks: Acks) -> Frame:
+        """The same, while the disk is behind."""
+        context = RequestContext(
+            ANONYMOUS,
+            self.context.client_id,
+            "kafka",
+            self.peer,
+            self._clock.monotonic_ms() + max(request.timeout_ms, 0),
+        )
+        answered = await self._door.broker.appends.append_and_wait(context, request.appends, acks)
+        if acks is Acks.ZERO:
+            return ()
+        return (encode_produce_answer(header, request, answered),)
+
+    def _produced(self, header: RequestHeader, request: ProduceRequest, answer: _Answer) -> None:
+        assert answer.pending is not None
+        if answer.timer is not None:
+            answer.timer.cancel()
+        answer.frame = (encode_produce_answer(header, request, answer.pending.acks),)
+        answer.pending = None
+        self._go_on()
+
+    def _produced_unasked(self, pending: PendingAcks) -> None:
+        """With acks=0 a client learns of an error only by its connection that ends, as with Kafka."""
+        refused = [ack for ack in pending.acks if ack.error is not None]
+        if refused:
+            logger.info(
+                "a Kafka connection is closed: a batch with acks=0 was refused",
+                peer=self.peer,
+                why=str(refused[0].error),
+            )
+            self._close()
+
+    def _give_up(self, header: RequestHeader, request: ProduceRequest, answer: _Answer) -> None:
+        assert answer.pending is not None
+        self._door.broker.appends.give_up(answer.pending)
+        self._produced(header, request, answer)
+
+    def _forget(self, answer: _Answer) -> None:
+        if answer.timer is not None:
+            answer.timer.cancel()
+        if answer.pending is not None:
+            self._door.broker.appends.forget(answer.pending)
+
+    # Answers.
+
+    def _go_on(self) -> None:
+        """Send what is to be sent, and begin what may be begun by now."""
+        if self._is_closing:
+            return
+        self._send()
+        if self._is_stopping:
+            if self.is_idle:
+                self._close()
+            return
+        try:
+            self._handle_received()
+        except LogServerError as error:
+            self._end(error)
+            return
+        if self._is_writable and self._task is None and len(self._answers) < PIPELINED_MAX:
+            self._read_on()
+
+    def _send(self) -> None:
+        parts: list[Buffer] = []
+        while self._answers and self._answers[0].frame is not None:
+            parts += self._answers.popleft().frame or ()
+        if not parts:
+            return
+        self.waiting_since_ms = self._clock.monotonic_ms()
+        if not self._is_proven:
+            self._prove()
+        assert self._transport is not None
+        self._transport.writelines(parts)
+
+    def _prove(self) -> None:
+        """It speaks the protocol: it may send large requests."""
+        self._is_proven = True
+        self._received.move_to(self._door.broker.connections.enter(self.peer))
+
+    def _pause(self) -> None:
+        if self._is_reading and not self._is_closing:
+            assert self._transport is not None
+            self._is_reading = False
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        if not self._is_reading and not self._is_closing:
+            assert self._transport is not None
+            self._is_reading = True
+            self._transport.resume_reading()

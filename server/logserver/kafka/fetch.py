@@ -1,0 +1,161 @@
+"""Fetch: batches from the log to the socket, beside headers made by hand, so that no batch is copied into an answer.
+
+KIP-74 (limits), KIP-227 (sessions), KIP-320 (leader epochs), KIP-516 (topic ids, from version 13).
+"""
+
+from collections.abc import Sequence
+from itertools import count
+from struct import Struct
+from typing import Any
+from uuid import UUID
+
+from kio.schema.errors import ErrorCode
+
+from logserver.broker import Broker
+from logserver.context import RequestContext
+from logserver.fetches import FetchFrom, PartitionRead
+from logserver.kafka.errors import error_code
+from logserver.kafka.fetch_sessions import Fetching, FetchSession, Place, SessionRefused, Wanted
+from logserver.kafka.leader_epochs import check_leader_epoch
+from logserver.kafka.messages import RequestHeader, milliseconds
+from logserver.kafka.primitives import unsigned_varint
+from logstore.batch import Buffer
+
+FLEXIBLE_FROM = 12
+SESSIONS_FROM = 7
+LOG_START_FROM = 5
+REPLICA_FROM = 11
+
+_FRAME = Struct(">ii")
+_THROTTLE = Struct(">i")
+_SESSION = Struct(">hi")
+_PARTITION = Struct(">ihqq")
+_INT32 = Struct(">i")
+_INT64 = Struct(">q")
+#: Of aborted transactions: there are none.
+_NO_ABORTED = -1
+_NO_REPLICA = -1
+
+
+class FetchHandler:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._session_ids = count(1)
+
+    async def fetch(
+        self, header: RequestHeader, request: Any, context: RequestContext, session: FetchSession
+    ) -> Sequence[Buffer]:
+        try:
+            fetching = session.begin(request, next(self._session_ids))
+        except SessionRefused as refused:
+            return _encode(header, refused.code, 0, ())
+        reads = await self._read(request, context, fetching)
+        told: list[tuple[Place, PartitionRead]] = []
+        for (place, wanted), read in zip(fetching.wanted, reads, strict=True):
+            if not fetching.is_incremental or _is_news(wanted, read):
+                told.append((place, read))
+            wanted.told_high_watermark, wanted.told_log_start = read.high_watermark, read.log_start_offset
+        session.answered([place for place, read in told if read.batches])
+        return _encode(header, ErrorCode.none, fetching.session_id, told)
+
+    async def _read(self, request: Any, context: RequestContext, fetching: Fetching) -> list[PartitionRead]:
+        starts: list[FetchFrom] = []
+        reads: list[PartitionRead | None] = []
+        for place, wanted in fetching.wanted:
+            try:
+                starts.append(self._start(place, wanted))
+                reads.append(None)
+            except Exception as refused:
+                reads.append(PartitionRead("", place.partition, error=refused))
+        wait_ms = milliseconds(request.max_wait) if len(starts) == len(reads) else 0
+        found = iter(
+            await self._broker.fetches.fetch(
+                context,
+                starts,
+                wait_ms=max(wait_ms, 0),
+                bytes_max=max(request.max_bytes, 1),
+                bytes_min=max(request.min_bytes, 0),
+            )
+        )
+        return [next(found) if read is None else read for read in reads]
+
+    def _start(self, place: Place, wanted: Wanted) -> FetchFrom:
+        store = self._broker.store
+        check_leader_epoch(wanted.current_leader_epoch, store.leader_epoch)
+        if isinstance(place.topic, bytes):
+            name, topic_id = store.topic_by_id(UUID(bytes=place.topic)).name, place.topic
+        else:
+            name, topic_id = place.topic, b""
+        return FetchFrom(name, topic_id, place.partition, wanted.offset, max(wanted.bytes_max, 1))
+
+
+def _is_news(wanted: Wanted, read: PartitionRead) -> bool:
+    return (
+        len(read.batches) > 0
+        or read.error is not None
+        or (read.high_watermark, read.log_start_offset) != (wanted.told_high_watermark, wanted.told_log_start)
+    )
+
+
+def _encode(
+    header: RequestHeader, code: ErrorCode, session_id: int, told: Sequence[tuple[Place, PartitionRead]]
+) -> Sequence[Buffer]:
+    """The frame, in parts: what is between two runs of batches is one."""
+    version = header.version
+    flexible = version >= FLEXIBLE_FROM
+    tags = b"\0" if flexible else b""
+    parts: list[Buffer] = []
+    between = bytearray(_FRAME.size)
+    between += tags + _THROTTLE.pack(0)
+    if version >= SESSIONS_FROM:
+        between += _SESSION.pack(code, session_id)
+    topics = _by_topic(told)
+    between += _count(len(topics), flexible)
+    for topic, reads in topics.items():
+        between += topic if isinstance(topic, bytes) else _string(topic, flexible)
+        between += _count(len(reads), flexible)
+        for partition, read in reads:
+            partition_code = ErrorCode.none if read.error is None else _code(read.error)
+            between += _PARTITION.pack(partition, partition_code, read.high_watermark, read.high_watermark)
+            if version >= LOG_START_FROM:
+                between += _INT64.pack(read.log_start_offset)
+            between += _count(_NO_ABORTED, flexible)
+            if version >= REPLICA_FROM:
+                between += _INT32.pack(_NO_REPLICA)
+            between += _count(len(read.batches), flexible)
+            if len(read.batches):
+                parts += (between, read.batches)
+                between = bytearray()
+            between += tags
+        between += tags
+    between += tags
+    parts.append(between)
+    size = sum(map(len, parts)) - 4
+    first = parts[0]
+    assert isinstance(first, bytearray)
+    _FRAME.pack_into(first, 0, size, header.correlation_id)
+    return parts
+
+
+def _by_topic(told: Sequence[tuple[Place, PartitionRead]]) -> dict[str | bytes, list[tuple[int, PartitionRead]]]:
+    topics: dict[str | bytes, list[tuple[int, PartitionRead]]] = {}
+    for place, read in told:
+        topics.setdefault(place.topic, []).append((place.partition, read))
+    return topics
+
+
+def _code(error: Exception) -> ErrorCode:
+    code = error_code(error)
+    if code == ErrorCode.invalid_request:
+        # A negative offset or partition.
+        return ErrorCode.offset_out_of_range
+    return code
+
+
+def _count(count: int, flexible: bool) -> bytes:
+    return unsigned_varint(count + 1) if flexible else _INT32.pack(count)
+
+
+def _string(text: str, flexible: bool) -> bytes:
+    data = text.encode()
+    return (unsigned_varint(len(data) + 1) if flexible else len(data).to_bytes(2, "big")) + data

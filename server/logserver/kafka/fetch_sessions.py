@@ -1,0 +1,128 @@
+"""Fetch sessions (KIP-227): a client that reads many partitions names only what changed since its last request.
+
+A session is its connection's, which has one at most; so they cost no more than their connections.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kio.schema.errors import ErrorCode
+
+from logserver.errors import LogServerError
+from logserver.kafka.messages import get
+
+#: Epochs of a request with a meaning of their own.
+INITIAL_EPOCH = 0
+FINAL_EPOCH = -1
+NO_SESSION = 0
+EPOCH_MAX = 2**31 - 1
+
+
+class Place(NamedTuple):
+    """A partition as the client names it: its topic by name, or from version 13 on by id."""
+
+    topic: str | bytes
+    partition: int
+
+
+@dataclass(slots=True)
+class Wanted:
+    """From where on the client reads a partition, and what it was told last."""
+
+    offset: int
+    bytes_max: int
+    current_leader_epoch: int
+    told_high_watermark: int = -1
+    told_log_start: int = -1
+
+
+class SessionRefused(LogServerError):
+    """The client has lost track of its session, and begins another."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message, remedy="Begin a new session, with epoch 0.")
+        self.code = code
+
+
+class FetchSession:
+    """The session of one connection, or none."""
+
+    def __init__(self) -> None:
+        self.session_id = NO_SESSION
+        self._epoch = FINAL_EPOCH
+        self._wanted: OrderedDict[Place, Wanted] = OrderedDict()
+
+    def begin(self, request: Any, new_id: int) -> "Fetching":
+        """What one request reads. Raises SessionRefused."""
+        session_id, epoch = get(request, "session_id", NO_SESSION), get(request, "session_epoch", FINAL_EPOCH)
+        named = dict(_named(request))
+        if epoch in (INITIAL_EPOCH, FINAL_EPOCH):
+            if session_id in (NO_SESSION, self.session_id):
+                self._close()
+            if epoch == FINAL_EPOCH:
+                return Fetching(NO_SESSION, list(named.items()), is_incremental=False)
+            self.session_id, self._epoch = new_id, 1
+            self._wanted = OrderedDict(named)
+            return Fetching(new_id, list(self._wanted.items()), is_incremental=False)
+        if session_id != self.session_id or session_id == NO_SESSION:
+            raise SessionRefused(
+                ErrorCode.fetch_session_id_not_found, f"there is no fetch session {session_id} on this connection"
+            )
+        if epoch != self._epoch:
+            raise SessionRefused(
+                ErrorCode.invalid_fetch_session_epoch,
+                f"fetch session {session_id} is at epoch {self._epoch}, and the request at {epoch}",
+            )
+        self._epoch = 1 if epoch == EPOCH_MAX else epoch + 1
+        for place, wanted in named.items():
+            known = self._wanted.get(place)
+            if known is not None:
+                wanted.told_high_watermark, wanted.told_log_start = known.told_high_watermark, known.told_log_start
+            self._wanted[place] = wanted
+        for place in _forgotten(request):
+            self._wanted.pop(place, None)
+        return Fetching(session_id, list(self._wanted.items()), is_incremental=True)
+
+    def answered(self, places: Sequence[Place]) -> None:
+        """These had records: they come last in the next answer, so that none starves another."""
+        for place in places:
+            if place in self._wanted:
+                self._wanted.move_to_end(place)
+
+    def _close(self) -> None:
+        self.session_id, self._epoch = NO_SESSION, FINAL_EPOCH
+        self._wanted.clear()
+
+
+class Fetching(NamedTuple):
+    session_id: int
+    wanted: list[tuple[Place, Wanted]]
+    #: The answer leaves out partitions of which there is nothing new.
+    is_incremental: bool
+
+
+def _named(request: Any) -> Iterator[tuple[Place, Wanted]]:
+    for topic in request.topics:
+        name = _name(topic)
+        for part in topic.partitions:
+            yield (
+                Place(name, part.partition),
+                Wanted(part.fetch_offset, part.partition_max_bytes, get(part, "current_leader_epoch", -1)),
+            )
+
+
+def _forgotten(request: Any) -> Iterator[Place]:
+    for topic in request.forgotten_topics_data:
+        name = _name(topic)
+        for number in topic.partitions:
+            yield Place(name, number)
+
+
+def _name(topic: Any) -> str | bytes:
+    topic_id = get(topic, "topic_id", None)
+    if topic_id is not None:
+        return bytes(topic_id.bytes)
+    # kio reads an id of zeros as none, as no topic has it.
+    return str(get(topic, "topic", "")) if hasattr(topic, "topic") else bytes(16)

@@ -1,0 +1,32 @@
+"""Which handler answers which API, but for Produce and Fetch, which write their answers themselves."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from logserver.broker import Broker
+from logserver.config import Address
+from logserver.context import RequestContext
+from logserver.kafka.apis import ApiKey
+from logserver.kafka.messages import Fields
+from logserver.kafka.metadata import MetadataHandlers
+from logserver.kafka.offsets import OffsetHandlers
+from logserver.kafka.producer_ids import ProducerIdHandlers
+
+Handler = Callable[[Any, RequestContext], Coroutine[Any, Any, Fields]]
+
+
+class Handlers:
+    def __init__(self, broker: Broker, advertised: Address) -> None:
+        metadata = MetadataHandlers(broker, advertised)
+        offsets = OffsetHandlers(broker)
+        producer_ids = ProducerIdHandlers(broker)
+        self._by_key: dict[int, Handler] = {
+            ApiKey.API_VERSIONS: metadata.api_versions,
+            ApiKey.METADATA: metadata.metadata,
+            ApiKey.LIST_OFFSETS: offsets.list_offsets,
+            ApiKey.OFFSET_FOR_LEADER_EPOCH: offsets.offset_for_leader_epoch,
+            ApiKey.INIT_PRODUCER_ID: producer_ids.init_producer_id,
+        }
+
+    def of(self, api_key: int) -> Handler:
+        return self._by_key[api_key]

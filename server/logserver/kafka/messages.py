@@ -1,0 +1,154 @@
+"""Requests and answers by kio's schemas, of whatever version the client speaks.
+
+A handler is written once, against the newest version: it reads fields that an older request does not have by `get`, and
+returns its answer as plain mappings and sequences, of which `encode_response` writes the fields that the version has.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from datetime import timedelta
+from functools import cache
+from io import BytesIO
+from struct import Struct
+from types import UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin
+from uuid import UUID
+
+from kio.index import load_request_schema, load_response_schema
+from kio.schema.errors import ErrorCode
+from kio.serial import entity_reader, entity_writer
+from kio.serial.errors import SerialError
+
+from logserver.kafka.apis import API_VERSIONS
+from logserver.kafka.primitives import NO_UUID, Reader, malformed
+
+_HEAD = Struct(">hhi")
+_ANSWER_HEAD = Struct(">ii")
+
+Fields = Mapping[str, Any]
+
+#: Of an answer that does not say otherwise: nobody is throttled, and the request as a whole is not refused.
+_USUAL: Fields = {"throttle_time": 0, "error_code": ErrorCode.none}
+
+
+class RequestHeader(NamedTuple):
+    api_key: int
+    version: int
+    correlation_id: int
+    client_id: str
+    #: Where the body begins in the frame.
+    body_at: int
+
+
+def read_header(frame: memoryview) -> RequestHeader:
+    """Raises Malformed. Of a version that we do not know only the first three fields are sure."""
+    if len(frame) < _HEAD.size:
+        raise malformed(f"a request has {len(frame)} bytes")
+    api_key, version, correlation_id = _HEAD.unpack_from(frame)
+    reader = Reader(frame, _HEAD.size)
+    client_id = reader.classic_nullable_string() or ""
+    if is_flexible(api_key, version):
+        reader.flexible = True
+        reader.tags()
+    return RequestHeader(api_key, version, correlation_id, client_id, reader.position)
+
+
+@cache
+def is_flexible(api_key: int, version: int) -> bool:
+    """Whether the version has tagged fields (KIP-482). False for those that we do not speak."""
+    if version not in API_VERSIONS.get(api_key, ()):
+        return False
+    return bool(load_request_schema(api_key, version).__flexible__)
+
+
+def read_body(header: RequestHeader, frame: memoryview) -> Any:
+    """The request as kio's entity of its version. Raises Malformed."""
+    try:
+        body, _ = _reader(header.api_key, header.version)(bytes(frame), header.body_at)
+    except (SerialError, ValueError, OverflowError, UnicodeDecodeError) as error:
+        raise malformed(f"api {header.api_key} version {header.version}: {error}") from error
+    return body
+
+
+def get(entity: Any, name: str, default: Any) -> Any:
+    """A field that older versions do not have."""
+    return getattr(entity, name, default)
+
+
+def milliseconds(delta: timedelta) -> int:
+    return round(delta.total_seconds() * 1000)
+
+
+def encode_response(api_key: int, version: int, correlation_id: int, answer: Fields) -> bytes:
+    """The whole frame."""
+    schema = load_response_schema(api_key, version)
+    body = BytesIO()
+    body.write(bytes(_ANSWER_HEAD.size))
+    if schema.__header_schema__.__flexible__:
+        body.write(b"\0")  # no tagged fields
+    entity_writer(schema)(body, build(schema, {**_USUAL, **answer}))
+    frame = body.getbuffer()
+    _ANSWER_HEAD.pack_into(frame, 0, len(frame) - 4, correlation_id)
+    return bytes(frame)
+
+
+def build(schema: Any, values: Fields) -> Any:
+    """kio's entity of these values. Those that the version does not know are left out, and what is not given has the
+    protocol's default, if there is one."""
+    slots: tuple[_Slot, ...] = _slots(schema)
+    return schema(**{slot.name: slot.convert(values[slot.name]) for slot in slots if slot.name in values})
+
+
+class _Slot(NamedTuple):
+    name: str
+    convert: Callable[[Any], Any]
+
+
+@cache
+def _reader(api_key: int, version: int) -> Any:
+    return entity_reader(load_request_schema(api_key, version))
+
+
+@cache
+def _slots(schema: Any) -> tuple[_Slot, ...]:
+    return tuple(
+        _Slot(field.name, _converter(field.metadata.get("kafka_type"), field.type)) for field in fields(schema)
+    )
+
+
+def _converter(kafka_type: str | None, hint: Any) -> Callable[[Any], Any]:
+    item = _item_type(hint)
+    if item is not None:
+        each = _scalar(kafka_type, item)
+        return lambda values: None if values is None else tuple(each(value) for value in values)
+    scalar = _scalar(kafka_type, _without_none(hint))
+    return lambda value: None if value is None else scalar(value)
+
+
+def _scalar(kafka_type: str | None, hint: Any) -> Callable[[Any], Any]:
+    if kafka_type == "error_code":
+        return ErrorCode
+    if kafka_type in ("timedelta_i32", "timedelta_i64"):
+        return lambda value: timedelta(milliseconds=value)
+    if kafka_type == "uuid":
+        return _known_uuid
+    if kafka_type is None:
+        return lambda values: build(hint, values)
+    return lambda value: value
+
+
+def _known_uuid(value: UUID | bytes) -> UUID | None:
+    known = UUID(bytes=value) if isinstance(value, bytes) else value
+    return None if known == NO_UUID else known
+
+
+def _item_type(hint: Any) -> Any:
+    """Of a sequence, the type of its items."""
+    hint = _without_none(hint)
+    return get_args(hint)[0] if get_origin(hint) is tuple else None
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in (Union, UnionType):
+        return next(part for part in get_args(hint) if part is not type(None))
+    return hint

@@ -1,0 +1,166 @@
+"""Produce: batches as they came off the socket, read in place and appended without a copy.
+
+Parsed and written by hand: kio would copy every batch, and takes longer than the append itself.
+KIP-98 (idempotence), KIP-467 (messages with the errors), KIP-516 (topic ids, from version 13).
+"""
+
+from struct import Struct
+from typing import NamedTuple
+from uuid import UUID
+
+from kio.schema.errors import ErrorCode
+
+from logserver.appends import Ack, Acks, BatchAppend
+from logserver.kafka.errors import (
+    InvalidRequiredAcks,
+    UnsupportedCompression,
+    error_code,
+    message,
+    transactions_unsupported,
+)
+from logserver.kafka.messages import RequestHeader
+from logserver.kafka.primitives import Reader, unsigned_varint
+from logstore.errors import InvalidRecord, UnknownTopicId
+from logstore.header import HEADER_SIZE
+from logstore.topics import TopicStore
+
+TOPIC_IDS_FROM = 13
+FLEXIBLE_FROM = 9
+MESSAGES_FROM = 8
+LOG_START_FROM = 5
+#: Older ones are from before zstd (KIP-110).
+ZSTD_FROM = 7
+
+ACKS = {-1: Acks.ALL, 1: Acks.ONE, 0: Acks.ZERO}
+
+_INT32 = Struct(">i")
+_PARTITION = Struct(">ihqq")
+_BATCH_LENGTH = Struct(">8xi4xb")
+_ATTRIBUTES = Struct(">21xh")
+_CODEC_MASK = 0b111
+_ZSTD = 4
+#: The time of the append, which is said only by topics with LogAppendTime; there are none here.
+_NO_TIME = -1
+
+
+class ProduceRequest(NamedTuple):
+    acks: Acks | None
+    """None for a number that is none of the three: every partition is refused."""
+    timeout_ms: int
+    #: One for each partition, in the order in which they came; what cannot be appended is answered already.
+    appends: list[BatchAppend | Ack]
+    #: Of the same length: the topic as the answer has to name it.
+    topics: list[str | bytes]
+
+
+def read_produce(header: RequestHeader, frame: memoryview, store: TopicStore) -> ProduceRequest:
+    """Raises Malformed."""
+    version = header.version
+    reader = Reader(frame, header.body_at, flexible=version >= FLEXIBLE_FROM)
+    transactional_id = reader.nullable_string()
+    acks_number = reader.int16()
+    acks = ACKS.get(acks_number)
+    timeout_ms = reader.int32()
+    refused: Exception | None = None
+    if acks is None:
+        refused = InvalidRequiredAcks(f"acks={acks_number} is no level", remedy="Set acks to 0, 1 or all (-1).")
+    elif transactional_id is not None:
+        refused = transactions_unsupported(transactional_id)
+    appends: list[BatchAppend | Ack] = []
+    topics: list[str | bytes] = []
+    for _ in reader.array():
+        topic_id = b""
+        wire_name: str | bytes
+        unknown: Exception | None = None
+        if version >= TOPIC_IDS_FROM:
+            wire_name = topic_id = reader.uuid()
+            name, unknown = _name_of(topic_id, store)
+        else:
+            wire_name = name = reader.string()
+        for _ in reader.array():
+            partition = reader.int32()
+            records = reader.nullable_bytes()
+            reader.tags()
+            error = refused or unknown or _refusal(records, version)
+            if error is None:
+                assert records is not None
+                appends.append(BatchAppend(name, topic_id, partition, records))
+            else:
+                appends.append(Ack(name, partition, error=error))
+            topics.append(wire_name)
+        reader.tags()
+    reader.tags()
+    return ProduceRequest(acks, timeout_ms, appends, topics)
+
+
+def _name_of(topic_id: bytes, store: TopicStore) -> tuple[str, Exception | None]:
+    try:
+        return store.topic_by_id(UUID(bytes=topic_id)).name, None
+    except UnknownTopicId as error:
+        return "", error
+
+
+def _refusal(records: memoryview | None, version: int) -> Exception | None:
+    """What a broker looks at before a batch goes to the log. The log checks the rest."""
+    if records is None or len(records) < HEADER_SIZE:
+        # A message of the old formats has fewer bytes than a header of today.
+        return InvalidRecord("a partition has no record batch", remedy="Send exactly one batch a partition.")
+    length, magic = _BATCH_LENGTH.unpack_from(records)
+    if magic != 2:
+        return InvalidRecord(f"the batch is of format {magic}", remedy="Send record batches of format 2.")
+    if 0 <= length + 12 < len(records):
+        return InvalidRecord("a partition has more than one batch", remedy="Send exactly one batch a partition.")
+    if version < ZSTD_FROM and _ATTRIBUTES.unpack_from(records)[0] & _CODEC_MASK == _ZSTD:
+        return UnsupportedCompression(
+            f"zstd needs version {ZSTD_FROM} of Produce or later", remedy="Use a newer client, or another codec."
+        )
+    return None
+
+
+def encode_produce_answer(header: RequestHeader, request: ProduceRequest, acks: list[Ack]) -> bytes:
+    """The whole frame."""
+    version = header.version
+    flexible = version >= FLEXIBLE_FROM
+    parts: list[bytes] = [b"", b"\0" if flexible else b""]
+    groups = _by_topic(request.topics, acks)
+    parts.append(_count(len(groups), flexible))
+    for wire_name, of_topic in groups:
+        parts.append(wire_name if isinstance(wire_name, bytes) else _string(wire_name, flexible))
+        parts.append(_count(len(of_topic), flexible))
+        for ack in of_topic:
+            code, text = (0, None) if ack.error is None else (error_code(ack.error), message(ack.error))
+            if code == ErrorCode.duplicate_sequence_number:
+                text = None
+            parts.append(_PARTITION.pack(ack.partition, code, ack.base_offset, _NO_TIME))
+            if version >= LOG_START_FROM:
+                parts.append(ack.log_start_offset.to_bytes(8, "big", signed=True))
+            if version >= MESSAGES_FROM:
+                parts.append(_count(0, flexible))  # of single records: the whole batch is refused
+                parts.append(_string(text, flexible))
+            if flexible:
+                parts.append(b"\0")
+        if flexible:
+            parts.append(b"\0")
+    parts.append(_INT32.pack(0))  # nobody is throttled
+    if flexible:
+        parts.append(b"\0")
+    body = b"".join(parts)
+    return _INT32.pack(len(body) + 4) + _INT32.pack(header.correlation_id) + body
+
+
+def _by_topic(topics: list[str | bytes], acks: list[Ack]) -> list[tuple[str | bytes, list[Ack]]]:
+    groups: dict[str | bytes, list[Ack]] = {}
+    for wire_name, ack in zip(topics, acks, strict=True):
+        groups.setdefault(wire_name, []).append(ack)
+    return list(groups.items())
+
+
+def _count(count: int, flexible: bool) -> bytes:
+    return unsigned_varint(count + 1) if flexible else _INT32.pack(count)
+
+
+def _string(text: str | None, flexible: bool) -> bytes:
+    if text is None:
+        return b"\0" if flexible else b"\xff\xff"
+    data = text.encode()
+    return (unsigned_varint(len(data) + 1) if flexible else len(data).to_bytes(2, "big")) + data

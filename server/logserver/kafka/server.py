@@ -1,0 +1,166 @@
+"""The Kafka door as a whole: one port, its connections, and how it opens and closes."""
+
+import asyncio
+import resource
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+from kio.schema.errors import ErrorCode
+
+from logserver.broker import Broker
+from logserver.bytes_in_flight import BytesInFlight
+from logserver.config import Address, ServerConfig
+from logserver.context import RequestContext
+from logserver.errors import ListenFailed
+from logserver.kafka.apis import API_VERSIONS, ApiKey
+from logserver.kafka.buffers import SHARED_BYTES
+from logserver.kafka.connection import Connection, Frame
+from logserver.kafka.fetch import FetchHandler
+from logserver.kafka.handlers import Handler, Handlers
+from logserver.kafka.messages import Fields, RequestHeader, encode_response, read_body
+from logserver.kafka.metadata import api_versions
+from logserver.kafka.primitives import malformed
+from logstore.clock import Clock
+
+logger = structlog.get_logger()
+
+#: Of requests whose connection has had no answer yet.
+STRANGERS_BYTES_MAX = 32 << 20
+#: Between two looks for connections that say nothing.
+SWEEP_MS = 5_000
+#: Kafka's connections.max.idle.ms.
+IDLE_MS_MAX = 600_000
+#: A request that was begun must come whole in so long.
+REQUEST_MS_MAX = 60_000
+BACKLOG = 1024
+
+
+class KafkaServer:
+    """Holds its address from the moment it is made. Who connects before `serve` is answered from then on."""
+
+    def __init__(self, config: ServerConfig, clock: Clock) -> None:
+        """Listen, before anything else is begun. Raises ListenFailed."""
+        assert config.kafka_listen is not None
+        self._config = config
+        self._clock = clock
+        self._socket = _listen(config.kafka_listen)
+        #: Where it listens: port 0 has become a real one.
+        self.address = Address(config.kafka_listen.host, self._socket.getsockname()[1])
+        self.shared = memoryview(bytearray(SHARED_BYTES))
+        self.request_bytes_max = config.kafka_request_bytes_max
+        self.produce_timeout_ms = config.produce_timeout_ms
+        self.strangers = BytesInFlight(STRANGERS_BYTES_MAX, "connections that have had no answer yet")
+        self.broker: Broker
+        self._connections: set[Connection] = set()
+        self._connections_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._server: asyncio.Server | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._closed = asyncio.Event()
+        self._fetch: FetchHandler
+        self._handlers: Handlers
+
+    async def serve(self, broker: Broker) -> None:
+        self.broker = broker
+        self._fetch = FetchHandler(broker)
+        self._handlers = Handlers(broker, self._config.kafka_advertise or self.address)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), sock=self._socket, backlog=BACKLOG)
+        self._sweep()
+
+    async def abandon(self) -> None:
+        """Let go of the address without having served."""
+        self._socket.close()
+
+    def begin_stop(self) -> None:
+        """Take no new connections, and begin no more requests."""
+        assert self._server is not None, "one that never served is abandoned"
+        self._server.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for connection in list(self._connections):
+            connection.stop()
+
+    async def stop(self, grace_ms: int) -> None:
+        """Wait for the requests that were begun, and after grace_ms cut them. What waits for news is to be released
+        before."""
+        try:
+            async with asyncio.timeout(grace_ms / 1000):
+                while self._connections:
+                    self._closed.clear()
+                    await self._closed.wait()
+        except TimeoutError:
+            logger.warning("Kafka connections are cut: they did not end in time", connections=len(self._connections))
+        for connection in list(self._connections):
+            connection.abort()
+
+    # What connections call.
+
+    def opened(self, connection: Connection) -> bool:
+        self._connections.add(connection)
+        return len(self._connections) <= self._connections_max
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._closed.set()
+
+    def answer(self, header: RequestHeader, frame: memoryview, connection: Connection) -> Coroutine[Any, Any, Frame]:
+        """Read a request, and return what makes the answer. Raises Malformed, also for what Kafka closes a connection
+        for: an API or a version that is not advertised."""
+        versions = API_VERSIONS.get(header.api_key)
+        if versions is None or header.version not in versions:
+            if header.api_key == ApiKey.API_VERSIONS:
+                # The client is newer than we are. It learns so in the one version that every client knows.
+                return _at_once(header._replace(version=0), api_versions(ErrorCode.unsupported_version))
+            raise malformed(
+                f"API {header.api_key} version {header.version} is asked for, which ApiVersions does not name"
+            )
+        request = read_body(header, frame)
+        if header.api_key == ApiKey.FETCH:
+            return self._fetch.fetch(header, request, connection.context, connection.fetch_session)
+        return _answered(header, self._handlers.of(header.api_key), request, connection.context)
+
+    def _sweep(self) -> None:
+        """Cut who has begun a request and does not end it, or says nothing at all."""
+        now_ms = self._clock.monotonic_ms()
+        for connection in list(self._connections):
+            waited_ms = now_ms - connection.waiting_since_ms
+            if not connection.is_idle:
+                continue
+            if waited_ms > (REQUEST_MS_MAX if connection.has_part_of_request else IDLE_MS_MAX):
+                logger.info("a Kafka connection is closed: it was silent", peer=connection.peer, ms=waited_ms)
+                connection.abort()
+            elif waited_ms > SWEEP_MS:
+                connection.release_memory()
+        self._sweeping = asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
+
+
+async def _answered(header: RequestHeader, handler: Handler, request: Any, context: RequestContext) -> Frame:
+    answer = await handler(request, context)
+    return (encode_response(header.api_key, header.version, header.correlation_id, answer),)
+
+
+async def _at_once(header: RequestHeader, answer: Fields) -> Frame:
+    return (encode_response(header.api_key, header.version, header.correlation_id, answer),)
+
+
+def _listen(listen: Address) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise ListenFailed(
+            f"{listen} cannot be listened on: {(error.strerror or str(error)).lower()}",
+            remedy="End what listens there, or choose another address with --kafka-listen.",
+        ) from error
+    return listening

@@ -1,0 +1,78 @@
+"""A client of the Kafka door made of kio's schemas: what a test wants to send, byte for byte."""
+
+import asyncio
+from contextlib import suppress
+from io import BytesIO
+from struct import Struct
+from typing import Any
+
+from kio.index import load_request_schema, load_response_schema
+from kio.serial import entity_reader, entity_writer
+
+from logserver.config import Address
+from logserver.kafka.apis import API_VERSIONS, ApiKey
+from logserver.kafka.messages import build
+
+_HEAD = Struct(">hhi")
+_SIZE = Struct(">i")
+
+
+class KafkaClient:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._correlation_id = 0
+
+    @classmethod
+    async def connect(cls, address: Address | None) -> "KafkaClient":
+        assert address is not None
+        return cls(*await asyncio.open_connection(address.host, address.port))
+
+    async def close(self) -> None:
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+    async def call(self, api_key: ApiKey, version: int | None = None, **fields: Any) -> Any:
+        return await self.answer(await self.send(api_key, version, **fields))
+
+    async def send(self, api_key: ApiKey, version: int | None = None, **fields: Any) -> tuple[Any, int]:
+        """What `answer` needs to read the answer, the newest version without one."""
+        version = API_VERSIONS[api_key][-1] if version is None else version
+        schema: Any = load_request_schema(api_key, version)
+        self._correlation_id += 1
+        body = BytesIO()
+        body.write(_HEAD.pack(api_key, version, self._correlation_id) + b"\0\4test")
+        if schema.__flexible__:
+            body.write(b"\0")
+        entity_writer(schema)(body, build(schema, fields))
+        await self.send_bytes(body.getvalue())
+        return load_response_schema(api_key, version), self._correlation_id
+
+    async def send_bytes(self, frame: bytes) -> None:
+        self._writer.write(_SIZE.pack(len(frame)) + frame)
+        await self._writer.drain()
+
+    async def send_raw(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self, expected: tuple[Any, int]) -> Any:
+        schema, correlation_id = expected
+        frame = await self.frame()
+        assert _SIZE.unpack_from(frame)[0] == correlation_id
+        at = 4 + int(schema.__header_schema__.__flexible__)
+        entity, size = entity_reader(schema)(frame, at)
+        assert at + size == len(frame), "bytes follow the answer"
+        return entity
+
+    async def frame(self) -> bytes:
+        (size,) = _SIZE.unpack(await self._reader.readexactly(4))
+        return await self._reader.readexactly(size)
+
+    async def is_closed(self) -> bool:
+        """Read on until the server has closed; False if it answers instead."""
+        try:
+            return await self._reader.read(1) == b""
+        except ConnectionResetError:
+            return True

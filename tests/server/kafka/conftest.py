@@ -1,0 +1,35 @@
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from logserver.config import Address
+from logserver.server import Server
+from tests.server.conftest import StartServer
+from tests.server.kafka.client import KafkaClient
+
+Connect = Callable[[], Awaitable[KafkaClient]]
+
+
+@pytest.fixture
+async def door(start_server: StartServer) -> Server:
+    """A server with both doors."""
+    started: Server = await start_server(kafka_listen=Address("127.0.0.1", 0))
+    return started
+
+
+@pytest.fixture
+async def connect(door: Server) -> AsyncIterator[Connect]:
+    clients: list[KafkaClient] = []
+
+    async def connected() -> KafkaClient:
+        clients.append(await KafkaClient.connect(door.kafka_address))
+        return clients[-1]
+
+    yield connected
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture
+async def kafka(connect: Connect) -> KafkaClient:
+    return await connect()

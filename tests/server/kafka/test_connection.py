@@ -1,0 +1,113 @@
+"""What a connection does with bytes, whole requests, cut ones and wrong ones."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from kio.schema.errors import ErrorCode
+
+from logserver.kafka.apis import API_VERSIONS, ApiKey
+from logserver.kafka.connection import FIRST_REQUEST_BYTES_MAX
+from tests.server.kafka.client import KafkaClient
+from tests.server.kafka.conftest import Connect
+from tests.server.kafka.records import batch, produce
+
+NOTHING: dict[str, Any] = {"client_software_name": "test", "client_software_version": "1"}
+
+
+async def test_what_is_spoken_is_what_api_versions_says(kafka: KafkaClient) -> None:
+    answer = await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    told = {each.api_key: range(each.min_version, each.max_version + 1) for each in answer.api_keys}
+    assert told == dict(API_VERSIONS)
+
+
+async def test_a_client_that_is_newer_learns_the_versions_in_the_oldest_one(kafka: KafkaClient) -> None:
+    from kio.schema.api_versions.v0.response import ApiVersionsResponse
+
+    await kafka.send_bytes(b"\x00\x12\x7f\xff\x00\x00\x00\x09\xff\xff")
+    answer = await kafka.answer((ApiVersionsResponse, 9))
+    assert answer.error_code == ErrorCode.unsupported_version
+    assert {each.api_key for each in answer.api_keys} == set(API_VERSIONS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03",  # TLS
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x7f\xff\xff\xff",
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\0",
+        (FIRST_REQUEST_BYTES_MAX + 1).to_bytes(4, "big"),
+        b"\0\0\0\3\0\x12\0",  # shorter than any request
+        b"\0\0\0\x0a\x7f\x00\0\0\0\0\0\1\xff\xff",  # no such API
+        b"\0\0\0\x0a\0\3\0\x63\0\0\0\1\xff\xff",  # no such version of Metadata
+        b"\0\0\0\x0e\0\3\0\1\0\0\0\1\xff\xff\x7f\xff\xff\xff",  # of so many topics
+        b"\0\0\0\x0e\0\3\0\1\0\0\0\1\xff\xff\xff\xff\xff\xf0",  # of less than none
+    ],
+)
+async def test_what_is_no_request_ends_the_connection_and_no_other(
+    connect: Connect, kafka: KafkaClient, data: bytes
+) -> None:
+    wrong = await connect()
+    await wrong.send_raw(data)
+    assert await wrong.is_closed()
+    assert (await kafka.call(ApiKey.API_VERSIONS, **NOTHING)).error_code == ErrorCode.none
+
+
+async def test_a_request_may_come_byte_by_byte(kafka: KafkaClient) -> None:
+    for byte in b"\0\0\0\x0a\0\x12\0\0\0\0\0\7\xff\xff":
+        await kafka.send_raw(bytes((byte,)))
+        await asyncio.sleep(0)
+    assert (await kafka.frame())[:4] == b"\0\0\0\7"
+
+
+async def test_a_connection_that_had_an_answer_may_send_a_large_request(kafka: KafkaClient) -> None:
+    await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    value = bytes(700 << 10)
+    assert len(value) > FIRST_REQUEST_BYTES_MAX
+    answer = await kafka.call(ApiKey.PRODUCE, 9, **produce("large", batch(value)))
+    assert answer.responses[0].partition_responses[0].error_code == ErrorCode.none
+
+
+async def test_answers_come_in_the_order_of_their_requests(kafka: KafkaClient) -> None:
+    sent = []
+    for number in range(30):
+        if number % 3:
+            sent.append(await kafka.send(ApiKey.PRODUCE, 9, **produce("t", batch(b"%d" % number))))
+        else:
+            sent.append(await kafka.send(ApiKey.LIST_OFFSETS, **latest("t")))
+    answers = [await kafka.answer(expected) for expected in sent]
+    offsets = [
+        answer.topics[0].partitions[0].offset
+        if hasattr(answer, "topics")
+        else answer.responses[0].partition_responses[0].base_offset
+        for answer in answers
+    ]
+    # The first question comes before there is a topic; each later one sees all that was sent before it.
+    assert (
+        offsets == [-1, *(number for group in range(10) for number in (2 * group, 2 * group + 1, 2 * group + 2))][:30]
+    )
+
+
+async def test_a_produce_request_without_acks_gets_no_answer(kafka: KafkaClient) -> None:
+    await kafka.send(ApiKey.PRODUCE, 9, **produce("t", batch(b"v"), acks=0))
+    expected = await kafka.send(ApiKey.LIST_OFFSETS, **latest("t"))
+    assert (await kafka.answer(expected)).topics[0].partitions[0].offset >= 0
+
+
+async def test_a_refused_batch_without_acks_ends_the_connection(kafka: KafkaClient) -> None:
+    damaged = bytearray(batch(b"v"))
+    damaged[-1] ^= 1
+    await kafka.send(ApiKey.PRODUCE, 9, **produce("t", bytes(damaged), acks=0))
+    assert await kafka.is_closed()
+
+
+def latest(topic: str) -> dict[str, Any]:
+    partition = {"partition_index": 0, "current_leader_epoch": -1, "timestamp": -1}
+    return {
+        "replica_id": -1,
+        "isolation_level": 0,
+        "timeout": 1000,
+        "topics": [{"name": topic, "partitions": [partition]}],
+    }

@@ -85,7 +85,9 @@ class Segment:
         #: Then offsets may be missing between two batches, and inside of one.
         self.gaps_allowed = generation > 0
         self.is_rolled = seal is not None
-        self.is_named = has_file  # whether the directory that names the file was synced since it was made
+        # Whether the directory that names the file was synced since it was made. Of an empty one that was found nobody
+        # knows: it was made for an append for which there was no room, and then for a clean stop nothing was to be synced.
+        self.is_named = has_file and end_position > 0
         self.damaged = damaged  # what recovery found that is no sound batch, in order
         # What `examine` found since, by where it began, and the end of the file then. Guarded by the lock.
         self._met: dict[tuple[int, int], tuple[Damage, int]] = {}

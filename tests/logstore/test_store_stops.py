@@ -315,3 +315,28 @@ def test_what_a_start_after_a_crash_had_to_read_a_clean_stop_spares_the_next_one
     assert log.log_end_offset == 20
     batch_bytes = log.size_bytes // 20
     assert scanned[0] <= 2 * batch_bytes, "no more than what follows the last row"
+
+
+def test_a_file_that_was_made_and_not_filled_before_a_clean_stop_has_its_name_synced_before_what_is_in_it_counts() -> (
+    None
+):
+    for seed in range(10):
+        disk = SimulatedDisk()
+        opened = Opened(disk)
+        opened.store.create_topic("flights", 1, SMALL)
+        disk = disk.kill()
+        opened = Opened(disk)
+        disk.capacity_bytes = disk.used_bytes
+        with pytest.raises(StorageFull):
+            opened.append("flights", 0, b"too much")
+        opened.close()
+        disk = disk.kill()
+        disk.capacity_bytes = None
+        again = Opened(disk)
+        again.append("flights", 0, b"acknowledged")
+        again.settle()
+        assert again.store.log("flights", 0).high_watermark == 1
+
+        after_power_cut = Opened(disk.crash(random.Random(seed)))
+
+        assert values_of(after_power_cut.store.log("flights", 0)) == [b"acknowledged"]

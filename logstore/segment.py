@@ -86,7 +86,7 @@ class Segment:
         self.gaps_allowed = generation > 0
         self.is_rolled = seal is not None
         # Whether the directory that names the file was synced since it was made. Of an empty one that was found nobody
-        # knows: it was made for an append for which there was no room, and then for a clean stop nothing was to be synced.
+        # knows: it was made for an append for which there was no room, and a clean stop found nothing in it to sync.
         self.is_named = has_file and end_position > 0
         self.damaged = damaged  # what recovery found that is no sound batch, in order
         # What `examine` found since, by where it began, and the end of the file then. Guarded by the lock.

@@ -272,7 +272,7 @@ BUGS = {
             "newest-of-key-dropped",
             "compaction drops the last record of a key with those before it",
             compaction_bugs.drop_newest,
-            ("crash-image", "compaction-kill"),
+            ("crash-image", "simulation", "compaction-kill"),
         ),
         PlantedBug(
             "tombstones-dropped-early",
@@ -284,7 +284,7 @@ BUGS = {
             "offsets-renumbered",
             "compaction closes the gaps that it makes in a batch",
             compaction_bugs.renumber_offsets,
-            ("crash-image", "compaction-kill"),
+            ("crash-image", "simulation", "compaction-kill"),
         ),
         PlantedBug(
             "compacted-files-not-synced",

@@ -32,11 +32,15 @@ from logstore.errors import OutOfOrderSequence, StorageFailed, StorageFull, Unkn
 from logstore.log import Appended
 from tests.consumer_groups.model import ModelMember
 from tests.faults.history import Assign, History, Outcome, Poll, Send, Value, encode_value
+from tests.faults.keyed import HEADER, KeyedReader, Sends, header_of
 from tests.faults.simulation.server import GROUPS, ConnectionLost, SimulatedServer
 from tests.faults.storage.model import Violation
 
 TOPIC = "t"
 PARTITIONS = 3
+KEYED_TOPIC = "k"
+KEYS = 3
+TOMBSTONES = 0.2
 GROUP = "g"
 OUTSTANDING_MAX = 3
 VALUE_CHARACTERS_MAX = 200
@@ -54,6 +58,7 @@ class World(Protocol):
     rng: random.Random
     history: History
     committed: "Committed"
+    sends: Sends  # to the compacted topic
 
     def now_ms(self) -> int: ...
 
@@ -100,6 +105,9 @@ class Batch:
 
 
 class SimulatedProducer:
+    topic = TOPIC
+    partitions = PARTITIONS
+
     def __init__(self, world: World, process: int) -> None:
         self.is_done = False  # it makes no new records
         self._world = world
@@ -107,8 +115,8 @@ class SimulatedProducer:
         self._producer_id: int | None = None
         self._is_asking = False
         self._number = 0
-        self._sequences = [0] * PARTITIONS
-        self._outstanding: list[deque[Batch]] = [deque() for _ in range(PARTITIONS)]
+        self._sequences = [0] * self.partitions
+        self._outstanding: list[deque[Batch]] = [deque() for _ in range(self.partitions)]
 
     @property
     def is_idle(self) -> bool:
@@ -120,7 +128,7 @@ class SimulatedProducer:
                 self._is_asking = True
                 self._world.call(lambda server: server.new_producer_id(), self._named)
             return
-        partition = self._world.rng.randrange(PARTITIONS)
+        partition = self._world.rng.randrange(self.partitions)
         outstanding = self._outstanding[partition]
         unsent = [batch for batch in outstanding if not batch.is_sent]
         if unsent:
@@ -143,8 +151,7 @@ class SimulatedProducer:
         rng = self._world.rng
         numbers = [self._number + n for n in range(rng.choice((1, 1, 2, 3)))]
         self._number += len(numbers)
-        values = [encode_value(Value(self._process, n), rng.randrange(VALUE_CHARACTERS_MAX)) for n in numbers]
-        records = [Record(0, RECORDED_MS, None, value.encode()) for value in values]
+        records = [self._record(Value(self._process, number)) for number in numbers]
         assert self._producer_id is not None
         data = encode_batch(
             records, producer_id=self._producer_id, producer_epoch=0, base_sequence=self._sequences[partition]
@@ -155,14 +162,14 @@ class SimulatedProducer:
     def _send(self, partition: int, batch: Batch) -> None:
         batch.is_sent = True
         self._world.call(
-            lambda server: server.produce(TOPIC, partition, batch.data), partial(self._answered, partition, batch)
+            lambda server: server.produce(self.topic, partition, batch.data), partial(self._answered, partition, batch)
         )
 
     def _answered(self, partition: int, batch: Batch, result: Any) -> None:
         if isinstance(result, Appended):
             self._outstanding[partition].remove(batch)
             for offset, number in enumerate(batch.numbers, result.base_offset):
-                self._world.history.add(Send(self._process, number, partition, Outcome.OK, offset))
+                self._acknowledged(Value(self._process, number), partition, offset)
             return
         is_overtaking = (
             isinstance(result, (OutOfOrderSequence, UnknownProducerId)) and batch is not self._outstanding[partition][0]
@@ -170,6 +177,55 @@ class SimulatedProducer:
         if not isinstance(result, PASSING) and not is_overtaking:
             raise result
         batch.is_sent = False
+
+    def _record(self, value: Value) -> Record:
+        text = encode_value(value, self._world.rng.randrange(VALUE_CHARACTERS_MAX))
+        return Record(0, RECORDED_MS, None, text.encode())
+
+    def _acknowledged(self, value: Value, partition: int, offset: int) -> None:
+        self._world.history.add(Send(value.process, value.number, partition, Outcome.OK, offset))
+
+
+class SimulatedKeyedProducer(SimulatedProducer):
+    """Of a compacted topic, with keys of its own."""
+
+    topic = KEYED_TOPIC
+    partitions = 1
+
+    def _record(self, value: Value) -> Record:
+        rng = self._world.rng
+        key = b"%d-%d" % (value.process, rng.randrange(KEYS))
+        text = encode_value(value, rng.randrange(VALUE_CHARACTERS_MAX))
+        data = None if rng.random() < TOMBSTONES else text.encode()
+        self._world.sends.begin(value, key, data)
+        return Record(0, RECORDED_MS, key, data, ((HEADER, header_of(value).encode()),))
+
+    def _acknowledged(self, value: Value, partition: int, offset: int) -> None:
+        self._world.sends.end(value, partition, offset)
+
+
+class SimulatedKeyedReader:
+    """Reads the compacted topic from the beginning on, while it is written anew."""
+
+    def __init__(self, world: World) -> None:
+        self.seen = KeyedReader(world.sends)
+        self._world = world
+        self._offset = 0
+        self._is_busy = False
+
+    def step(self) -> None:
+        if not self._is_busy:
+            self._is_busy = True
+            self._world.call(lambda server: server.fetch(KEYED_TOPIC, 0, self._offset), self._fetched)
+
+    def _fetched(self, result: Any) -> None:
+        self._is_busy = False
+        if isinstance(result, PASSING):
+            return
+        if isinstance(result, Exception):
+            raise result
+        records, self._offset = result
+        self.seen.take(0, records)
 
 
 class SimulatedReader:

@@ -14,9 +14,11 @@ from uuid import UUID
 from consumer_groups.config import GroupConfig
 from consumer_groups.coordinator import GroupCoordinator
 from consumer_groups.requests import OffsetRange, Partition, TopicInfo
+from logserver.compaction import Compaction
 from logserver.journal import GROUPS_TOPIC, TopicJournal
 from logserver.waiters import HighWatermarkWaiters
 from logstore.batch import Record, decode_batch, iter_headers
+from logstore.compaction import CompactionPlan, CompactionResult
 from logstore.config import StoreConfig
 from logstore.errors import LogStoreError, UnknownTopicId, UnknownTopicOrPartition
 from logstore.log import Appended, Log
@@ -35,6 +37,7 @@ GROUPS = GroupConfig(
     session_timeout_ms=10_000, heartbeat_interval_ms=1_000, rebalance_timeout_ms=15_000, journal_records_max=60
 )
 FETCH_BYTES = 600
+COMPACTION_SECONDS = 0.5
 
 
 class ConnectionLost(Exception):
@@ -53,6 +56,8 @@ class SimulatedServer:
         self.loop = SimulatedLoop.on(clock)
         self.failure: BaseException | None = None
         self.is_ready = False
+        #: The pass of compaction that another process is to make, and who waits for it.
+        self.wanted_pass: tuple[CompactionPlan, asyncio.Future[CompactionResult]] | None = None
         self._calls: dict[int, OnDone] = {}
         self._calls_count = 0
         self.store = TopicStore.open(
@@ -69,6 +74,8 @@ class SimulatedServer:
         journal = TopicJournal(self.store, self.waiters, clock, GROUPS_TOPIC)
         self.coordinator = GroupCoordinator(journal, StoreTopics(self.store), clock, GROUPS)
         self.call(self.coordinator.start(), self._started)
+        self._compaction = Compaction(self.store, self._run_pass, interval_ms=0)
+        self.loop.create_task(self._compact()).add_done_callback(self._compacted)
 
     def call(self, work: Coroutine[Any, Any, Any], on_done: OnDone) -> None:
         """Work for a client, who is told once."""
@@ -112,6 +119,22 @@ class SimulatedServer:
             self._fail(result)
         else:
             self.is_ready = True
+
+    async def _compact(self) -> None:
+        """As `Compaction.run` does, but that here an error that nobody expects is one."""
+        while True:
+            await asyncio.sleep(COMPACTION_SECONDS)
+            while await self._compaction.compact_one():
+                await asyncio.sleep(0)
+
+    async def _run_pass(self, plan: CompactionPlan) -> CompactionResult:
+        result: asyncio.Future[CompactionResult] = self.loop.create_future()
+        self.wanted_pass = plan, result
+        return await result
+
+    def _compacted(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         self.failure = self.failure or error
@@ -164,7 +187,7 @@ class StoreTopics:
         except UnknownTopicId:
             return None
 
-    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
+    async def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
         log = self._store.log(self._store.topic_by_id(topic_id).name, partition)
         return OffsetRange(log.log_start_offset, log.high_watermark)
 

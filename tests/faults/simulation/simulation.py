@@ -19,17 +19,24 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from structlog.testing import capture_logs
+
+from logstore.compaction import compact
 from logstore.config import DAY_MS, HOUR_MS, TopicConfig
-from logstore.errors import StorageFailed, StorageFull, TopicAlreadyExists
+from logstore.errors import LogStoreError, StorageFailed, StorageFull, TopicAlreadyExists
 from tests.faults.bugs.planted import planted
 from tests.faults.checker import check
 from tests.faults.history import Assign, History
+from tests.faults.keyed import KeyedReader, Sends
 from tests.faults.runs import Session, Tally
 from tests.faults.simulation.clients import (
+    KEYED_TOPIC,
     PARTITIONS,
     TOPIC,
     Client,
     Committed,
+    SimulatedKeyedProducer,
+    SimulatedKeyedReader,
     SimulatedMember,
     SimulatedProducer,
     SimulatedReader,
@@ -43,9 +50,11 @@ from tests.logstore.disk import PowerCut, SimulatedDisk
 
 ACTIONS = 200
 PRODUCERS = 2
+KEYED_PROCESS = 50
 READERS = 1
 MEMBERS = 2
 CONFIG = TopicConfig.from_strings({"segment.bytes": "1024", "index.interval.bytes": "200", "retention.ms": "-1"})
+KEYED_CONFIG = CONFIG.with_changes({"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0"})
 #: Once nothing fails any more, everything is settled after so long.
 SETTLED_AFTER_MS = 100_000
 SETTLING_STEP_MS = 500
@@ -60,6 +69,7 @@ class Outcome:
     violation: str | None
     acknowledged: int
     power_cuts: int
+    passes: int
 
 
 def run(session: Session, tally: Tally) -> None:
@@ -75,6 +85,7 @@ def run(session: Session, tally: Tally) -> None:
             tally.count("seeds")
             tally.count("acknowledged", outcome.acknowledged)
             tally.count("power cuts", outcome.power_cuts)
+            tally.count("passes", outcome.passes)
             if session.is_over(tally):
                 return
 
@@ -88,7 +99,9 @@ def simulate(seed: int) -> Outcome:
         violation = tell(error) + "\n" + "\n".join(simulation.events)
     finally:
         simulation.close()
-    return Outcome(simulation.digest.hexdigest(), violation, simulation.acknowledged, simulation.power_cuts)
+    return Outcome(
+        simulation.digest.hexdigest(), violation, simulation.acknowledged, simulation.power_cuts, simulation.passes
+    )
 
 
 @contextmanager
@@ -96,7 +109,8 @@ def no_logs() -> Iterator[None]:
     """A process that dies says a lot."""
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with capture_logs():
+            yield
     finally:
         logging.disable(logging.NOTSET)
 
@@ -108,6 +122,10 @@ class Simulation:
         self.rng = random.Random(seed)
         self.history = History()
         self.committed = Committed()
+        self.passes = 0  # of compaction
+        delete_retention_ms = self.rng.choice((0, 10_000, DAY_MS))
+        self.sends = Sends(keeps_tombstones=delete_retention_ms == DAY_MS)
+        self._keyed_config = KEYED_CONFIG.with_changes({"delete.retention.ms": str(delete_retention_ms)})
         self.digest = sha256()
         self.events: deque[str] = deque(maxlen=EVENTS_SHOWN)
         self.power_cuts = 0
@@ -138,9 +156,11 @@ class Simulation:
         self._fault_rate = self.rng.choice((0.005, 0.03, 0.1))
         # Who lives here.
         self._producers = [SimulatedProducer(self, process) for process in range(PRODUCERS)]
+        self._producers.append(SimulatedKeyedProducer(self, KEYED_PROCESS))
         self._readers = [SimulatedReader(self, PRODUCERS + n, self.rng.randrange(PARTITIONS)) for n in range(READERS)]
         self._members = [SimulatedMember(self, PRODUCERS + READERS + n) for n in range(MEMBERS)]
-        self._clients: tuple[Client, ...] = (*self._producers, *self._readers, *self._members)
+        self._follower = SimulatedKeyedReader(self)
+        self._clients: tuple[Client, ...] = (*self._producers, *self._readers, *self._members, self._follower)
 
     def run(self) -> None:
         """Raise Violation for what must never happen."""
@@ -210,6 +230,7 @@ class Simulation:
                     client.step()
             elif choice < 0.98:
                 self._pass_time()
+                self._run_pass(server)
             else:
                 server.store.retain()
         except PowerCut:
@@ -235,6 +256,8 @@ class Simulation:
     def _make_topic(self, server: SimulatedServer) -> None:
         with suppress(TopicAlreadyExists):
             server.store.create_topic(TOPIC, PARTITIONS, CONFIG)
+        with suppress(TopicAlreadyExists):
+            server.store.create_topic(KEYED_TOPIC, 1, self._keyed_config)
 
     def _run_round(self, server: SimulatedServer) -> None:
         if server.store.synchronizer.wait_ms() != 0:
@@ -244,6 +267,33 @@ class Simulation:
             server.store.synchronizer.run_round()
         finally:
             self._is_in_round = False
+
+    def _run_pass(self, server: SimulatedServer) -> None:
+        """The process that compacts does its work, if there is some, and the server goes on meanwhile."""
+        if server.wanted_pass is None:
+            return
+        (plan, waiter), server.wanted_pass = server.wanted_pass, None
+        was_failed, self._is_sync_failed = self._is_sync_failed, False
+
+        def go_on(size: int) -> None:
+            if self.rng.random() < self._interleaving:
+                server.loop.run(self.rng.randint(1, 4), self._check_power)
+                self._run_round(server)
+
+        try:
+            result = compact(plan, self._disk, go_on)
+        except LogStoreError as error:
+            if not isinstance(error, (StorageFull, StorageFailed)) or not self._is_excused(error):
+                raise Violation(f"a pass failed: {error!r}") from error
+            waiter.set_exception(error)
+        else:
+            self.passes += 1
+            waiter.set_result(result)
+            self._note(f"compacted {result.records_read} records to {result.records_kept}")
+        self._is_sync_failed |= was_failed
+
+    def _is_excused(self, error: LogStoreError) -> bool:
+        return self._disk.capacity_bytes is not None if isinstance(error, StorageFull) else self._is_sync_failed
 
     def _pass_time(self) -> None:
         """To the next timer, or for a while."""
@@ -370,6 +420,7 @@ class Simulation:
         while server.loop.has_ready or server.store.synchronizer.wait_ms() == 0:
             server.loop.run(1000, self._check_power)
             self._run_round(server)
+        self._run_pass(server)
         self._clock.now_ms += SETTLING_STEP_MS
         self._look_after(server)
 
@@ -398,9 +449,10 @@ class Simulation:
             if missed := set(range(log.high_watermark)) - read:
                 raise Violation(f"the group has committed partition {number}, and never read {sorted(missed)[:5]}")
         verdict = check(self.history.operations)
-        self.acknowledged = verdict.acknowledged
-        if not verdict.is_good:
-            raise Violation("; ".join(verdict.shown))
+        self.acknowledged = verdict.acknowledged + self.sends.acknowledged
+        wrong = verdict.shown + self._follower.seen.violations + self._drain_keyed()
+        if wrong:
+            raise Violation("; ".join(wrong))
 
     def _drain(self, number: int, end_offset: int) -> None:
         assert self._server is not None
@@ -409,6 +461,18 @@ class Simulation:
         while offset < end_offset:
             records, offset = read_records(log, offset)
             add_poll(self.history, 99, number, records)
+
+    def _drain_keyed(self) -> list[str]:
+        """What is wrong with what the compacted topic has from its beginning to its end."""
+        assert self._server is not None
+        log = self._server.store.log(KEYED_TOPIC, 0)
+        reader = KeyedReader(self.sends)
+        offset = log.log_start_offset
+        while offset < log.high_watermark:
+            records, offset = read_records(log, offset)
+            reader.take(0, records)
+        reader.finish(self.sends.newest())
+        return reader.violations
 
     def _note(self, event: str) -> None:
         self.digest.update(event.encode())

@@ -8,6 +8,7 @@ Whatever is there is where it was, in its batch, with the same key, value, time 
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from logstore import files
 from logstore.batch import BatchHeader, Record, decode_batch, iter_headers
@@ -34,10 +35,18 @@ def judge_plan(plan: CompactionPlan, log: Log, model: PartitionModel, now_ms: in
             )
 
 
-def judge_pass(plan: CompactionPlan, result: CompactionResult, model: PartitionModel, disk: Disk) -> list[Rewrite]:
-    """Raise Violation unless a log may take over what the pass has written; return what that is."""
+def judge_pass(
+    plan: CompactionPlan, result: CompactionResult, log: Log, model: PartitionModel, disk: Disk
+) -> list[Rewrite]:
+    """Raise Violation unless the log may take over what the pass has written; return what that is."""
     _check_seals(plan, result)
-    rewrites = [Rewrite(seal, _changed(plan, seal, model, disk)) for seal in result.seals]
+    there = [seal for seal in result.seals if disk.exists(_path(plan, seal))]
+    rewrites = [Rewrite(seal, _changed(plan, seal, model, disk)) for seal in there]
+    if gone := [seal for seal in result.seals if seal not in there]:
+        # Retention removed what it was to replace, and it along: of the others nobody can say what was in it.
+        if gone[-1].base_offset >= log.log_start_offset:
+            raise Violation(f"the file of {gone[-1]} is gone, and the log starts at {log.log_start_offset}")
+        return rewrites
     changed = {base_offset: left for rewrite in rewrites for base_offset, left in rewrite.changed.items()}
     before = {batch.base_offset: batch for batch in model.kept(plan.seals[0].base_offset, plan.seals[-1].next_offset)}
     after = {base_offset: changed.get(base_offset, batch) for base_offset, batch in before.items()}
@@ -75,8 +84,12 @@ def _changed(plan: CompactionPlan, seal: Seal, model: PartitionModel, disk: Disk
     return changed
 
 
+def _path(plan: CompactionPlan, seal: Seal) -> Path:
+    return files.log_path(plan.directory, seal.base_offset, seal.generation)
+
+
 def _read_segment(plan: CompactionPlan, seal: Seal, disk: Disk) -> Iterator[tuple[int, tuple[BatchHeader, bytes]]]:
-    file = disk.open(files.log_path(plan.directory, seal.base_offset, seal.generation))
+    file = disk.open(_path(plan, seal))
     try:
         data = bytes(file.pread(file.size(), 0))
     finally:

@@ -18,7 +18,7 @@ from uuid import UUID
 from logstore.batch import Compression, Record
 from logstore.catalog import Topic
 from logstore.compaction import CompactionResult, compact
-from logstore.compactions import KEPT_MS, PlannedCompaction
+from logstore.compactions import PlannedCompaction
 from logstore.config import DAY_MS, HOUR_MS, StoreConfig, TopicConfig
 from logstore.errors import LogStoreError, OffsetOutOfRange, StorageFailed, StorageFull
 from logstore.log import ALL_RECORDS, Log
@@ -42,6 +42,7 @@ PRODUCERS_MAX = 3
 VALUE_BYTES_MAX = 700
 #: Of compacted topics.
 KEYS = 5
+KEPT_MS = 5000
 STORE = StoreConfig(
     dirty_bytes_max=8192, open_files_max=4, map_count_max=4, producer_id_block=2, producer_expiry_ms=10**15
 )
@@ -50,8 +51,9 @@ SYNCS = ("sync", "sync_dir", "sync_filesystem")
 
 @contextmanager
 def tiny_limits() -> Iterator[None]:
-    """Snapshots of producers and the rows of indexes are written every 2 KB rather than every 16 MiB."""
-    with patch("logstore.log.SNAPSHOT_INTERVAL_BYTES", 2048):
+    """Snapshots of producers and the rows of indexes are written every 2 KB rather than every 16 MiB, and what
+    compaction has replaced is removed after 5 s."""
+    with patch("logstore.log.SNAPSHOT_INTERVAL_BYTES", 2048), patch("logstore.compactions.KEPT_MS", KEPT_MS):
         yield
 
 
@@ -271,7 +273,8 @@ class StorageWorkload:
 
     def _records(self, now_ms: int, *, is_keyed: bool) -> list[Record]:
         count = self.rng.choice((1, 1, 2, 3))
-        bytes_max = self.rng.choice((100, 300, 300, VALUE_BYTES_MAX)) // count
+        # Small ones, where they are compacted, so that several segments become one.
+        bytes_max = self.rng.choice((50, 150, 300) if is_keyed else (100, 300, 300, VALUE_BYTES_MAX)) // count
         sizes = [8 + self.rng.randrange(bytes_max) for _ in range(count)]
         times_ms = [now_ms - self.rng.randrange(100_000) for _ in range(count)]
         values = map(self.rng.randbytes, sizes)
@@ -392,7 +395,8 @@ class StorageWorkload:
         log, partition = self._log(*key), self.model.partitions[key]
         if not log.config.deletes_old:
             return  # it keeps the last of every key
-        offset = self.rng.choice((ALL_RECORDS, self.rng.randint(0, log.high_watermark)))
+        ends = [seal.next_offset for seal in log.seals if seal.next_offset <= log.high_watermark]
+        offset = self.rng.choice((ALL_RECORDS, self.rng.randint(0, log.high_watermark), *ends[:2]))
         start = max(log.log_start_offset, log.high_watermark if offset == ALL_RECORDS else offset)
 
         def stored(failure: LogStoreError | None) -> None:
@@ -421,14 +425,19 @@ class StorageWorkload:
         partition.note_taken_over(log.seals)
         # Those before have ended, and what came of none of them will not any more, but where retention was faster.
         partition.pending = [each for each in partition.pending if each.seal.base_offset < log.log_start_offset]
-        keys_max = self.rng.choice((1, 3, planned.plan.keys_max))
-        planned = PlannedCompaction(log, replace(planned.plan, keys_max=keys_max))
+        plan = planned.plan
+        # Often with less memory than it takes, and with several segments made one.
+        keys_max, segment_bytes = self.rng.choice((1, 3, plan.keys_max)), plan.segment_bytes * self.rng.choice((1, 3))
+        planned = PlannedCompaction(log, replace(plan, keys_max=keys_max, segment_bytes=segment_bytes))
         judge_plan(planned.plan, log, partition, self.clock.wall_ms())
         result = self._run_pass(planned)
         if result is None or self.rng.random() < 0.1:
             self.store.store.compactions.give_up(planned)
             return
-        rewrites = judge_pass(planned.plan, result, partition, self.disk)
+        rewrites = judge_pass(planned.plan, result, log, partition, self.disk)
+        for _ in range(self.rng.choice((0, 0, 4))):  # before the server hears of it
+            self.rng.choice((self._append_somewhere, self._settle, self._retain, self._delete_records))()
+            self._note_published()
         partition.pending += rewrites
         self.store.store.compactions.take(planned, result)
         self.counts["passes"] += 1

@@ -2,7 +2,8 @@
 
 A *group* shares the partitions of its topics among its *members*, one owner each, after KIP-848: members send
 heartbeats, the server plans who should have what, and each member gives up and gets partitions one by one while the
-rest goes on. How far the group has read is a *committed offset* for each partition. A group that runs is sent to
+rest goes on. A *classic* group is after Kafka's older protocol: all members join anew whenever something changes, and
+one of them plans. How far the group has read is a *committed offset* for each partition. A group that runs is sent to
 another place by a *seek*.
 
 Reading order:
@@ -16,10 +17,14 @@ Reading order:
     roster                        what of a group is durable, as one thing to copy and compare
     contacts                      what of a group is not durable
     group                         the state machine, without clock, socket or disk
+    classic_requests, classic_member, classic_roster, consumer_protocol, classic
+                                  the same for groups whose members assign among themselves, as Kafka's did before
+    kinds                         which of the two a group is of
     offsets, lag                  how far a group has read, and how far behind it is
     timers, turns, live           the groups of a running server; `live` is the one way any of them changes
     commits, seeks, descriptions  what is done to a live group, and what is told of it
     rewriting, expiry             how the journal is kept short, and what is forgotten in time
+    classic_front                 joins and syncs that wait for others
     coordinator                   the front of it all: heartbeats that wait, start and stop
 
 What to know before relying on it. Nothing is answered before it is durable. A partition has one owner, who may commit

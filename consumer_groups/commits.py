@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from consumer_groups.classic import ClassicGroup
 from consumer_groups.errors import (
     GroupError,
     InvalidRequest,
@@ -10,8 +11,8 @@ from consumer_groups.errors import (
     PartitionNotOwned,
     UnknownMemberId,
 )
-from consumer_groups.group import Group
 from consumer_groups.journal_records import OffsetKey, OffsetValue
+from consumer_groups.kinds import AnyGroup
 from consumer_groups.live import LiveGroups
 from consumer_groups.requests import NO_OFFSET, CommittedOffset, OffsetCommit, Partition, TopicInfo, TopicPartitions
 from consumer_groups.topics import topic_of_partition
@@ -27,7 +28,13 @@ class Commits:
         self._topics = groups.topics
 
     async def commit(
-        self, name: str, member_id: str, member_epoch: int, offsets: Sequence[OffsetCommit], number: int
+        self,
+        name: str,
+        member_id: str,
+        member_epoch: int,
+        offsets: Sequence[OffsetCommit],
+        number: int,
+        instance_id: str,
     ) -> list[CommitResult]:
         if member_id and self._groups.get(name) is None:
             raise UnknownMemberId(
@@ -36,7 +43,11 @@ class Commits:
             )
         await self._groups.fence_late(name)
         async with self._groups.commit(name) as live:
-            live.group.check_committer(member_id, member_epoch, number)
+            if isinstance(live.group, ClassicGroup):
+                now_ms = self._groups.clock.monotonic_ms()
+                live.group.check_committer(member_id, instance_id, member_epoch, now_ms)
+            else:
+                live.group.check_committer(member_id, member_epoch, number)
             results, values = self._check_all(live.group, member_id, offsets)
             if not values:
                 return results
@@ -54,7 +65,7 @@ class Commits:
         return results
 
     def _check_all(
-        self, group: Group, member_id: str, offsets: Sequence[OffsetCommit]
+        self, group: AnyGroup, member_id: str, offsets: Sequence[OffsetCommit]
     ) -> tuple[list[CommitResult], dict[Partition, OffsetValue]]:
         now_ms = self._groups.clock.wall_ms()
         results: list[CommitResult] = []
@@ -65,11 +76,11 @@ class Commits:
             except (GroupError, LogStoreError) as error:
                 results.append(error)
             else:
-                values[partition] = OffsetValue(commit.offset, commit.metadata, now_ms)
+                values[partition] = OffsetValue(commit.offset, commit.metadata, now_ms, commit.leader_epoch)
                 results.append(None)
         return results, values
 
-    def _check(self, group: Group, member_id: str, commit: OffsetCommit) -> Partition:
+    def _check(self, group: AnyGroup, member_id: str, commit: OffsetCommit) -> Partition:
         info = topic_of_partition(self._topics, commit.topic, commit.topic_id, commit.partition)
         partition = Partition(info.topic_id, commit.partition)
         if commit.offset < 0:
@@ -83,7 +94,11 @@ class Commits:
                 f" {self._groups.config.metadata_bytes_max}",
                 remedy="Commit less text, and keep the rest elsewhere.",
             )
-        if not group.may_commit(member_id, partition):
+        if isinstance(group, ClassicGroup):
+            may_commit = group.may_commit(partition)
+        else:
+            may_commit = group.may_commit(member_id, partition)
+        if not may_commit:
             if group.withheld([partition]):
                 where = "is being sought elsewhere"
             else:
@@ -116,5 +131,11 @@ class Commits:
         if value is None:
             return CommittedOffset(info.name, info.topic_id, partition.number, NO_OFFSET)
         return CommittedOffset(
-            info.name, info.topic_id, partition.number, value.offset, value.metadata, value.commit_time_ms
+            info.name,
+            info.topic_id,
+            partition.number,
+            value.offset,
+            value.metadata,
+            value.commit_time_ms,
+            value.leader_epoch,
         )

@@ -32,3 +32,19 @@ class GroupConfig:
     subscription_topics_max: int = 1_000
     #: UTF-8 bytes of the text beside a committed offset.
     metadata_bytes_max: int = 4_096
+
+    # Of classic groups.
+
+    #: How long the first rebalance of an empty group waits for more members: `group.initial.rebalance.delay.ms`. Kafka
+    #: has 3 s in its code, and 0 in the file that it ships. 0 here, too: on one machine a second rebalance costs less
+    #: than the wait, which every start of a program and every test would have. Raise it for groups of many members.
+    initial_rebalance_delay_ms: int = 0
+    #: What members may ask for: `group.min.session.timeout.ms`, `group.max.session.timeout.ms`.
+    session_timeout_ms_min: int = 6_000
+    session_timeout_ms_max: int = 1_800_000
+    #: Protocols that one member may support.
+    protocols_max: int = 100
+    #: What one member may say of itself, for all its protocols; and what the leader may assign to one.
+    member_bytes_max: int = 262_144
+    #: The same of all members of a group. A change of the group is one write to the journal, of that much at most.
+    group_bytes_max: int = 8_388_608

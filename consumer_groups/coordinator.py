@@ -7,12 +7,29 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from consumer_groups.checks import check_heartbeat, check_number, check_seek_target
+from consumer_groups import kinds
+from consumer_groups.checks import (
+    check_heartbeat,
+    check_join,
+    check_leavers,
+    check_number,
+    check_seek_target,
+    check_sync,
+)
+from consumer_groups.classic_front import ClassicFront
+from consumer_groups.classic_requests import (
+    ClassicGroupDescription,
+    JoinReply,
+    JoinRequest,
+    Leaver,
+    SyncReply,
+    SyncRequest,
+)
 from consumer_groups.commits import CommitResult, Commits
 from consumer_groups.config import GroupConfig
 from consumer_groups.contacts import Departures
-from consumer_groups.descriptions import describe
-from consumer_groups.errors import NonEmptyGroup, UnknownMemberId
+from consumer_groups.descriptions import describe, describe_classic, listing
+from consumer_groups.errors import GroupError, NonEmptyGroup, UnknownMemberId
 from consumer_groups.expiry import Expiry
 from consumer_groups.group import Group
 from consumer_groups.journal_records import Key, OffsetKey, OffsetValue, Value, fold
@@ -54,6 +71,7 @@ class GroupCoordinator:
         self._clock = clock
         self._config = config
         self._groups = LiveGroups(journal, topics, clock, config)
+        self._classic = ClassicFront(self._groups)
         self._commits = Commits(self._groups)
         self._seeks = Seeks(self._groups)
         self._rewriting = Rewriting(self._groups)
@@ -72,7 +90,7 @@ class GroupCoordinator:
             images.setdefault(key.group, {})[key] = value
         now_ms = self._clock.monotonic_ms()
         for name, image in images.items():
-            live = LiveGroup(Group.restore(name, self._config, self._topics.topic, image, now_ms))
+            live = LiveGroup(kinds.restore(name, self._config, self._topics.topic, image, now_ms))
             for key, value in image.items():
                 if isinstance(key, OffsetKey) and isinstance(value, OffsetValue):
                     live.offsets.put(key.partition, value, live.offsets.ticket())
@@ -99,10 +117,10 @@ class GroupCoordinator:
         check_heartbeat(request, self._config)
         live = await self._groups.finish(self._take(request))
         leaving = request.member_epoch in (LEAVE_EPOCH, AWAY_EPOCH)
-        if not leaving and wait_ms > 0 and self._groups.is_open and not live.group.has_news(request):
+        if not leaving and wait_ms > 0 and self._groups.is_open and not _consumer_group(live).has_news(request):
             await self._wait_for_news(live, request, min(wait_ms, self._config.heartbeat_interval_ms))
             self._groups.check_journal()
-        epoch, assignment = live.group.answer(request)
+        epoch, assignment = _consumer_group(live).answer(request)
         return HeartbeatReply(
             member_id=request.member_id,
             member_epoch=epoch,
@@ -127,7 +145,7 @@ class GroupCoordinator:
                     f" {request.number}",
                     remedy="Nothing, if it was meant to leave; else join again, with epoch 0 and a higher number.",
                 )
-            draft = live.group.copy()
+            draft = kinds.consumer_draft(live.group, self._config, self._topics.topic, now_ms)
             draft.heartbeat(request, now_ms)
             await self._groups.write(live, draft)
             return live
@@ -146,18 +164,68 @@ class GroupCoordinator:
             if live.heartbeats.get(request.member_id) is waiting:
                 del live.heartbeats[request.member_id]
 
+    # Members of classic groups.
+
+    async def join_group(self, request: JoinRequest) -> JoinReply:
+        """Kafka's JoinGroup. Returns when all members have joined, or those who have not are out: minutes, at worst.
+
+        Raises MemberIdRequired, UnknownMemberId, FencedInstanceId, InconsistentGroupProtocol, InvalidSessionTimeout,
+        GroupMaxSizeReached, and RebalanceInProgress for a join that its member has sent once more.
+        """
+        self._groups.check_open()
+        check_join(request, self._config)
+        return await self._classic.join(request)
+
+    async def sync_group(self, request: SyncRequest) -> SyncReply:
+        """Kafka's SyncGroup. Returns when the leader has assigned.
+
+        Raises UnknownMemberId, FencedInstanceId, IllegalGeneration, RebalanceInProgress, InconsistentGroupProtocol.
+        """
+        self._groups.check_open()
+        check_sync(request, self._config)
+        return await self._classic.sync(request)
+
+    async def classic_heartbeat(self, group: str, member_id: str, generation: int, instance_id: str = "") -> None:
+        """Kafka's Heartbeat. Raises UnknownMemberId, FencedInstanceId, IllegalGeneration, RebalanceInProgress."""
+        self._groups.check_open()
+        await self._classic.heartbeat(group, member_id, generation, instance_id)
+
+    async def leave_group(self, group: str, leavers: Sequence[Leaver]) -> list[GroupError | None]:
+        """Kafka's LeaveGroup; return for each whether it left, or why not: UnknownMemberId, FencedInstanceId."""
+        self._groups.check_open()
+        check_leavers(leavers, self._config)
+        return await self._classic.leave(group, leavers)
+
+    def describe_classic_group(self, group: str) -> ClassicGroupDescription:
+        """Kafka's DescribeGroups, with the bytes that are the clients' own. Raises GroupIdNotFound, also for a group
+        with members after KIP-848."""
+        self._groups.check_open()
+        return describe_classic(self._groups.existing(group))
+
+    # All groups.
+
     async def commit_offsets(
-        self, group: str, member_id: str, member_epoch: int, offsets: Sequence[OffsetCommit], number: int = 0
+        self,
+        group: str,
+        member_id: str,
+        member_epoch: int,
+        offsets: Sequence[OffsetCommit],
+        number: int = 0,
+        *,
+        instance_id: str = "",
     ) -> list[CommitResult]:
         """Commit; return for each offset None once it is durable, or the error for which it was refused.
 
-        number: higher in each commit of the member, the same in one that repeats another; 0 for none. Raises if the
-        committer itself is refused: UnknownMemberId, StaleMemberEpoch (also for a commit that a newer one of its member
-        has overtaken), NonEmptyGroup.
+        member_epoch: of a classic member its generation. number: higher in each commit of the member, the same in one
+        that repeats another; 0 for none. instance_id: of a classic member. Raises if the committer itself is refused:
+        UnknownMemberId, StaleMemberEpoch (also for a commit that a newer one of its member has overtaken),
+        NonEmptyGroup; in a classic group UnknownMemberId, IllegalGeneration, FencedInstanceId, RebalanceInProgress.
         """
         self._groups.check_open()
         check_number("commit", number)
-        return await self._groups.finish(self._commits.commit(group, member_id, member_epoch, offsets, number))
+        return await self._groups.finish(
+            self._commits.commit(group, member_id, member_epoch, offsets, number, instance_id)
+        )
 
     async def fetch_offsets(self, group: str, partitions: Sequence[TopicPartitions] | None) -> list[CommittedOffset]:
         """What is committed for the partitions, in their order, with -1 for nothing; None: all that is committed."""
@@ -166,7 +234,7 @@ class GroupCoordinator:
 
     def list_groups(self) -> list[GroupListing]:
         self._groups.check_open()
-        return [GroupListing(live.name, live.group.state, len(live.group.members)) for live in self._groups.all()]
+        return [listing(live) for live in self._groups.all()]
 
     async def describe_group(self, group: str) -> GroupDescription:
         """The group with its members, and its lag in every partition that it reads or has read."""
@@ -188,7 +256,7 @@ class GroupCoordinator:
                     f"group {name!r} has members ({len(group.members)})",
                     remedy="Stop them first, then delete the group.",
                 )
-            await self._groups.erase(live, group)
+            await self._groups.erase(live)
 
     async def seek(
         self, group: str, topic: str, partitions: Sequence[int], target: SeekTarget, dry_run: bool
@@ -235,3 +303,13 @@ class GroupCoordinator:
             gone = [partition for partition in live.offsets if self._topics.topic_by_id(partition.topic_id) is None]
             await self._groups.write(live, draft, dropped=gone)
         self._groups.drop_if_blank(live)
+
+
+def _consumer_group(live: LiveGroup) -> Group:
+    """The group that a member after KIP-848 was in. Raises UnknownMemberId if it is a classic one by now."""
+    if isinstance(live.group, Group):
+        return live.group
+    raise UnknownMemberId(
+        f"group {live.name!r} is a classic one by now, so it has no such member",
+        remedy="Give up all partitions and join again, with epoch 0.",
+    )

@@ -1,11 +1,61 @@
 """A group as it is shown to people: its members, and how far behind it is in every partition."""
 
+from consumer_groups.classic import ClassicGroup
+from consumer_groups.classic_requests import ClassicGroupDescription, ClassicMemberDescription
+from consumer_groups.errors import GroupIdNotFound
 from consumer_groups.group import Group
 from consumer_groups.lag import lags
 from consumer_groups.live import LiveGroup
-from consumer_groups.requests import NO_OFFSET, GroupDescription, MemberDescription, Partition, PartitionLag, TopicInfo
+from consumer_groups.requests import (
+    NO_OFFSET,
+    GroupDescription,
+    GroupListing,
+    GroupState,
+    MemberDescription,
+    Partition,
+    PartitionLag,
+    TopicInfo,
+)
 from consumer_groups.surroundings import TopicDirectory
 from consumer_groups.topics import by_topic
+
+
+def listing(live: LiveGroup) -> GroupListing:
+    group = live.group
+    return GroupListing(
+        live.name, group.state, len(group.members), isinstance(group, ClassicGroup), group.protocol_type
+    )
+
+
+def describe_classic(live: LiveGroup) -> ClassicGroupDescription:
+    """The group as Kafka's DescribeGroups has it. One that only has offsets is an empty classic group. Raises
+    GroupIdNotFound for one after KIP-848."""
+    group = live.group
+    if isinstance(group, Group):
+        if group.members:
+            raise GroupIdNotFound(
+                f"group {group.name!r} is no classic group: its members use server-side assignment (KIP-848)",
+                remedy="Describe it with ConsumerGroupDescribe, or with logctl groups describe.",
+            )
+        return ClassicGroupDescription(group.name, GroupState.EMPTY, group.protocol_type, "", ())
+    is_stable = group.state is GroupState.STABLE
+    return ClassicGroupDescription(
+        group.name,
+        group.state,
+        group.protocol_type,
+        group.protocol if is_stable else "",
+        tuple(
+            ClassicMemberDescription(
+                member_id,
+                member.instance_id,
+                member.client_id,
+                member.client_host,
+                member.metadata(group.protocol) if is_stable else b"",
+                member.assignment if is_stable else b"",
+            )
+            for member_id, member in group.members.items()
+        ),
+    )
 
 
 async def describe(live: LiveGroup, topics: TopicDirectory, now_ms: int) -> GroupDescription:
@@ -13,14 +63,22 @@ async def describe(live: LiveGroup, topics: TopicDirectory, now_ms: int) -> Grou
     group = live.group
     partitions = {Partition(info.topic_id, number): info for info, number in _partitions(live, topics)}
     committed = {partition: live.committed(partition) for partition in partitions}
-    members = _members(group, topics)
+    if isinstance(group, ClassicGroup):
+        members = _classic_members(group, topics)
+        epoch = assignment_epoch = group.generation
+        assignor = group.protocol
+        owners = group.owners()
+    else:
+        members = _members(group, topics)
+        epoch, assignment_epoch, assignor = group.epoch, group.assignment_epoch, group.assignor
+        owners = {partition: owner for partition in partitions if (owner := group.owner(partition)) is not None}
     lag = await lags(topics, committed, now_ms)
     return GroupDescription(
         group=group.name,
         state=group.state,
-        group_epoch=group.epoch,
-        assignment_epoch=group.assignment_epoch,
-        assignor=group.assignor,
+        group_epoch=epoch,
+        assignment_epoch=assignment_epoch,
+        assignor=assignor,
         members=members,
         partitions=tuple(
             PartitionLag(
@@ -32,7 +90,7 @@ async def describe(live: LiveGroup, topics: TopicDirectory, now_ms: int) -> Grou
                 high_watermark=lag[partition].readable.high_watermark,
                 lag_records=lag[partition].records,
                 lag_seconds=lag[partition].seconds,
-                member_id=group.owner(partition) or "",
+                member_id=owners.get(partition, ""),
             )
             for partition, info in partitions.items()
             if partition in lag
@@ -57,9 +115,34 @@ def _members(group: Group, topics: TopicDirectory) -> tuple[MemberDescription, .
     )
 
 
+def _classic_members(group: ClassicGroup, topics: TopicDirectory) -> tuple[MemberDescription, ...]:
+    held: dict[str, set[Partition]] = {}
+    for partition, member_id in group.owners().items():
+        held.setdefault(member_id, set()).add(partition)
+    return tuple(
+        MemberDescription(
+            member_id=member_id,
+            instance_id=member.instance_id,
+            client_id=member.client_id,
+            client_host=member.client_host,
+            member_epoch=group.generation,
+            state="rejoining" if group.waits_for(member_id) else "stable",
+            subscribed_topics=tuple(sorted(group.subscribed(member_id))),
+            assignment=by_topic(topics, assignment),
+            target=by_topic(topics, assignment),
+        )
+        for member_id, member in sorted(group.members.items())
+        for assignment in [frozenset(held.get(member_id, ()))]
+    )
+
+
 def _partitions(live: LiveGroup, topics: TopicDirectory) -> list[tuple[TopicInfo, int]]:
     """All of the topics that members read, and of others those with an offset."""
-    read = {name for member in live.group.members.values() for name in member.profile.topics}
+    group = live.group
+    if isinstance(group, ClassicGroup):
+        read = {name for member_id in group.members for name in group.subscribed(member_id)}
+    else:
+        read = {name for member in group.members.values() for name in member.profile.topics}
     found = [topics.topic(name) for name in read]
     found += [topics.topic_by_id(topic_id) for topic_id in live.offsets.topic_ids()]
     infos = {info.name: info for info in found if info is not None}

@@ -59,6 +59,11 @@ class GroupMaxSizeReached(GroupError):
     retriable = True
 
 
+class InconsistentGroupProtocol(GroupError):
+    """The member does not go with the group: it is of the other protocol of membership (KIP-848 or classic), or shares
+    no protocol with all the members of a classic group."""
+
+
 # Of members.
 
 
@@ -88,6 +93,31 @@ class UnsupportedAssignor(GroupError):
     """There is no assignor of that name."""
 
 
+# Of members of classic groups.
+
+
+class MemberIdRequired(GroupError):
+    """The member is to join again, with the id that the error carries, so that none is waited for that is gone."""
+
+    def __init__(self, message: str, *, remedy: str, member_id: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.member_id = member_id
+
+
+class IllegalGeneration(GroupError):
+    """The member comes with another generation than the group's."""
+
+
+class RebalanceInProgress(GroupError):
+    """The group is being rebalanced: the member is to join again."""
+
+    retriable = True
+
+
+class InvalidSessionTimeout(GroupError):
+    """The session timeout that a member asks for is shorter or longer than the server allows."""
+
+
 # Of committed offsets.
 
 
@@ -97,6 +127,10 @@ class OffsetMetadataTooLarge(GroupError):
 
 class PartitionNotOwned(GroupError):
     """A commit of a partition the member does not hold, or of one that is being sought elsewhere."""
+
+
+class AssignmentUnreadable(GroupError):
+    """What a classic group assigns to its members is in no form that the server knows, so it cannot seek the group."""
 
 
 class SeekInProgress(GroupError):

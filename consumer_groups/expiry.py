@@ -50,7 +50,7 @@ class Expiry:
             group = live.group
             if group.members or not self._groups.is_open or not self._groups.is_current(live):
                 return
-            if group.epoch > 0 and group.emptied_ms is None:  # By an earlier version, which did not note when.
+            if not group.is_blank and group.emptied_ms is None:  # By an earlier version, which did not note when.
                 draft = group.copy()
                 draft.emptied(self._groups.clock.wall_ms())
                 await self._groups.write(live, draft)
@@ -59,7 +59,7 @@ class Expiry:
                 return
             expired = [partition for partition, value in live.offsets.items() if value.commit_time_ms < before_ms]
             if len(expired) == len(live.offsets):
-                await self._groups.erase(live, group)
+                await self._groups.erase(live)
             elif expired:
                 await self._groups.write(live, group.copy(), dropped=expired)
             else:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from consumer_groups.assignors import ASSIGNORS, Subscriber
+from consumer_groups.classic_requests import CONSUMER
 from consumer_groups.config import GroupConfig
 from consumer_groups.contacts import Contact, Contacts
 from consumer_groups.errors import (
@@ -53,17 +54,20 @@ from consumer_groups.roster import Roster
 #: What is known of a topic by its name now; None if there is none.
 TopicLookup = Callable[[str], TopicInfo | None]
 
+RECORDS_PER_MEMBER = 3
+
 
 class Group:
     """One group. Methods that change it raise before they change anything, or not at all."""
 
-    def __init__(self, name: str, config: GroupConfig, lookup: TopicLookup) -> None:
+    def __init__(self, name: str, config: GroupConfig, lookup: TopicLookup, withheld: Iterable[Partition] = ()) -> None:
+        """withheld: what is being sought in the classic group that it was, of which nobody was left."""
         self.name = name
         self._config = config
         self._lookup = lookup
         self._roster = Roster(name)
         # Partitions being sought, with the member they were planned for: in no target until the seek is done.
-        self._withheld: Mapping[Partition, str | None] = {}
+        self._withheld: Mapping[Partition, str | None] = dict.fromkeys(withheld)
         # When members must have given up what they were told to. Replaced, never changed: drafts share it.
         self._revocation_deadlines_ms: Mapping[str, int] = {}
         self._contacts = Contacts()
@@ -100,6 +104,21 @@ class Group:
         return self._roster.changes_since(Roster(self.name))
 
     # What is asked of a group.
+
+    @property
+    def is_blank(self) -> bool:
+        """Nothing of it is durable."""
+        return self.epoch == 0
+
+    @property
+    def records_count(self) -> int:
+        """How many records `image` takes."""
+        return (not self.is_blank) + RECORDS_PER_MEMBER * len(self.members)
+
+    @property
+    def protocol_type(self) -> str:
+        """As Kafka lists it; empty when there was never a member."""
+        return "" if self.is_blank else CONSUMER
 
     @property
     def epoch(self) -> int:
@@ -147,6 +166,10 @@ class Group:
     def withheld(self, partitions: Iterable[Partition]) -> list[Partition]:
         """Those of the partitions that are being sought."""
         return [partition for partition in partitions if partition in self._withheld]
+
+    @property
+    def all_withheld(self) -> Assignment:
+        return frozenset(self._withheld)
 
     def next_deadline_ms(self) -> int | None:
         """When `expire` has something to do next, if nothing else happens."""

@@ -8,17 +8,24 @@ no value (a tombstone) means that the thing is gone. So the state is what remain
     {"v":1,"kind":"target","group":"g","member":"m"}                       {"v":1,"partitions":{"<topic id>":[0,2]}}
     {"v":1,"kind":"holding","group":"g","member":"m"}                      {"v":1,"epoch":7,"state":"stable",...}
     {"v":1,"kind":"offset","group":"g","topic":"<topic id>","partition":0} {"v":1,"offset":42,"metadata":"",...}
+    {"v":1,"kind":"classic","group":"g"}                                   {"v":1,"generation":7,"settled":true,...}
+    {"v":1,"kind":"classic-member","group":"g","member":"m"}               {"v":1,"instance":"","protocols":[...],...}
+
+A group has either records of KIP-848 (group, member, target, holding) or classic ones, and offsets with both. Bytes
+that are the clients' own are in base64.
 """
 
+import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from consumer_groups.classic_member import ClassicMember, MemberProtocol
 from consumer_groups.errors import JournalUnreadable
 from consumer_groups.member import Holding, MemberState, Profile
-from consumer_groups.requests import Assignment, Partition
+from consumer_groups.requests import NO_LEADER_EPOCH, NOTHING, Assignment, Partition
 
 VERSION = 1
 
@@ -66,10 +73,40 @@ class OffsetValue:
     metadata: str
     #: Wall clock.
     commit_time_ms: int
+    leader_epoch: int = NO_LEADER_EPOCH
 
 
-Key = GroupKey | MemberKey | TargetKey | HoldingKey | OffsetKey
-Value = GroupEpochs | Profile | Assignment | Holding | OffsetValue
+@dataclass(frozen=True, slots=True)
+class ClassicKey:
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassicGeneration:
+    """What is durable of a classic group, but for its members."""
+
+    generation: int
+    #: Empty: there was never a member.
+    protocol_type: str = ""
+    #: Empty: there are no members.
+    protocol: str = ""
+    leader: str = ""
+    #: The assignments are this generation's; else its leader has not assigned yet, and what members have is older.
+    settled: bool = False
+    #: What the leader assigned and members did not get, because it was being sought.
+    stripped: Assignment = NOTHING
+    #: Wall clock, when the last member went; None: not known, or none was ever there.
+    emptied_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassicMemberKey:
+    group: str
+    member_id: str
+
+
+Key = GroupKey | MemberKey | TargetKey | HoldingKey | OffsetKey | ClassicKey | ClassicMemberKey
+Value = GroupEpochs | Profile | Assignment | Holding | OffsetValue | ClassicGeneration | ClassicMember
 #: A key and its new value; None: it is gone.
 Change = tuple[Key, Value | None]
 
@@ -152,13 +189,16 @@ def _key_fields(key: Key) -> dict[str, Any]:
                 "topic": partition.topic_id.hex,
                 "partition": partition.number,
             }
+        case ClassicKey(group):
+            return {"kind": "classic", "group": group}
+        case ClassicMemberKey(group, member_id):
+            return {"kind": "classic-member", "group": group, "member": member_id}
 
 
 def _value_fields(value: Value) -> dict[str, Any]:
     match value:
         case GroupEpochs(epoch, assignment_epoch, emptied_ms):
-            emptied = {} if emptied_ms is None else {"emptied_ms": emptied_ms}
-            return {"epoch": epoch, "assignment_epoch": assignment_epoch, **emptied}
+            return {"epoch": epoch, "assignment_epoch": assignment_epoch, **_emptied(emptied_ms)}
         case Profile():
             return {
                 "instance": value.instance_id,
@@ -176,10 +216,43 @@ def _value_fields(value: Value) -> dict[str, Any]:
                 "assigned": _by_topic(value.assigned),
                 "revoking": _by_topic(value.revoking),
             }
-        case OffsetValue(offset, metadata, commit_time_ms):
-            return {"offset": offset, "metadata": metadata, "commit_time_ms": commit_time_ms}
+        case OffsetValue(offset, metadata, commit_time_ms, leader_epoch):
+            known = {} if leader_epoch == NO_LEADER_EPOCH else {"leader_epoch": leader_epoch}
+            return {"offset": offset, "metadata": metadata, "commit_time_ms": commit_time_ms, **known}
         case frozenset():
             return {"partitions": _by_topic(value)}
+        case ClassicGeneration():
+            return {
+                "generation": value.generation,
+                "protocol_type": value.protocol_type,
+                "protocol": value.protocol,
+                "leader": value.leader,
+                "settled": value.settled,
+                "stripped": _by_topic(value.stripped),
+                **_emptied(value.emptied_ms),
+            }
+        case ClassicMember():
+            return {
+                "instance": value.instance_id,
+                "client": value.client_id,
+                "host": value.client_host,
+                "rebalance_timeout_ms": value.rebalance_timeout_ms,
+                "session_timeout_ms": value.session_timeout_ms,
+                "protocols": [[protocol.name, _text(protocol.metadata)] for protocol in value.protocols],
+                "assignment": _text(value.assignment),
+            }
+
+
+def _emptied(emptied_ms: int | None) -> dict[str, int]:
+    return {} if emptied_ms is None else {"emptied_ms": emptied_ms}
+
+
+def _text(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
+def _bytes(text: object) -> bytes:
+    return binascii.a2b_base64(str(text), strict_mode=True)
 
 
 def _by_topic(partitions: Assignment) -> dict[str, list[int]]:
@@ -194,10 +267,12 @@ def _assignment(topics: dict[str, list[int]]) -> Assignment:
 
 
 def _epochs(fields: dict[str, Any]) -> GroupEpochs:
+    return GroupEpochs(int(fields["epoch"]), int(fields["assignment_epoch"]), _emptied_ms(fields))
+
+
+def _emptied_ms(fields: dict[str, Any]) -> int | None:
     emptied_ms = fields.get("emptied_ms")  # Earlier versions did not write it.
-    return GroupEpochs(
-        int(fields["epoch"]), int(fields["assignment_epoch"]), None if emptied_ms is None else int(emptied_ms)
-    )
+    return None if emptied_ms is None else int(emptied_ms)
 
 
 def _profile(fields: dict[str, Any]) -> Profile:
@@ -222,7 +297,36 @@ def _holding(fields: dict[str, Any]) -> Holding:
 
 
 def _offset(fields: dict[str, Any]) -> OffsetValue:
-    return OffsetValue(int(fields["offset"]), str(fields["metadata"]), int(fields["commit_time_ms"]))
+    return OffsetValue(
+        int(fields["offset"]),
+        str(fields["metadata"]),
+        int(fields["commit_time_ms"]),
+        int(fields.get("leader_epoch", NO_LEADER_EPOCH)),
+    )
+
+
+def _generation(fields: dict[str, Any]) -> ClassicGeneration:
+    return ClassicGeneration(
+        generation=int(fields["generation"]),
+        protocol_type=str(fields["protocol_type"]),
+        protocol=str(fields["protocol"]),
+        leader=str(fields["leader"]),
+        settled=bool(fields["settled"]),
+        stripped=_assignment(fields["stripped"]),
+        emptied_ms=_emptied_ms(fields),
+    )
+
+
+def _classic_member(fields: dict[str, Any]) -> ClassicMember:
+    return ClassicMember(
+        instance_id=str(fields["instance"]),
+        client_id=str(fields["client"]),
+        client_host=str(fields["host"]),
+        rebalance_timeout_ms=int(fields["rebalance_timeout_ms"]),
+        session_timeout_ms=int(fields["session_timeout_ms"]),
+        protocols=tuple(MemberProtocol(str(name), _bytes(metadata)) for name, metadata in fields["protocols"]),
+        assignment=_bytes(fields["assignment"]),
+    )
 
 
 _ValueReader = Callable[[dict[str, Any]], Value]
@@ -240,4 +344,6 @@ _KINDS: dict[str, Callable[[dict[str, Any]], tuple[Key, _ValueReader]]] = {
         OffsetKey(str(key["group"]), Partition(UUID(key["topic"]), int(key["partition"]))),
         _offset,
     ),
+    "classic": lambda key: (ClassicKey(str(key["group"])), _generation),
+    "classic-member": lambda key: (ClassicMemberKey(str(key["group"]), str(key["member"])), _classic_member),
 }

@@ -15,11 +15,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from consumer_groups import kinds
 from consumer_groups.checks import check_group_name
+from consumer_groups.classic import Answer, ClassicGroup
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import GroupError, GroupIdNotFound, GroupsUnavailable, Overloaded, ShuttingDown
 from consumer_groups.group import Group
-from consumer_groups.journal_records import Change, GroupKey, OffsetKey, OffsetValue, encode_all
+from consumer_groups.journal_records import Change, OffsetKey, OffsetValue, encode_all
+from consumer_groups.kinds import AnyGroup
 from consumer_groups.offsets import CommittedOffsets
 from consumer_groups.requests import Assignment, HeartbeatRequest, Partition
 from consumer_groups.surroundings import Journal, TopicDirectory
@@ -59,11 +62,13 @@ class WaitingSeek:
 class LiveGroup:
     """A group, and what belongs to it while the process runs."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: AnyGroup) -> None:
         self.group = group
         self.offsets = CommittedOffsets()
         self.turns = Turns()
         self.heartbeats: dict[str, WaitingHeartbeat] = {}
+        #: Joins and syncs of classic members that wait for others, by ticket; None: the group is gone, or the server.
+        self.waiting: dict[int, asyncio.Future[Answer | None]] = {}
         self.seeks: list[WaitingSeek] = []
         self.timer: Timer | None = None
 
@@ -74,7 +79,7 @@ class LiveGroup:
     @property
     def is_blank(self) -> bool:
         """Nothing of it is durable: it was made for a request that has not succeeded."""
-        return self.group.epoch == 0 and not len(self.offsets)
+        return self.group.is_blank and not len(self.offsets)
 
     def image(self) -> list[Change]:
         """What it takes to say all that is durable of it."""
@@ -90,6 +95,13 @@ class LiveGroup:
             heartbeat.wake()
         for seek in self.seeks:
             seek.woken.set()
+        for ticket in list(self.waiting):
+            self.answer(ticket, None)
+
+    def answer(self, ticket: int, answer: Answer | None) -> None:
+        waiting = self.waiting.pop(ticket, None)
+        if waiting is not None and not waiting.done():  # Done: who asked is gone.
+            waiting.set_result(answer)
 
 
 class LiveGroups:
@@ -169,16 +181,17 @@ class LiveGroups:
     async def write(
         self,
         live: LiveGroup,
-        draft: Group,
+        draft: AnyGroup,
         offsets: Mapping[Partition, OffsetValue] | None = None,
         dropped: Sequence[Partition] = (),
     ) -> None:
         """Make the draft durable, with offsets, and put it in the group's place. Called within `change`."""
-        draft.reconcile_waiting(live.heartbeats, self.clock.monotonic_ms())
+        if isinstance(draft, Group):
+            draft.reconcile_waiting(live.heartbeats, self.clock.monotonic_ms())
         if live.group.members and not draft.members:
             draft.emptied(self.clock.wall_ms())
         offsets = offsets or {}
-        changes = draft.changes_since(live.group)
+        changes = kinds.changes(live.group, draft)
         changes += [(OffsetKey(live.name, partition), value) for partition, value in offsets.items()]
         changes += [(OffsetKey(live.name, partition), None) for partition in dropped]
         if changes:
@@ -193,21 +206,25 @@ class LiveGroups:
         live.group = draft
         self.settle(live)
 
-    async def erase(self, live: LiveGroup, draft: Group) -> None:
-        """Make durable that nothing is left of a group, whose draft has no members. Called within `change`."""
+    async def erase(self, live: LiveGroup) -> None:
+        """Make durable that nothing is left of a group. Called within `change`."""
         changes: list[Change] = [(OffsetKey(live.name, partition), None) for partition in live.offsets]
-        # Members that were fenced just now are still in the journal.
-        changes += [change for change in draft.changes_since(live.group) if change[1] is None]
-        await self.append([*changes, (GroupKey(live.name), None)])
+        changes += kinds.removal(live.group)
+        if changes:
+            await self.append(changes)
         self.forget(live)
 
     def settle(self, live: LiveGroup) -> None:
         """After a change: wake whoever waited for it, and set the timer for what comes next by itself."""
+        if isinstance(live.group, ClassicGroup):
+            for ticket, answer in live.group.take_answers():
+                live.answer(ticket, answer)
         for heartbeat in live.heartbeats.values():
-            if live.group.has_news(heartbeat.request):
+            if isinstance(live.group, ClassicGroup) or live.group.has_news(heartbeat.request):
                 heartbeat.wake()
         for seek in live.seeks:
-            if live.group.are_free(seek.partitions):
+            # Not withheld: the seek of a classic group cannot go on.
+            if live.group.are_free(seek.partitions) or not live.group.withheld(seek.partitions):
                 seek.woken.set()
         due_ms = live.group.next_deadline_ms()
         if due_ms is None or (live.timer is not None and live.timer.due_ms <= due_ms):
@@ -293,6 +310,7 @@ class LiveGroups:
                 log.warning("group %s: the journal is full, so members cannot be fenced; trying again", live.name)
                 if live.timer is None:
                     self._set_timer(live, now_ms + RETRY_MS)
+        self.drop_if_blank(live)
 
     async def _write_expired(self, live: LiveGroup, now_ms: int) -> None:
         draft = live.group.copy()

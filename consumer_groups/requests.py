@@ -13,6 +13,8 @@ AWAY_EPOCH = -2
 OUTSIDE_EPOCH = -1
 #: In an answer: nothing is committed.
 NO_OFFSET = -1
+#: The leader epoch of a record is not known.
+NO_LEADER_EPOCH = -1
 
 
 class Partition(NamedTuple):
@@ -80,6 +82,8 @@ class OffsetCommit:
     metadata: str = ""
     #: Refused if the topic's id is another by now. None: whatever topic has the name.
     topic_id: UUID | None = None
+    #: Of the last record read; kept, and given back. -1: not known.
+    leader_epoch: int = NO_LEADER_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +96,11 @@ class CommittedOffset:
     metadata: str = ""
     #: Wall clock; 0 when nothing is committed.
     commit_time_ms: int = 0
+    leader_epoch: int = NO_LEADER_EPOCH
 
 
 class GroupState(Enum):
-    """KIP-848's states of a group."""
+    """KIP-848's states of a group, and those of a classic one."""
 
     EMPTY = "Empty"
     #: The group has changed since the target assignment was planned.
@@ -103,6 +108,12 @@ class GroupState(Enum):
     #: Some member has not reached the target assignment yet.
     RECONCILING = "Reconciling"
     STABLE = "Stable"
+    #: Classic: members are to join again, and those that have done so wait for the others.
+    PREPARING_REBALANCE = "PreparingRebalance"
+    #: Classic: a generation has begun, and its leader has yet to say who gets what.
+    COMPLETING_REBALANCE = "CompletingRebalance"
+    #: Classic: deleted. No listing has such a group; it is what Kafka answers of one that is not there.
+    DEAD = "Dead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,10 @@ class GroupListing:
     group: str
     state: GroupState
     members_count: int
+    #: Members join, and one of them assigns; else KIP-848.
+    is_classic: bool = False
+    #: "consumer" but for a classic group of something else; empty when only offsets are known of the group.
+    protocol_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

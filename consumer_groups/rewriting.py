@@ -28,7 +28,6 @@ GROUPS_AT_ONCE = 32
 RECORDS_AT_ONCE = 2_000
 #: As many are encoded on the loop, being done before a thread has begun.
 RECORDS_ON_LOOP = 100
-RECORDS_PER_MEMBER = 3
 #: The journal is let grow to so many times what it takes to say everything once.
 GROWTH = 3
 #: After each try that failed, the next waits twice as long, up to this.
@@ -113,9 +112,7 @@ class Rewriting:
 def _size_anew(journal: Journal, groups: list[LiveGroup]) -> int:
     """About what the groups take written anew: their share of the journal's records, twice since theirs may be larger
     than others, but never more than all. What is superseded does not count, nor what a try that failed has written."""
-    records_count = sum(
-        (live.group.epoch > 0) + RECORDS_PER_MEMBER * len(live.group.members) + len(live.offsets) for live in groups
-    )
+    records_count = sum(live.group.records_count + len(live.offsets) for live in groups)
     return min(journal.size_bytes, 2 * journal.size_bytes * records_count // journal.records_count)
 
 

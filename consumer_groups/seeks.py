@@ -4,15 +4,19 @@ The partitions leave the target assignment, so their owners are told to give the
 have. Once nobody holds them, nobody can commit: the new offsets are written, in one piece with a plan that has the
 partitions again. Whoever gets them starts at the new offsets, in a newer epoch than any commit that is still on its
 way. To raise the epoch alone would do nothing: clients ignore an assignment equal to their own, and commit over it.
+
+In a classic group it is the same with other means, which `classic` tells: what the leader assigns is stripped of the
+partitions, in a generation of its own.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
+from consumer_groups.classic import ClassicGroup
 from consumer_groups.errors import GroupIdNotFound, InvalidRequest, SeekInProgress, SeekTimedOut
-from consumer_groups.group import Group
 from consumer_groups.journal_records import OffsetValue
+from consumer_groups.kinds import AnyGroup
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingSeek
 from consumer_groups.requests import NO_OFFSET, Assignment, Partition, SeekTarget, SoughtPartition, TopicInfo
 from consumer_groups.surroundings import TopicDirectory
@@ -81,6 +85,8 @@ class Seeks:
             now_ms = self._groups.clock.monotonic_ms()
             draft = live.group.copy()
             draft.expire(now_ms)
+            if isinstance(draft, ClassicGroup):
+                draft.check_seek()
             if not draft.are_free(wanted):
                 owners = {owner for partition in wanted if (owner := draft.owner(partition)) is not None}
                 raise SeekTimedOut(
@@ -92,7 +98,7 @@ class Seeks:
             return await self._write(live, draft, topic, wanted, target)
 
     async def _write(
-        self, live: LiveGroup, draft: Group, topic: str, wanted: Assignment, target: SeekTarget
+        self, live: LiveGroup, draft: AnyGroup, topic: str, wanted: Assignment, target: SeekTarget
     ) -> list[SoughtPartition]:
         """Find the offsets, now that nobody commits any more, and write them with the draft."""
         offsets = await find_offsets(self._topics, topic, sorted(wanted), target, live.committed)

@@ -429,4 +429,6 @@ _KINDS: dict[int, type[TailraceError]] = {
     ErrorCode.ERROR_CODE_PARTITION_NOT_OWNED: errors.PartitionNotOwned,
     ErrorCode.ERROR_CODE_SEEK_IN_PROGRESS: errors.SeekInProgress,
     ErrorCode.ERROR_CODE_SEEK_TIMED_OUT: errors.SeekTimedOut,
+    ErrorCode.ERROR_CODE_INCONSISTENT_GROUP_PROTOCOL: errors.InconsistentGroupProtocol,
+    ErrorCode.ERROR_CODE_ASSIGNMENT_UNREADABLE: errors.AssignmentUnreadable,
 }

@@ -77,7 +77,8 @@ class TopicPartitions:
 @dataclass(frozen=True, slots=True)
 class GroupListing:
     group: str
-    #: "Empty", "Assigning", "Reconciling" or "Stable".
+    #: "Empty", "Assigning", "Reconciling" or "Stable"; of Kafka clients with the classic protocol "Empty",
+    #: "PreparingRebalance", "CompletingRebalance" or "Stable".
     state: str
     members_count: int
 

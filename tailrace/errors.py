@@ -388,3 +388,15 @@ class SeekTimedOut(RetriableError):
     """A member did not give its partitions up in time; the old offsets stand."""
 
     default_code = "SEEK_TIMED_OUT"
+
+
+class InconsistentGroupProtocol(FinalError):
+    """The members of the group are Kafka clients that use the classic protocol, so none of tailrace can join."""
+
+    default_code = "INCONSISTENT_GROUP_PROTOCOL"
+
+
+class AssignmentUnreadable(FinalError):
+    """What a classic group assigns to its members is in no form that the server knows, so it cannot seek the group."""
+
+    default_code = "ASSIGNMENT_UNREADABLE"

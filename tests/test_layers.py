@@ -38,7 +38,7 @@ FORBIDDEN = {
 }
 
 #: All of consumer_groups but these is state machines and arithmetic: it waits for nothing, so it knows no event loop.
-WAITS = {"commits", "coordinator", "expiry", "live", "rewriting", "seeks", "timers", "topics", "turns"}
+WAITS = {"classic_front", "commits", "coordinator", "expiry", "live", "rewriting", "seeks", "timers", "topics", "turns"}
 PURE = sorted({path.stem for path in SOURCES["consumer_groups"].glob("*.py")} - WAITS)
 
 

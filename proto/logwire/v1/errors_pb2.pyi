@@ -87,6 +87,10 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     ERROR_CODE_SEEK_IN_PROGRESS: _ErrorCode.ValueType  # 92
     ERROR_CODE_SEEK_TIMED_OUT: _ErrorCode.ValueType  # 93
     """A member did not give its partitions up in time; the old offsets stand."""
+    ERROR_CODE_INCONSISTENT_GROUP_PROTOCOL: _ErrorCode.ValueType  # 94
+    """The group's members use the other protocol of membership: KIP-848, or Kafka's classic one."""
+    ERROR_CODE_ASSIGNMENT_UNREADABLE: _ErrorCode.ValueType  # 95
+    """Of a seek: what a classic group assigns to its members is in an unknown form."""
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """Names are Kafka's wherever Kafka has the error, so that its documentation applies."""
@@ -151,6 +155,10 @@ ERROR_CODE_PARTITION_NOT_OWNED: ErrorCode.ValueType  # 91
 ERROR_CODE_SEEK_IN_PROGRESS: ErrorCode.ValueType  # 92
 ERROR_CODE_SEEK_TIMED_OUT: ErrorCode.ValueType  # 93
 """A member did not give its partitions up in time; the old offsets stand."""
+ERROR_CODE_INCONSISTENT_GROUP_PROTOCOL: ErrorCode.ValueType  # 94
+"""The group's members use the other protocol of membership: KIP-848, or Kafka's classic one."""
+ERROR_CODE_ASSIGNMENT_UNREADABLE: ErrorCode.ValueType  # 95
+"""Of a seek: what a classic group assigns to its members is in an unknown form."""
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
 @_typing.final

@@ -514,7 +514,10 @@ class DescribeGroupResponse(_message.Message):
     PARTITIONS_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     state: _builtins.str
-    """Empty, Assigning, Reconciling or Stable, as in KIP-848."""
+    """Empty, Assigning, Reconciling or Stable, as in KIP-848; of a group whose members use Kafka's classic protocol Empty,
+    PreparingRebalance, CompletingRebalance or Stable. Then both epochs are its generation, and assignor is what its
+    members have agreed on.
+    """
     group_epoch: _builtins.int
     assignment_epoch: _builtins.int
     assignor: _builtins.str

@@ -1,0 +1,103 @@
+"""What members of classic groups ask and are answered: Kafka's JoinGroup, SyncGroup, Heartbeat, LeaveGroup in Python.
+
+Where Kafka has null for "not given", names here are empty.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from consumer_groups.classic_member import MemberProtocol
+from consumer_groups.requests import GroupState
+
+#: The protocol type of consumers: what they exchange is known (`consumer_protocol`), of other types it is not.
+CONSUMER = "consumer"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    group: str
+    #: Empty: to be given one.
+    member_id: str
+    #: "consumer" for consumers; others, as Connect's workers, have their own.
+    protocol_type: str
+    #: The one it likes best first.
+    protocols: tuple[MemberProtocol, ...]
+    session_timeout_ms: int
+    #: Version 0 of JoinGroup has none: give the session timeout.
+    rebalance_timeout_ms: int
+    instance_id: str = ""
+    client_id: str = ""
+    client_host: str = ""
+    #: From version 4 of JoinGroup on: a dynamic member without an id gets MemberIdRequired with one, and joins with it.
+    requires_member_id: bool = False
+    #: From version 9 on: a static leader that comes back may be told that it need not assign.
+    can_skip_assignment: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedMember:
+    member_id: str
+    instance_id: str
+    #: What it said of itself for the protocol that was chosen.
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JoinReply:
+    member_id: str
+    generation: int
+    protocol_type: str
+    protocol: str
+    leader: str
+    #: All of the group, for the leader alone.
+    members: tuple[JoinedMember, ...] = ()
+    #: The leader is back in a generation that goes on: it is not to assign.
+    skip_assignment: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    group: str
+    member_id: str
+    generation: int
+    instance_id: str = ""
+    #: From version 5 of SyncGroup on; empty before.
+    protocol_type: str = ""
+    protocol: str = ""
+    #: From the leader: who gets what.
+    assignments: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReply:
+    protocol_type: str
+    protocol: str
+    assignment: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Leaver:
+    #: Empty: whoever has the instance id, on an operator's word.
+    member_id: str
+    instance_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassicMemberDescription:
+    member_id: str
+    instance_id: str
+    client_id: str
+    client_host: str
+    #: For the group's protocol; nothing while none is chosen.
+    metadata: bytes
+    assignment: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClassicGroupDescription:
+    group: str
+    state: GroupState
+    protocol_type: str
+    #: Empty unless the group is stable, as in Kafka.
+    protocol: str
+    members: tuple[ClassicMemberDescription, ...]

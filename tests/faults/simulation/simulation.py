@@ -55,8 +55,9 @@ READERS = 1
 MEMBERS = 2
 CONFIG = TopicConfig.from_strings({"segment.bytes": "1024", "index.interval.bytes": "200", "retention.ms": "-1"})
 KEYED_CONFIG = CONFIG.with_changes({"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0"})
-#: Once nothing fails any more, everything is settled after so long.
-SETTLED_AFTER_MS = 100_000
+#: Once nothing fails any more, everything is settled after so long. Clients choose by lot what they do next, so one of
+#: many thousands takes its time.
+SETTLED_AFTER_MS = 1_000_000
 SETTLING_STEP_MS = 500
 #: Of so many seeds one is run twice.
 REPEATED_EVERY = 50
@@ -235,8 +236,12 @@ class Simulation:
                 server.store.retain()
         except PowerCut:
             self._lose_power()
-        else:
-            self._look_after(server)
+            return
+        except StorageFailed as error:
+            # Met while a log was opened. The process has to end then, whoever asked for the log.
+            if server.store.synchronizer.failure is None:
+                raise Violation(f"the disk has failed, and the server goes on: {error}") from error
+        self._look_after(server)
 
     def _start(self) -> None:
         self._disk.before_step = self._before_step

@@ -1,11 +1,13 @@
 """How far a group is behind: in records, and in seconds by the time records were appended."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from consumer_groups.requests import OffsetRange, Partition
 from consumer_groups.surroundings import TopicDirectory
 from consumer_groups.topics import in_turns
+from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
 
 
 class Lag(NamedTuple):
@@ -27,7 +29,8 @@ async def lags(topics: TopicDirectory, committed: Mapping[Partition, int | None]
     ranges: dict[Partition, OffsetRange] = {}
     async for partition in in_turns(committed):
         if topics.topic_by_id(partition.topic_id) is not None:
-            ranges[partition] = topics.offset_range(*partition)
+            with suppress(UnknownTopicId, UnknownTopicOrPartition):
+                ranges[partition] = await topics.offset_range(*partition)
     ranges = {partition: readable for partition, readable in ranges.items() if topics.topic_by_id(partition.topic_id)}
     unread = {
         partition: max(readable.log_start_offset, committed[partition] or 0) for partition, readable in ranges.items()

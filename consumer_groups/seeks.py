@@ -145,7 +145,7 @@ async def find_offsets(
         if topics.topic_by_id(partition.topic_id) is None:
             raise UnknownTopicId(f"topic {topic!r} was deleted", remedy="Seek in a topic that is there.")
         offset = await _find_offset(topics, topic, partition, target, committed(partition))
-        readable = topics.offset_range(*partition)
+        readable = await topics.offset_range(*partition)
         if not readable.log_start_offset <= offset <= readable.high_watermark:
             raise OffsetOutOfRange.of(
                 offset, topic, partition.number, readable.log_start_offset, readable.high_watermark
@@ -162,9 +162,9 @@ async def _find_offset(
     if target.timestamp_ms is not None:
         return await topics.offset_for_timestamp(*partition, target.timestamp_ms)
     if target.beginning:
-        return topics.offset_range(*partition).log_start_offset
+        return (await topics.offset_range(*partition)).log_start_offset
     if target.end:
-        return topics.offset_range(*partition).high_watermark
+        return (await topics.offset_range(*partition)).high_watermark
     assert target.shift_by is not None, "checked with the request's form"
     if committed is None:
         raise InvalidRequest(

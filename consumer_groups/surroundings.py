@@ -54,8 +54,9 @@ class TopicDirectory(Protocol):
 
     def topic_by_id(self, topic_id: UUID) -> TopicInfo | None: ...
 
-    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
-        """Quick, but for the first time: see `topics.in_turns`."""
+    async def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
+        """Quick, but for the first time, which opens its log. Raises logstore's UnknownTopicId if it was deleted
+        meanwhile."""
         ...
 
     async def append_times_ms(self, records: Sequence[tuple[Partition, int]]) -> list[int]:

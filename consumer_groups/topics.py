@@ -8,7 +8,7 @@ from consumer_groups.requests import Assignment, Partition, TopicInfo, TopicPart
 from consumer_groups.surroundings import TopicDirectory
 from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
 
-#: The first look at a partition after a start opens its log, which takes half a millisecond at best.
+#: A look at a partition takes some microseconds, and the first after a start waits for its log to be opened.
 LOOKS_AT_ONCE = 10
 
 

@@ -15,6 +15,7 @@ What is not understood is refused and not touched. Nothing is removed to make a 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from uuid import UUID
@@ -32,6 +33,7 @@ from logstore.handles import Handles
 from logstore.identity import Identity
 from logstore.log import Log
 from logstore.losses import Loss, read_loss
+from logstore.opening import Opening
 from logstore.recovery import RecoveryFindings, open_log
 from logstore.retention import Retention
 from logstore.spare import SpareRoom
@@ -72,6 +74,7 @@ class TopicStore:
         self._checkpoint = checkpoint
         self._catalog = catalog
         self._logs: dict[tuple[str, int], Log] = {}
+        self._openings: dict[tuple[UUID, int], Opening] = {}  # of logs that are not open
         self._handles = Handles(disk, open_max=config.open_files_max, maps_max=config.map_count_max)
         self._thread: SyncThread | None = None
         self.synchronizer = Synchronizer(
@@ -202,6 +205,10 @@ class TopicStore:
         """All topics, by name, with the internal ones."""
         return self._catalog.topics()
 
+    def check_new_name(self, name: str) -> None:
+        """Raises `InvalidTopicName` or `TopicAlreadyExists` if no topic of that name can be made."""
+        self._catalog.check_new_name(name)
+
     def create_topic(self, name: str, partitions: int, config: TopicConfig, *, internal: bool = False) -> Topic:
         """Make a topic; it is on disk when this returns.
 
@@ -218,7 +225,7 @@ class TopicStore:
         """Delete a topic; it is gone, also after a crash, when this returns. Its files are removed after that.
 
         Raises `UnknownTopicOrPartition` and `StorageFailed`. Its logs refuse appends from now on; readers that are
-        open read on.
+        open read on. If one is being opened in another thread, this waits for that.
         """
         topic = self._catalog.topic(name)
         with self._final_failures():
@@ -227,6 +234,9 @@ class TopicStore:
         logs = [log for log in opened if log is not None]
         for log in logs:
             log.mark_deleted()
+        for partition in range(topic.partitions):
+            if opening := self._openings.pop((topic.topic_id, partition), None):
+                opening.abandon()
         self.synchronizer.run_in_steps(self._remove_topic(topic.topic_id, directory, logs))
 
     def add_partitions(self, name: str, count: int) -> Topic:
@@ -248,8 +258,16 @@ class TopicStore:
 
     # Logs.
 
+    def opening(self, name: str, partition: int) -> Opening | None:
+        """What is to be run, in any thread, before `log` does not wait; None if the log is open. Raises
+        `UnknownTopicOrPartition`."""
+        if (name, partition) in self._logs:
+            return None
+        return self._opening(self._catalog.topic(name), partition)
+
     def log(self, name: str, partition: int) -> Log:
-        """The log of a partition, opened if it is not: that waits for the disk. Raises `UnknownTopicOrPartition`."""
+        """The log of a partition, opened if it is not: that waits for the disk, for long if the log has to be read. See
+        `opening`. Raises `UnknownTopicOrPartition`."""
         log = self._logs.get((name, partition))
         if log is None:
             with self._final_failures():
@@ -286,7 +304,7 @@ class TopicStore:
             log.expire_producers(silent_ms)
         failures = []
         if not self._retention.is_removing:
-            for topic, partition in islice(self._unopened_that_age(), _RETENTION_OPENS_MAX):
+            for topic, partition in islice(self.unopened_that_age(), _RETENTION_OPENS_MAX):
                 try:
                     self.log(topic.name, partition)
                 except LogStoreError as error:
@@ -295,6 +313,18 @@ class TopicStore:
         if failures:
             raise failures[0]
         return count
+
+    def unopened_that_age(self) -> Iterator[tuple[Topic, int]]:
+        """Which logs `retain` would open: those with sealed segments, or whose active one is closed for its age. Who
+        opens them before (see `opening`) does not have it wait for the disk."""
+        for topic in self._catalog.topics():
+            may_roll = topic.config.is_compacted and topic.config.max_compaction_lag_ms < INT64_MAX
+            for partition in range(topic.partitions):
+                if (topic.name, partition) in self._logs:
+                    continue
+                row = self._checkpoint.get(topic.topic_id, partition)
+                if row is not None and (row.segment_base_offset > row.log_start_offset or (may_roll and row.position)):
+                    yield topic, partition
 
     def plan_compaction(self) -> PlannedCompaction | None:
         """The pass that is most worth it now, for somebody to do and to hand to `compactions`; None if none is."""
@@ -364,12 +394,29 @@ class TopicStore:
 
     def _open_log(self, topic: Topic, partition: int, *, clean: bool = True, is_synced: bool = False) -> Log:
         """`clean` holds for all logs that are opened after the start: they were closed cleanly, or never written."""
+        opening = self._opening(topic, partition, clean=clean, is_synced=is_synced)
+        del self._openings[topic.topic_id, partition]  # one that failed is tried anew by who asks next
+        log, findings = opening.result()
+        log.config = topic.config
+        if findings.cuts or findings.holes or findings.notes:
+            self.recovery_report.append(findings)
+        if findings.scanned_bytes and not findings.holes:
+            self.synchronizer.note_recovered(log)
+        self._logs[topic.name, partition] = log
+        return log
+
+    def _opening(self, topic: Topic, partition: int, *, clean: bool = True, is_synced: bool = False) -> Opening:
+        """The one that is under way, or a new one."""
         if not 0 <= partition < topic.partitions:
             raise UnknownTopicOrPartition(
                 f"topic {topic.name!r} has no partition {partition}",
                 remedy=f"Its partitions are 0 to {topic.partitions - 1}.",
             )
-        log, findings = open_log(
+        opening = self._openings.get((topic.topic_id, partition))
+        if opening is not None:
+            return opening
+        read = partial(
+            open_log,
             self._catalog.partition_directory(topic.topic_id, partition),
             topic=topic.name,
             topic_id=topic.topic_id,
@@ -385,23 +432,8 @@ class TopicStore:
             leader_epoch=self._identity.leader_epoch,
             producers_max=self._config.producers_per_partition_max,
         )
-        if findings.cuts or findings.holes or findings.notes:
-            self.recovery_report.append(findings)
-        if findings.scanned_bytes and not findings.holes:
-            self.synchronizer.note_recovered(log)
-        self._logs[topic.name, partition] = log
-        return log
-
-    def _unopened_that_age(self) -> Iterator[tuple[Topic, int]]:
-        """Logs with sealed segments, and those whose active one is closed for its age."""
-        for topic in self._catalog.topics():
-            may_roll = topic.config.is_compacted and topic.config.max_compaction_lag_ms < INT64_MAX
-            for partition in range(topic.partitions):
-                if (topic.name, partition) in self._logs:
-                    continue
-                row = self._checkpoint.get(topic.topic_id, partition)
-                if row is not None and (row.segment_base_offset > row.log_start_offset or (may_roll and row.position)):
-                    yield topic, partition
+        opening = self._openings[topic.topic_id, partition] = Opening(read)
+        return opening
 
     # On the sync thread.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
@@ -10,14 +11,14 @@ from typing import NamedTuple
 
 import structlog
 
-from logserver.context import RequestContext
+from logserver.context import Operation, RequestContext
 from logserver.errors import RequestTimedOut
 from logserver.time_slice import TimeSlice
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters, finish
 from logstore.batch import Buffer, Record, encode_batch
 from logstore.clock import Clock
-from logstore.errors import DataLoss, DuplicateSequence, LogStoreError, StorageFailed
+from logstore.errors import DataLoss, DuplicateSequence, ExplainedError, LogStoreError, StorageFailed
 from logstore.log import Log
 from logstore.partitioner import partition_for_key
 from logstore.topics import TopicStore
@@ -144,6 +145,8 @@ class Appends:
                         pending.acks.append(ack)
                         self._refused(ack, acks, refused)
                         continue
+                if isinstance(append, BatchAppend) and not self._topics.is_open(append.topic, append.partition):
+                    await self._open(context, append)
                 self._append_or_refuse(context, append, acks, pending)
         except asyncio.CancelledError:  # Between two. Nobody is left to hear of what came before.
             pending.forget(self._waiters)
@@ -153,9 +156,13 @@ class Appends:
     def append_now(
         self, context: RequestContext, batches: Sequence[BatchAppend | Ack], acks: Acks
     ) -> PendingAcks | None:
-        """As `append`, at once; None, with nothing appended, where that has to wait for room or would take long."""
+        """As `append`, at once; None, with nothing appended, where that has to wait, for room or for a log that is not
+        open yet, or would take long."""
         size = sum(len(append.batch) for append in batches if isinstance(append, BatchAppend))
         if len(batches) > APPENDED_AT_ONCE_MAX or not self._store.has_room(size):
+            return None
+        appends = [append for append in batches if isinstance(append, BatchAppend)]
+        if not all(self._topics.is_open(append.topic, append.partition) for append in appends):
             return None
         pending = PendingAcks([])
         for append in batches:
@@ -245,6 +252,12 @@ class Appends:
         if acks is Acks.ZERO:
             # The producer does not want to know; whoever reads the log may.
             logger.warning("append refused", topic=ack.topic, partition=ack.partition, exc_info=reason)
+
+    async def _open(self, context: RequestContext, append: BatchAppend) -> None:
+        """Open the log that the batch is for. What is in the way of that, the append is refused for."""
+        with suppress(ExplainedError):
+            topic = self._topics.find(context, append.topic, append.topic_id, Operation.WRITE)
+            await self._topics.open_log(topic, append.partition)
 
     async def _room(self, context: RequestContext, size: int) -> None:
         wait_ms = context.remaining_ms(self._clock, self._timeout_ms)

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import structlog
 
@@ -19,12 +20,14 @@ from logserver.damage import tell_recovery, tell_vanished
 from logserver.fetch_stream import FetchStream
 from logserver.fetches import Fetches
 from logserver.journal import GROUPS_TOPIC, TopicJournal
+from logserver.openings import Openings
 from logserver.scrub import Scrub
 from logserver.topic_directory import StoreTopicDirectory
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
 from logstore.clock import Clock
 from logstore.config import StoreConfig
+from logstore.errors import LogStoreError
 from logstore.linux_disk import LinuxDisk
 from logstore.topics import TopicStore
 
@@ -66,8 +69,11 @@ class Broker:
             tell_recovery(findings)
         for topic_id in self.store.vanished_topics:
             tell_vanished(topic_id)
+        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
+        self._openings = Openings(self.store, self._readers)
         self.topics = Topics(
             self.store,
+            self._openings,
             self.waiters,
             clock,
             auto_create=config.auto_create_topics,
@@ -79,7 +85,6 @@ class Broker:
         self.appends = Appends(
             self.store, self.topics, self.waiters, clock, timeout_ms=config.produce_timeout_ms, on_failure=on_failure
         )
-        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
         self.fetches = Fetches(
             self.topics,
@@ -98,7 +103,7 @@ class Broker:
                 GROUPS_TOPIC,
                 free_bytes=lambda: shutil.disk_usage(config.data_dir).free,
             ),
-            StoreTopicDirectory(self.store, self.fetches, self._readers),
+            StoreTopicDirectory(self.store, self._openings, self.fetches, self._readers),
             clock,
             GroupConfig(
                 session_timeout_ms=config.group_session_timeout_ms,
@@ -108,6 +113,7 @@ class Broker:
         )
         self._scrub = Scrub(
             self.store,
+            self._openings,
             disk,
             bytes_per_second=config.scrub_bytes_per_second,
             interval_ms=config.scrub_interval_ms,
@@ -122,7 +128,7 @@ class Broker:
     async def start(self) -> None:
         """Replay the groups and start what runs by the clock."""
         await self.groups.start()
-        self._by_the_clock.append(asyncio.create_task(self._retain()))
+        self._by_the_clock.append(asyncio.create_task(self._retain_by_the_clock()))
         self._by_the_clock.append(asyncio.create_task(self._compaction.run()))
         if self.config.scrub_interval_ms:
             self._by_the_clock.append(asyncio.create_task(self._scrub.run()))
@@ -152,14 +158,20 @@ class Broker:
     def _topics_changed(self) -> None:
         self.groups.topics_changed()
 
-    async def _retain(self) -> None:
+    async def retain(self) -> None:
+        """Apply retention once. What it has to look at is opened before, in threads."""
+        for topic, partition in self.store.unopened_that_age():
+            with suppress(LogStoreError):  # deleted meanwhile, or met again by what follows
+                await self._openings.log(topic, partition)
+        deleted = self.store.retain()
+        if deleted:
+            logger.info("segments deleted by retention", segments=deleted)
+
+    async def _retain_by_the_clock(self) -> None:
         while True:
             await asyncio.sleep(self.config.retention_interval_ms / 1000)
             try:
-                deleted = self.store.retain()
+                await self.retain()
             except Exception:
                 # One log that cannot be opened must not let the disk fill with all the others.
                 logger.exception("retention failed, and is tried again at its next turn")
-                continue
-            if deleted:
-                logger.info("segments deleted by retention", segments=deleted)

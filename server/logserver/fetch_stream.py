@@ -154,7 +154,7 @@ class FetchStream:
             topic = self._topics.find(self._context, start.topic, start.topic_id, Operation.READ)
             # From here on a topic made again under the name is another one, whether the reader knows ids or not.
             followed.start = start._replace(topic_id=topic.topic_id.bytes)
-            log = self._topics.log(topic, start.partition)
+            log = await self._topics.open_log(topic, start.partition)
             read = await self._fetches.read(log, followed.next_offset, bytes_max)
         except Exception as refused:
             if not self._is_followed(followed):

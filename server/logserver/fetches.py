@@ -175,7 +175,7 @@ class Fetches:
             reads.append(answer)
             try:
                 topic = self._topics.find(context, start.topic, start.topic_id, Operation.READ)
-                log = self._topics.log(topic, start.partition)
+                log = await self._topics.open_log(topic, start.partition)
                 logs.append(log)
                 share_bytes = min(left_bytes, start.bytes_max)
                 read = await self.read(log, start.offset, share_bytes) if left_bytes > 0 else None

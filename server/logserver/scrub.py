@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from logserver.openings import Openings
 from logstore.disk import Disk
 from logstore.errors import LogStoreError
 from logstore.findings import Finding, Severity
@@ -40,6 +41,7 @@ class Scrub:
     def __init__(
         self,
         store: TopicStore,
+        openings: Openings,
         disk: Disk,
         *,
         bytes_per_second: int,
@@ -48,6 +50,7 @@ class Scrub:
     ) -> None:
         assert bytes_per_second > 0
         self._store = store
+        self._openings = openings
         self._disk = disk
         self._bytes_per_second = bytes_per_second
         self._interval_ms = interval_ms
@@ -70,7 +73,7 @@ class Scrub:
         for topic in self._store.topics():
             for partition in range(topic.partitions):
                 try:
-                    log = self._store.log(topic.name, partition)
+                    log = await self._openings.log(topic, partition)
                 except LogStoreError as error:  # it was deleted meanwhile, or who asks for it is told
                     logger.warning("not scrubbed", topic=topic.name, partition=partition, error=str(error))
                     continue

@@ -139,17 +139,17 @@ class FakeTopics:
                 return topic.info
         return None
 
-    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
+    async def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
         info = self.topic_by_id(topic_id)
         assert info is not None
         return self._topics[info.name].ranges[partition]
 
     async def append_times_ms(self, records: Sequence[tuple[Partition, int]]) -> list[int]:
         for partition, offset in records:
-            readable = self.offset_range(*partition)
+            readable = await self.offset_range(*partition)
             assert readable.log_start_offset <= offset < readable.high_watermark
         return [offset * 1000 for _, offset in records]
 
     async def offset_for_timestamp(self, topic_id: UUID, partition: int, timestamp_ms: int) -> int:
-        readable = self.offset_range(topic_id, partition)
+        readable = await self.offset_range(topic_id, partition)
         return min(readable.high_watermark, max(readable.log_start_offset, -(-timestamp_ms // 1000)))

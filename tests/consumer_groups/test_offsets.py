@@ -331,7 +331,7 @@ def test_lag_counts_what_is_there_and_not_read(
     count, seconds, readable = asyncio.run(lags(topics, {partition: committed}, now_ms))[partition]
     left = [offset for offset in range(start_offset, start_offset + records) if offset >= (committed or 0)]
     assert count == len(left)
-    assert readable == topics.offset_range(*partition)
+    assert readable == asyncio.run(topics.offset_range(*partition))
     # The fake log appended offset n at n seconds.
     assert seconds == (max(0, now_ms - left[0] * 1000) / 1000 if left else 0)
 
@@ -368,10 +368,10 @@ class LookedAt(FakeTopics):
             Partition(info.topic_id, number): 1 for number in range(partitions)
         }
 
-    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
+    async def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
         self.looks += 1
         self.looks_longest = max(self.looks_longest, self.looks)
-        return super().offset_range(topic_id, partition)
+        return await super().offset_range(topic_id, partition)
 
     async def let_others_run(self) -> None:
         while True:

@@ -1,9 +1,12 @@
 """When an acknowledgement is given: the syncs are run by hand, so one can be held back."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from logserver.appends import Acks, Appends, BatchAppend, PendingAcks
 from logserver.context import RequestContext
+from logserver.openings import Openings
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
 from logstore.config import TopicConfig
@@ -24,6 +27,7 @@ class Appending:
         store.create_topic("t", 1, TopicConfig())
         topics = Topics(
             store,
+            Openings(store, ThreadPoolExecutor(1)),
             waiters,
             self.opened.clock,
             auto_create=False,

@@ -1,12 +1,14 @@
 """The scrub reads what is sealed, at its pace, and tells what it finds."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from logserver.openings import Openings
 from logserver.scrub import Scrub
 from logstore import files
 from logstore.batch import HEADER_SIZE
@@ -50,7 +52,14 @@ def opened(disk: SimulatedDisk) -> Opened:
 
 
 def scrub_of(opened: Opened, disk: SimulatedDisk, slept: Slept | None = None) -> Scrub:
-    return Scrub(opened.store, disk, bytes_per_second=BYTES_PER_SECOND, interval_ms=1, sleep=slept or Slept())
+    return Scrub(
+        opened.store,
+        Openings(opened.store, ThreadPoolExecutor(1)),
+        disk,
+        bytes_per_second=BYTES_PER_SECOND,
+        interval_ms=1,
+        sleep=slept or Slept(),
+    )
 
 
 async def test_a_pass_reads_every_sealed_byte_once_and_no_faster_than_it_may(
@@ -118,7 +127,14 @@ async def test_a_pass_that_fails_is_logged_and_another_is_made(
         if intervals == 3:
             raise Stopped
 
-    scrub = Scrub(opened.store, disk, bytes_per_second=1 << 40, interval_ms=3_600_000, sleep=sleep)
+    scrub = Scrub(
+        opened.store,
+        Openings(opened.store, ThreadPoolExecutor(1)),
+        disk,
+        bytes_per_second=1 << 40,
+        interval_ms=3_600_000,
+        sleep=sleep,
+    )
     with capture_logs() as logs, pytest.raises(Stopped):
         await scrub.run()
     assert [entry["event"] for entry in logs] == ["the scrub failed, and begins again after its interval", "scrubbed"]

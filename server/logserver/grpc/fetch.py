@@ -66,7 +66,7 @@ class FetchDoor:
         result = pb.ListOffsetsResult(topic=query.topic, partition=query.partition, offset=-1)
         try:
             topic = self._broker.topics.find(context, query.topic, b"", Operation.DESCRIBE)
-            log = self._broker.topics.log(topic, query.partition)
+            log = await self._broker.topics.open_log(topic, query.partition)
             result.topic_id = topic.topic_id.bytes
             if query.spec == pb.OFFSET_SPEC_EARLIEST:
                 result.offset = log.log_start_offset

@@ -44,7 +44,7 @@ class TopicDoor:
         return pb.CreateTopicResponse(topic_id=topic.topic_id.bytes, partitions=topic.partitions)
 
     async def delete_topic(self, request: pb.DeleteTopicRequest, context: RequestContext) -> pb.DeleteTopicResponse:
-        self._broker.topics.delete(context, request.topic)
+        await self._broker.topics.delete(context, request.topic)
         return pb.DeleteTopicResponse()
 
     async def alter_topic(self, request: pb.AlterTopicRequest, context: RequestContext) -> pb.AlterTopicResponse:
@@ -65,7 +65,7 @@ class TopicDoor:
         partitions = []
         for partition in range(topic.partitions):
             await time_slice.give_way()
-            partitions.append(self._partition(topic, partition))
+            partitions.append(await self._partition(topic, partition))
         return pb.DescribeTopicResponse(
             topic=topic.name,
             topic_id=topic.topic_id.bytes,
@@ -132,8 +132,8 @@ class TopicDoor:
             internal=topic.internal,
         )
 
-    def _partition(self, topic: Topic, partition: int) -> pb.PartitionDescription:
-        log = self._broker.topics.log(topic, partition)
+    async def _partition(self, topic: Topic, partition: int) -> pb.PartitionDescription:
+        log = await self._broker.topics.open_log(topic, partition)
         return pb.PartitionDescription(
             partition=partition,
             log_start_offset=log.log_start_offset,

@@ -46,7 +46,7 @@ class OffsetHandlers:
         return {"topics": topics}
 
     async def _find(self, context: RequestContext, name: str, part: Any) -> Fields:
-        log = self._log(context, name, part.partition_index, get(part, "current_leader_epoch", -1))
+        log = await self._log(context, name, part.partition_index, get(part, "current_leader_epoch", -1))
         offset, timestamp_ms = await self._at(log, part.timestamp)
         # Kafka says nothing of the epoch where it found no record.
         epoch = log.leader_epoch if offset >= 0 else -1
@@ -75,7 +75,7 @@ class OffsetHandlers:
             for part in topic.partitions:
                 answer: dict[str, Any] = {"partition": part.partition, "error_code": ErrorCode.none}
                 try:
-                    log = self._log(context, topic.topic, part.partition, part.current_leader_epoch)
+                    log = await self._log(context, topic.topic, part.partition, part.current_leader_epoch)
                     epoch, end_offset = log.epoch_end_offset(part.leader_epoch)
                     answer |= {"leader_epoch": epoch, "end_offset": end_offset}
                 except Exception as refused:
@@ -84,8 +84,8 @@ class OffsetHandlers:
             topics.append({"topic": topic.topic, "partitions": partitions})
         return {"topics": topics}
 
-    def _log(self, context: RequestContext, name: str, partition: int, leader_epoch: int) -> Log:
+    async def _log(self, context: RequestContext, name: str, partition: int, leader_epoch: int) -> Log:
         topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
-        log = self._broker.topics.log(topic, partition)
+        log = await self._broker.topics.open_log(topic, partition)
         check_leader_epoch(leader_epoch, self._broker.store.leader_epoch)
         return log

@@ -187,7 +187,7 @@ class StoreTopics:
         except UnknownTopicId:
             return None
 
-    def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
+    async def offset_range(self, topic_id: UUID, partition: int) -> OffsetRange:
         log = self._store.log(self._store.topic_by_id(topic_id).name, partition)
         return OffsetRange(log.log_start_offset, log.high_watermark)
 

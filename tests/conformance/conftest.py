@@ -1,15 +1,18 @@
 """The brokers and clients of the suite. Each is opened once, and closed before the next broker starts."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.conformance.absent import skipped_where_absent
 from tests.conformance.brokers import BROKERS, Broker
-from tests.conformance.clients import NAMES, STRATEGIES, Client, open_client
+from tests.conformance.clients import NAMES, STRATEGIES, Client, Refused, open_client
+from tests.conformance.reading import eventually
+from tests.conformance.wire import Connection, request_schema
 
 HERE = Path(__file__).parent
 
@@ -68,12 +71,46 @@ def names() -> Callable[[str], str]:
     return lambda kind: f"{kind}-{next(numbers)}"
 
 
+def new_topic(maker: Client, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
+    """Returns when every partition can be used: Kafka says that a topic is created, and opens its logs afterwards."""
+
+    def is_open(partition: int) -> bool:
+        try:
+            return maker.offset(name, partition, "latest") == 0
+        except Refused:
+            return False
+
+    maker.create_topic(name, partitions=partitions, config=config)
+    for partition in range(partitions):
+        eventually(partial(is_open, partition))
+    return name
+
+
 @pytest.fixture
 def topic(names: Callable[[str], str], maker: Client) -> str:
     """A new topic with one partition."""
-    name = names("topic")
-    maker.create_topic(name)
-    return name
+    return new_topic(maker, names("topic"))
+
+
+@pytest.fixture
+def four_partitions(names: Callable[[str], str], maker: Client) -> str:
+    """A new topic with four partitions."""
+    return new_topic(maker, names("topic"), 4)
+
+
+@pytest.fixture
+def two_partitions(names: Callable[[str], str], maker: Client) -> str:
+    """A new topic with two partitions."""
+    return new_topic(maker, names("topic"), 2)
+
+
+@pytest.fixture
+def wire(broker: Broker) -> Iterator[Connection]:
+    """A connection of the test's own."""
+    with skipped_where_absent():
+        request_schema("api_versions", 0)
+    with Connection(broker.address) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from consumer_groups.classic import ClassicGroup
 from consumer_groups.errors import (
     GroupError,
+    GroupSubscribedToTopic,
     InvalidRequest,
     OffsetMetadataTooLarge,
     PartitionNotOwned,
     UnknownMemberId,
 )
 from consumer_groups.journal_records import OffsetKey, OffsetValue
-from consumer_groups.kinds import AnyGroup
+from consumer_groups.kinds import AnyGroup, subscribed_topics
 from consumer_groups.live import LiveGroups
 from consumer_groups.requests import NO_OFFSET, CommittedOffset, OffsetCommit, Partition, TopicInfo, TopicPartitions
 from consumer_groups.topics import topic_of_partition
@@ -109,6 +110,32 @@ class Commits:
                 remedy="Drop what was read of it: whoever gets the partition goes on from the committed offset.",
             )
         return partition
+
+    async def delete(self, name: str, partitions: Sequence[tuple[str, int]]) -> list[CommitResult]:
+        self._groups.existing(name)
+        async with self._groups.change(name) as live:
+            draft = live.group.copy()
+            draft.expire(self._groups.clock.monotonic_ms())
+            read = subscribed_topics(draft)
+            results: list[CommitResult] = []
+            dropped = []
+            for topic, number in partitions:
+                try:
+                    info = topic_of_partition(self._topics, topic, None, number)
+                    if topic in read:
+                        raise GroupSubscribedToTopic(
+                            f"group {name!r} reads topic {topic!r}, so what it has committed there is needed",
+                            remedy="Stop its members first, or have them read other topics.",
+                        )
+                except (GroupError, LogStoreError) as error:
+                    results.append(error)
+                else:
+                    partition = Partition(info.topic_id, number)
+                    if partition in live.offsets:
+                        dropped.append(partition)
+                    results.append(None)
+            await self._groups.write(live, draft, dropped=dropped)
+            return results
 
     def fetch(self, name: str, partitions: Sequence[TopicPartitions] | None) -> list[CommittedOffset]:
         wanted: list[tuple[TopicInfo, Partition]] = []

@@ -16,6 +16,7 @@ from consumer_groups.checks import (
     check_seek_target,
     check_sync,
 )
+from consumer_groups.classic import ClassicGroup
 from consumer_groups.classic_front import ClassicFront
 from consumer_groups.classic_requests import (
     ClassicGroupDescription,
@@ -29,7 +30,7 @@ from consumer_groups.commits import CommitResult, Commits
 from consumer_groups.config import GroupConfig
 from consumer_groups.contacts import Departures
 from consumer_groups.descriptions import describe, describe_classic, listing
-from consumer_groups.errors import GroupError, NonEmptyGroup, UnknownMemberId
+from consumer_groups.errors import GroupError, GroupIdNotFound, NonEmptyGroup, UnknownMemberId
 from consumer_groups.expiry import Expiry
 from consumer_groups.group import Group
 from consumer_groups.journal_records import Key, OffsetKey, OffsetValue, Value, fold
@@ -202,6 +203,16 @@ class GroupCoordinator:
         self._groups.check_open()
         return describe_classic(self._groups.existing(group))
 
+    async def describe_consumer_group(self, group: str) -> GroupDescription:
+        """Kafka's ConsumerGroupDescribe. Raises GroupIdNotFound, also for a classic group."""
+        self._groups.check_open()
+        if isinstance(self._groups.existing(group).group, ClassicGroup):
+            raise GroupIdNotFound(
+                f"group {group!r} is a classic one, without server-side assignment (KIP-848)",
+                remedy="Describe it with DescribeGroups, or with logctl groups describe.",
+            )
+        return await self.describe_group(group)
+
     # All groups.
 
     async def commit_offsets(
@@ -231,6 +242,12 @@ class GroupCoordinator:
         """What is committed for the partitions, in their order, with -1 for nothing; None: all that is committed."""
         self._groups.check_open()
         return self._commits.fetch(group, partitions)
+
+    async def delete_offsets(self, group: str, partitions: Sequence[tuple[str, int]]) -> list[CommitResult]:
+        """Forget what was committed for partitions, named by topic and number; return for each None, or the error for
+        which it was refused: GroupSubscribedToTopic, UnknownTopicOrPartition. Raises GroupIdNotFound."""
+        self._groups.check_open()
+        return await self._groups.finish(self._commits.delete(group, partitions))
 
     def list_groups(self) -> list[GroupListing]:
         self._groups.check_open()

@@ -4,6 +4,7 @@ from consumer_groups.classic import ClassicGroup
 from consumer_groups.classic_requests import ClassicGroupDescription, ClassicMemberDescription
 from consumer_groups.errors import GroupIdNotFound
 from consumer_groups.group import Group
+from consumer_groups.kinds import subscribed_topics
 from consumer_groups.lag import lags
 from consumer_groups.live import LiveGroup
 from consumer_groups.requests import (
@@ -138,11 +139,7 @@ def _classic_members(group: ClassicGroup, topics: TopicDirectory) -> tuple[Membe
 
 def _partitions(live: LiveGroup, topics: TopicDirectory) -> list[tuple[TopicInfo, int]]:
     """All of the topics that members read, and of others those with an offset."""
-    group = live.group
-    if isinstance(group, ClassicGroup):
-        read = {name for member_id in group.members for name in group.subscribed(member_id)}
-    else:
-        read = {name for member in group.members.values() for name in member.profile.topics}
+    read = subscribed_topics(live.group)
     found = [topics.topic(name) for name in read]
     found += [topics.topic_by_id(topic_id) for topic_id in live.offsets.topic_ids()]
     infos = {info.name: info for info in found if info is not None}

@@ -133,6 +133,10 @@ class AssignmentUnreadable(GroupError):
     """What a classic group assigns to its members is in no form that the server knows, so it cannot seek the group."""
 
 
+class GroupSubscribedToTopic(GroupError):
+    """Offsets of a topic were to be forgotten that a member of the group reads."""
+
+
 class SeekInProgress(GroupError):
     """Another seek of one of the partitions is under way."""
 

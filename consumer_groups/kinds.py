@@ -37,6 +37,13 @@ def removal(group: AnyGroup) -> list[Change]:
     return [(key, None) for key, _ in group.image()]
 
 
+def subscribed_topics(group: AnyGroup) -> set[str]:
+    """What any of the members reads."""
+    if isinstance(group, ClassicGroup):
+        return {name for member_id in group.members for name in group.subscribed(member_id)}
+    return {name for member in group.members.values() for name in member.profile.topics}
+
+
 def consumer_draft(group: AnyGroup, config: GroupConfig, lookup: TopicLookup, now_ms: int) -> Group:
     """A draft of the group after KIP-848. Raises InconsistentGroupProtocol while it has classic members."""
     if isinstance(group, Group):

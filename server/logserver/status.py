@@ -84,6 +84,7 @@ TABLE: dict[type[ExplainedError], _Row] = {
     groups.OffsetMetadataTooLarge: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_OFFSET_METADATA_TOO_LARGE),
     groups.PartitionNotOwned: (StatusCode.FAILED_PRECONDITION, ErrorCode.ERROR_CODE_PARTITION_NOT_OWNED),
     groups.AssignmentUnreadable: (StatusCode.FAILED_PRECONDITION, ErrorCode.ERROR_CODE_ASSIGNMENT_UNREADABLE),
+    groups.GroupSubscribedToTopic: (StatusCode.FAILED_PRECONDITION, ErrorCode.ERROR_CODE_NON_EMPTY_GROUP),
     groups.SeekInProgress: (StatusCode.ABORTED, ErrorCode.ERROR_CODE_SEEK_IN_PROGRESS),
     groups.SeekTimedOut: (StatusCode.DEADLINE_EXCEEDED, ErrorCode.ERROR_CODE_SEEK_TIMED_OUT),
 }

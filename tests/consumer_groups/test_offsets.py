@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import (
     GroupIdNotFound,
+    GroupSubscribedToTopic,
     InvalidRequest,
     NonEmptyGroup,
     OffsetMetadataTooLarge,
@@ -58,6 +59,34 @@ async def test_all_offsets_of_an_unknown_group_are_an_error() -> None:
     async with running() as world:
         with pytest.raises(GroupIdNotFound):
             await world.coordinator.fetch_offsets("g", None)
+
+
+async def test_what_is_forgotten_is_gone_for_good_and_the_rest_stays() -> None:
+    async with running() as world:
+        for number in (0, 1):
+            await world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("t", number, 7)])
+        refusals = await world.coordinator.delete_offsets("g", [("t", 0), ("t", 2), ("t", 99), ("unknown", 0)])
+        assert [type(refusal) for refusal in refusals] == [
+            type(None),
+            type(None),  # nothing was committed there
+            UnknownTopicOrPartition,
+            UnknownTopicOrPartition,
+        ]
+        assert await world.offsets() == {1: 7}
+        await world.restart()
+        assert await world.offsets() == {1: 7}
+
+
+async def test_offsets_of_a_topic_that_a_member_reads_are_not_forgotten() -> None:
+    async with running() as world:
+        a = world.member("a")
+        await a.join()
+        await a.commit(0, 7)
+        [refusal] = await world.coordinator.delete_offsets("g", [("t", 0)])
+        assert isinstance(refusal, GroupSubscribedToTopic)
+        assert await world.offsets() == {0: 7}
+        with pytest.raises(GroupIdNotFound):
+            await world.coordinator.delete_offsets("unknown", [("t", 0)])
 
 
 async def test_only_the_current_epoch_commits() -> None:

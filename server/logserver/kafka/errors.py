@@ -24,6 +24,10 @@ class TransactionsUnsupported(server.LogServerError):
     """A transactional id was given."""
 
 
+class InvalidRegularExpression(server.LogServerError):
+    """A group's member subscribes by a regular expression, which the server does not look at."""
+
+
 def transactions_unsupported(transactional_id: str) -> TransactionsUnsupported:
     return TransactionsUnsupported(
         f"this broker has no transactions, and transactional.id={transactional_id!r} asks for them",
@@ -35,6 +39,7 @@ def transactions_unsupported(transactional_id: str) -> TransactionsUnsupported:
 TABLE: dict[type[ExplainedError], ErrorCode] = {
     InvalidRequiredAcks: ErrorCode.invalid_required_acks,
     UnsupportedCompression: ErrorCode.unsupported_compression_type,
+    InvalidRegularExpression: ErrorCode.invalid_regular_expression,
     FencedLeaderEpoch: ErrorCode.fenced_leader_epoch,
     UnknownLeaderEpoch: ErrorCode.unknown_leader_epoch,
     # Of those with which clients give up at once, the one that names the transactional id.
@@ -90,6 +95,16 @@ TABLE: dict[type[ExplainedError], ErrorCode] = {
     groups.FencedInstanceId: ErrorCode.fenced_instance_id,
     groups.UnsupportedAssignor: ErrorCode.unsupported_assignor,
     groups.OffsetMetadataTooLarge: ErrorCode.offset_metadata_too_large,
+    groups.InconsistentGroupProtocol: ErrorCode.inconsistent_group_protocol,
+    groups.MemberIdRequired: ErrorCode.member_id_required,
+    groups.IllegalGeneration: ErrorCode.illegal_generation,
+    groups.RebalanceInProgress: ErrorCode.rebalance_in_progress,
+    groups.InvalidSessionTimeout: ErrorCode.invalid_session_timeout,
+    groups.GroupSubscribedToTopic: ErrorCode.group_subscribed_to_topic,
+    # Of seeks, which come through the other door only.
+    groups.AssignmentUnreadable: ErrorCode.invalid_request,
+    groups.SeekInProgress: ErrorCode.rebalance_in_progress,
+    groups.SeekTimedOut: ErrorCode.request_timed_out,
     # Kafka has no word for it: it does not look whose the partition is. A member that is told so joins again.
     groups.PartitionNotOwned: ErrorCode.rebalance_in_progress,
 }

@@ -7,6 +7,9 @@ from logserver.broker import Broker
 from logserver.config import Address
 from logserver.context import RequestContext
 from logserver.kafka.apis import ApiKey
+from logserver.kafka.group_offsets import GroupOffsetHandlers
+from logserver.kafka.groups import GroupHandlers
+from logserver.kafka.membership import MembershipHandlers
 from logserver.kafka.messages import Fields
 from logserver.kafka.metadata import MetadataHandlers
 from logserver.kafka.offsets import OffsetHandlers
@@ -20,12 +23,28 @@ class Handlers:
         metadata = MetadataHandlers(broker, advertised)
         offsets = OffsetHandlers(broker)
         producer_ids = ProducerIdHandlers(broker)
+        groups = GroupHandlers(broker, advertised)
+        membership = MembershipHandlers(broker.groups)
+        group_offsets = GroupOffsetHandlers(broker.groups)
         self._by_key: dict[int, Handler] = {
             ApiKey.API_VERSIONS: metadata.api_versions,
             ApiKey.METADATA: metadata.metadata,
             ApiKey.LIST_OFFSETS: offsets.list_offsets,
             ApiKey.OFFSET_FOR_LEADER_EPOCH: offsets.offset_for_leader_epoch,
             ApiKey.INIT_PRODUCER_ID: producer_ids.init_producer_id,
+            ApiKey.OFFSET_COMMIT: group_offsets.offset_commit,
+            ApiKey.OFFSET_FETCH: group_offsets.offset_fetch,
+            ApiKey.OFFSET_DELETE: group_offsets.offset_delete,
+            ApiKey.FIND_COORDINATOR: groups.find_coordinator,
+            ApiKey.LIST_GROUPS: groups.list_groups,
+            ApiKey.DESCRIBE_GROUPS: groups.describe_groups,
+            ApiKey.DELETE_GROUPS: groups.delete_groups,
+            ApiKey.CONSUMER_GROUP_DESCRIBE: groups.consumer_group_describe,
+            ApiKey.JOIN_GROUP: membership.join_group,
+            ApiKey.SYNC_GROUP: membership.sync_group,
+            ApiKey.HEARTBEAT: membership.heartbeat,
+            ApiKey.LEAVE_GROUP: membership.leave_group,
+            ApiKey.CONSUMER_GROUP_HEARTBEAT: membership.consumer_group_heartbeat,
         }
 
     def of(self, api_key: int) -> Handler:

@@ -1,0 +1,168 @@
+"""How far groups have read: OffsetCommit, OffsetFetch, OffsetDelete."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kio.schema.errors import ErrorCode
+
+from consumer_groups.coordinator import GroupCoordinator
+from consumer_groups.errors import GroupError, GroupIdNotFound, NonEmptyGroup
+from consumer_groups.requests import CommittedOffset, OffsetCommit, TopicPartitions
+from logserver.context import Operation, RequestContext, Resource, authorize
+from logserver.kafka.errors import error_code
+from logserver.kafka.messages import Fields, get
+from logstore.errors import LogStoreError, UnknownTopicId, UnknownTopicOrPartition
+
+NO_OFFSET = -1
+
+_REFUSALS = (GroupError, LogStoreError)
+
+
+class GroupOffsetHandlers:
+    def __init__(self, groups: GroupCoordinator) -> None:
+        self._groups = groups
+
+    async def offset_commit(self, request: Any, context: RequestContext) -> Fields:
+        authorize(context, Operation.READ, Resource.GROUP, request.group_id)
+        offsets = [
+            OffsetCommit(
+                topic=get(topic, "name", ""),
+                topic_id=get(topic, "topic_id", None),
+                partition=part.partition_index,
+                offset=part.committed_offset,
+                metadata=part.committed_metadata or "",
+                leader_epoch=get(part, "committed_leader_epoch", -1),
+            )
+            for topic in request.topics
+            for part in topic.partitions
+        ]
+        try:
+            results: Sequence[Exception | None] = await self._groups.commit_offsets(
+                request.group_id,
+                request.member_id,
+                _generation(request),
+                offsets,
+                instance_id=get(request, "group_instance_id", None) or "",
+            )
+        except _REFUSALS as refused:
+            results = [refused] * len(offsets)
+        codes = iter(_commit_code(result) for result in results)
+        return {
+            "topics": [
+                _named(topic)
+                | {
+                    "partitions": [
+                        {"partition_index": part.partition_index, "error_code": next(codes)}
+                        for part in topic.partitions
+                    ]
+                }
+                for topic in request.topics
+            ]
+        }
+
+    async def offset_fetch(self, request: Any, context: RequestContext) -> Fields:
+        """Of many groups from version 8 on, of one before."""
+        groups = get(request, "groups", None)
+        if groups is not None:
+            return {"groups": [await self._fetch(group, context) for group in groups]}
+        return await self._fetch(request, context)
+
+    async def _fetch(self, request: Any, context: RequestContext) -> Fields:
+        authorize(context, Operation.DESCRIBE, Resource.GROUP, request.group_id)
+        answer: dict[str, Any] = {"group_id": request.group_id, "topics": (), "error_code": ErrorCode.none}
+        try:
+            if request.topics is None:
+                answer["topics"] = await self._fetch_all(request.group_id)
+            else:
+                answer["topics"] = [await self._fetch_topic(request.group_id, topic) for topic in request.topics]
+        except _REFUSALS as refused:
+            answer["error_code"] = error_code(refused)
+        return answer
+
+    async def _fetch_all(self, group: str) -> list[Fields]:
+        try:
+            committed = await self._groups.fetch_offsets(group, None)
+        except GroupIdNotFound:
+            return []
+        topics: dict[str, list[CommittedOffset]] = {}
+        for offset in committed:
+            topics.setdefault(offset.topic, []).append(offset)
+        return [
+            {"name": name, "topic_id": offsets[0].topic_id, "partitions": [_committed(offset) for offset in offsets]}
+            for name, offsets in topics.items()
+        ]
+
+    async def _fetch_topic(self, group: str, topic: Any) -> Fields:
+        partitions = []
+        for number in topic.partition_indexes:
+            wanted = TopicPartitions(get(topic, "name", ""), get(topic, "topic_id", None), (number,))
+            try:
+                [offset] = await self._groups.fetch_offsets(group, [wanted])
+                partitions.append(_committed(offset))
+            except UnknownTopicId as unknown:
+                partitions.append(_nothing(number, error_code(unknown)))
+            except UnknownTopicOrPartition:
+                # As Kafka: of what is not there nothing was committed.
+                partitions.append(_nothing(number, ErrorCode.none))
+        return _named(topic) | {"partitions": partitions}
+
+    async def offset_delete(self, request: Any, context: RequestContext) -> Fields:
+        authorize(context, Operation.DELETE, Resource.GROUP, request.group_id)
+        wanted = [(topic.name, part.partition_index) for topic in request.topics for part in topic.partitions]
+        try:
+            results = iter(await self._groups.delete_offsets(request.group_id, wanted))
+        except _REFUSALS as refused:
+            return {"error_code": error_code(refused), "topics": ()}
+        return {
+            "topics": [
+                {
+                    "name": topic.name,
+                    "partitions": [
+                        {"partition_index": part.partition_index, "error_code": _code(next(results))}
+                        for part in topic.partitions
+                    ],
+                }
+                for topic in request.topics
+            ]
+        }
+
+
+def _generation(request: Any) -> int:
+    """Generation of a classic member, epoch of one after KIP-848."""
+    epoch: int = get(request, "generation_id_or_member_epoch", NO_OFFSET)
+    return epoch
+
+
+def _named(topic: Any) -> dict[str, Any]:
+    return {"name": get(topic, "name", ""), "topic_id": get(topic, "topic_id", None)}
+
+
+def _committed(offset: CommittedOffset) -> Fields:
+    return {
+        "partition_index": offset.partition,
+        "committed_offset": offset.offset,
+        "committed_leader_epoch": offset.leader_epoch,
+        "metadata": offset.metadata,
+        "error_code": ErrorCode.none,
+    }
+
+
+def _nothing(partition: int, code: ErrorCode) -> Fields:
+    return {
+        "partition_index": partition,
+        "committed_offset": NO_OFFSET,
+        "committed_leader_epoch": -1,
+        "metadata": "",
+        "error_code": code,
+    }
+
+
+def _code(result: Exception | None) -> ErrorCode:
+    return ErrorCode.none if result is None else error_code(result)
+
+
+def _commit_code(result: Exception | None) -> ErrorCode:
+    if isinstance(result, NonEmptyGroup):
+        # What Kafka says to a commit from outside of a group that has members.
+        return ErrorCode.unknown_member_id
+    return _code(result)

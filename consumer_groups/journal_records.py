@@ -19,6 +19,7 @@ import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -152,9 +153,13 @@ def _dump(fields: Mapping[str, Any]) -> bytes:
     return json.dumps({"v": VERSION, **fields}, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+#: A start reads many records of few topics, and making an id takes as long as reading the rest of a record.
+_topic_id = lru_cache(maxsize=1000)(UUID)
+
+
 def _load(data: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(data)
+        fields = json.loads(data.decode())  # from bytes it would guess the encoding, each time
         version = fields["v"]
     except (ValueError, KeyError, TypeError) as error:
         raise JournalUnreadable(
@@ -263,7 +268,9 @@ def _by_topic(partitions: Assignment) -> dict[str, list[int]]:
 
 
 def _assignment(topics: dict[str, list[int]]) -> Assignment:
-    return frozenset(Partition(UUID(topic), int(number)) for topic, numbers in topics.items() for number in numbers)
+    return frozenset(
+        Partition(_topic_id(topic), int(number)) for topic, numbers in topics.items() for number in numbers
+    )
 
 
 def _epochs(fields: dict[str, Any]) -> GroupEpochs:
@@ -341,7 +348,7 @@ _KINDS: dict[str, Callable[[dict[str, Any]], tuple[Key, _ValueReader]]] = {
     ),
     "holding": lambda key: (HoldingKey(str(key["group"]), str(key["member"])), _holding),
     "offset": lambda key: (
-        OffsetKey(str(key["group"]), Partition(UUID(key["topic"]), int(key["partition"]))),
+        OffsetKey(str(key["group"]), Partition(_topic_id(key["topic"]), int(key["partition"]))),
         _offset,
     ),
     "classic": lambda key: (ClassicKey(str(key["group"])), _generation),

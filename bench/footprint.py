@@ -2,8 +2,8 @@
 
 A million commits of groups without members are written by a client, 64 requests at a time, one request for all ten
 partitions of a group; the groups take turns. Then the server is killed, and every turn starts it and kills it again:
-its ready line comes after the groups are. The name of the row says how many records the journal of groups had then, since it
-is written anew whenever it has become three times as long as need be.
+its ready line comes after the groups are. The name of the row says how many records the journal of groups had then,
+since it is written anew whenever it has become three times as long as need be.
 """
 
 import asyncio

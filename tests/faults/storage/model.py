@@ -75,6 +75,7 @@ class PartitionModel:
     returned_offset: int = 0
     start_offset: int = 0  # the log starts there or later, up to start_offset_max
     start_offset_max: int = 0
+    found_offset: int = 0  # what is below, an earlier process has written
     #: Of each producer the batches of its latest epoch that must be known, the oldest first.
     producers: dict[int, list[StoredBatch]] = field(default_factory=dict)
 
@@ -144,7 +145,9 @@ class PartitionModel:
         found = self.batches[: self.index_of(end_offset)]
         # When a batch was appended may be lost, and then it was now: the clock may have been set back since.
         batches = [batch if batch.append_ms <= now_ms else batch._replace(append_ms=now_ms) for batch in found]
-        model = PartitionModel(batches, dict(self.rewritten), [], end_offset, end_offset, start_offset, start_offset)
+        model = PartitionModel(
+            batches, dict(self.rewritten), [], end_offset, end_offset, start_offset, start_offset, end_offset
+        )
         model._recall_producers()
         return model
 

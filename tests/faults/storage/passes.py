@@ -7,7 +7,7 @@ Whatever is there is where it was, in its batch, with the same key, value, time 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from logstore import files
@@ -20,7 +20,7 @@ from logstore.seal import Seal
 from tests.faults.storage.model import PartitionModel, Rewrite, StoredBatch, Violation
 
 
-def judge_plan(plan: CompactionPlan, log: Log, model: PartitionModel, now_ms: int) -> None:
+def judge_plan(plan: CompactionPlan, log: Log, model: PartitionModel, age_ms: Callable[[StoredBatch], int]) -> None:
     """Raise Violation if a pass is to touch what nobody has read yet, or what is too young."""
     if not log.config.is_compacted:
         raise Violation(f"a pass is planned for a log with cleanup.policy={log.config.cleanup_policy}")
@@ -28,10 +28,10 @@ def judge_plan(plan: CompactionPlan, log: Log, model: PartitionModel, now_ms: in
     if end > log.high_watermark:
         raise Violation(f"a pass up to {end} is planned, and readers see what is before {log.high_watermark}")
     for batch in model.between(min(max(plan.dirty_offset, plan.seals[0].base_offset), end), end):
-        if now_ms - batch.append_ms < log.config.min_compaction_lag_ms:
+        if age_ms(batch) < log.config.min_compaction_lag_ms:
             raise Violation(
-                f"the batch at offset {batch.base_offset} is to be compacted {now_ms - batch.append_ms} ms after its "
-                f"append, and min.compaction.lag.ms is {log.config.min_compaction_lag_ms}"
+                f"the batch at offset {batch.base_offset} is to be compacted {age_ms(batch)} ms after its append, "
+                f"and min.compaction.lag.ms is {log.config.min_compaction_lag_ms}"
             )
 
 

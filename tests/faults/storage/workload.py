@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 from uuid import UUID
@@ -117,6 +118,7 @@ class StorageWorkload:
         self._is_sync_failed = False
         self._unjudged: Stop | None = None  # how the last process ended, until its store was judged
         self._is_in_round = False
+        self._started_at = 0, 0  # by the wall and by the monotonic clock
         self._logs: dict[tuple[UUID, int], Log] = {}
         self._relaxed: set[UUID] = set()  # topics whose readers may have seen what is not on the disk
         self._operations, self._weights = zip(*self._list_operations(), strict=True)
@@ -135,6 +137,7 @@ class StorageWorkload:
     def start(self, stop: Stop) -> None:
         """Open the store as the one before has left it, and judge what is there."""
         self._unjudged = stop
+        self._started_at = self.clock.wall_ms(), self.clock.monotonic_ms()
         self.disk.trusts_syncfs = self._trusts_syncfs
         self.disk.before_step = self._before_step
         self.opened = None
@@ -384,9 +387,17 @@ class StorageWorkload:
         if not log.config.deletes_old:
             raise Violation(f"retention deleted {last.answer}, with {log.config}")
         retention_ms, retention_bytes = log.config.retention_ms, log.config.retention_bytes
-        is_old = 0 <= retention_ms < self.clock.wall_ms() - last.append_ms
+        is_old = 0 <= retention_ms < self._age_ms(partition, last)
         if not is_old and not 0 <= retention_bytes <= kept_bytes:
             raise Violation(f"retention deleted {last.answer} and kept {kept_bytes} bytes, with {log.config}")
+
+    def _age_ms(self, partition: PartitionModel, batch: StoredBatch) -> int:
+        """How old it may be taken for: what an earlier process wrote, also by the clock as it was at the start."""
+        age_ms = self.clock.wall_ms() - batch.append_ms
+        if batch.base_offset >= partition.found_offset:
+            return age_ms
+        wall_ms, monotonic_ms = self._started_at
+        return max(age_ms, wall_ms - batch.append_ms + self.clock.monotonic_ms() - monotonic_ms)
 
     def _delete_records(self) -> None:
         if not self.model.partitions:
@@ -429,7 +440,7 @@ class StorageWorkload:
         # Often with less memory than it takes, and with several segments made one.
         keys_max, segment_bytes = self.rng.choice((1, 3, plan.keys_max)), plan.segment_bytes * self.rng.choice((1, 3))
         planned = PlannedCompaction(log, replace(plan, keys_max=keys_max, segment_bytes=segment_bytes))
-        judge_plan(planned.plan, log, partition, self.clock.wall_ms())
+        judge_plan(planned.plan, log, partition, partial(self._age_ms, partition))
         result = self._run_pass(planned)
         if result is None or self.rng.random() < 0.1:
             self.store.store.compactions.give_up(planned)

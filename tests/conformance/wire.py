@@ -155,6 +155,8 @@ def _hints(schema: Any) -> dict[str, Any]:
 def _value(hint: Any, value: Any) -> Any:
     """The value as the schema wants it: nested entities for dicts, tuples for lists, durations for milliseconds."""
     hint = _without_none(hint)
+    if value is None:
+        return None
     if isinstance(value, Mapping):
         return build(hint, value)
     if typing.get_origin(hint) is tuple:

@@ -344,6 +344,19 @@ async def test_a_leader_that_does_not_join_again_is_followed_by_one_who_did() ->
         assert [(reply.generation, reply.leader) for reply in await asyncio.gather(*joining)] == [(2, b.member_id)] * 2
 
 
+async def test_a_static_leader_that_does_not_join_again_keeps_its_place_but_leads_no_more() -> None:
+    async with running() as world:
+        a, b = Client(world, "a", instance_id="i", session_timeout_ms=100_000), Client(world, "b")
+        await stable(a, b)
+        assert a.leads
+        joining = start(b.join(protocols=(protocol("range", "t", "u"),)))
+        await turns()
+        await world.pass_time(60_000)
+        reply = await joining
+        assert reply.leader == b.member_id
+        assert {member.member_id for member in reply.members} == {a.member_id, b.member_id}
+
+
 async def test_a_member_that_is_silent_for_its_session_is_out_and_the_rest_joins_again() -> None:
     async with running() as world:
         a, b = await two(world)

@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer_groups.classic_member import ClassicMember, MemberProtocol
 from consumer_groups.errors import JournalUnreadable
 from consumer_groups.journal_records import (
+    ClassicGeneration,
+    ClassicKey,
+    ClassicMemberKey,
     GroupEpochs,
     GroupKey,
     HoldingKey,
@@ -44,7 +48,24 @@ changes: st.SearchStrategy[tuple[Key, Value]] = st.one_of(
     ),
     st.tuples(
         st.builds(OffsetKey, names, partitions),
-        st.builds(OffsetValue, st.integers(0, 2**63 - 1), names, st.integers(0, 2**53)),
+        st.builds(OffsetValue, st.integers(0, 2**63 - 1), names, st.integers(0, 2**53), st.integers(-1, 2**31 - 1)),
+    ),
+    st.tuples(
+        st.builds(ClassicKey, names),
+        st.builds(ClassicGeneration, numbers, names, names, names, st.booleans(), assignments, st.none() | numbers),
+    ),
+    st.tuples(
+        st.builds(ClassicMemberKey, names, names),
+        st.builds(
+            ClassicMember,
+            names,
+            names,
+            names,
+            numbers,
+            numbers,
+            st.lists(st.builds(MemberProtocol, names, st.binary(max_size=20)), max_size=3).map(tuple),
+            st.binary(max_size=20),
+        ),
     ),
 )
 
@@ -83,6 +104,20 @@ def test_the_layout_on_disk_stays_what_it_is() -> None:
         b'{"v":1,"kind":"holding","group":"g","member":"m"}',
         b'{"v":1,"epoch":3,"previous_epoch":2,"state":"revoking","assigned":{},'
         b'"revoking":{"00000000000000000000000000000001":[7]}}',
+    )
+    assert encode(OffsetKey("g", topic), OffsetValue(42, "", 1700, 3))[1] == (
+        b'{"v":1,"offset":42,"metadata":"","commit_time_ms":1700,"leader_epoch":3}'
+    )
+    assert encode(ClassicKey("g"), ClassicGeneration(3, "consumer", "range", "m", True, frozenset({topic}), 1700)) == (
+        b'{"v":1,"kind":"classic","group":"g"}',
+        b'{"v":1,"generation":3,"protocol_type":"consumer","protocol":"range","leader":"m","settled":true,'
+        b'"stripped":{"00000000000000000000000000000001":[7]},"emptied_ms":1700}',
+    )
+    member = ClassicMember("i", "c", "/h", 60_000, 10_000, (MemberProtocol("range", b"\x00\xff"),), b"\x01")
+    assert encode(ClassicMemberKey("g", "m"), member) == (
+        b'{"v":1,"kind":"classic-member","group":"g","member":"m"}',
+        b'{"v":1,"instance":"i","client":"c","host":"/h","rebalance_timeout_ms":60000,"session_timeout_ms":10000,'
+        b'"protocols":[["range","AP8="]],"assignment":"AQ=="}',
     )
 
 

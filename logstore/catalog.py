@@ -115,17 +115,22 @@ class TopicCatalog:
 
     # Changing.
 
-    def check_new(self, name: str, partitions: int) -> None:
-        """Raises `InvalidTopicName`, `TopicAlreadyExists` or `InvalidPartitions` if no such topic can be made."""
+    def check_new_name(self, name: str) -> None:
+        """Raises `InvalidTopicName` or `TopicAlreadyExists` if no topic of that name can be made."""
         check_topic_name(name)
+        remedy = "Use that topic, or choose another name."
         taken = self._names_taken.get(_one_of_many(name))
+        if taken == name:
+            raise TopicAlreadyExists(f"topic {name!r} exists", remedy=remedy)
         if taken is not None:
-            raise TopicAlreadyExists(
-                f"topic {name!r} exists"
-                if taken == name
-                else f"topic {taken!r} exists, and {name!r} differs from it in '.' and '_' alone",
-                remedy="Use that topic, or choose another name.",
+            # Not "it exists": who is told that goes on to use it.
+            raise InvalidTopicName(
+                f"topic {taken!r} exists, and {name!r} differs from it in '.' and '_' alone", remedy=remedy
             )
+
+    def check_new(self, name: str, partitions: int) -> None:
+        """Raises as `check_new_name`, and `InvalidPartitions`, if no such topic can be made."""
+        self.check_new_name(name)
         _check_partitions(partitions)
 
     def create(self, topic: Topic) -> None:

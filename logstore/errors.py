@@ -53,7 +53,7 @@ class TopicAlreadyExists(LogStoreError):
 
 
 class InvalidTopicName(LogStoreError):
-    """The name breaks Kafka's rules for topic names."""
+    """The name breaks Kafka's rules for topic names, by itself or beside that of another topic."""
 
 
 class InvalidPartitions(LogStoreError):

@@ -205,6 +205,10 @@ class TopicStore:
         """All topics, by name, with the internal ones."""
         return self._catalog.topics()
 
+    def check_new_name(self, name: str) -> None:
+        """Raises `InvalidTopicName` or `TopicAlreadyExists` if no topic of that name can be made."""
+        self._catalog.check_new_name(name)
+
     def create_topic(self, name: str, partitions: int, config: TopicConfig, *, internal: bool = False) -> Topic:
         """Make a topic; it is on disk when this returns.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -39,6 +40,13 @@ def parse_topic_id(topic_id: bytes) -> UUID:
     if len(topic_id) != 16:
         raise InvalidRequest(f"a topic id has 16 bytes, and {len(topic_id)} were given", remedy="Send it as got.")
     return UUID(bytes=topic_id)
+
+
+class NewTopic(NamedTuple):
+    """A topic as it would be made."""
+
+    partitions: int
+    config: TopicConfig
 
 
 class Topics:
@@ -137,25 +145,31 @@ class Topics:
 
     # Changed.
 
-    def create(self, context: RequestContext, name: str, partitions: int, config: Mapping[str, str]) -> Topic:
-        """partitions 0 means the server's default. Raises what TopicStore.create_topic does."""
+    def check_new(self, context: RequestContext, name: str, partitions: int, config: Mapping[str, str]) -> NewTopic:
+        """What `create` would make of this. Raises what it does, but for what the disk says."""
         authorize(context, Operation.CREATE, Resource.TOPIC, name)
         if name.startswith(INTERNAL_PREFIX):
             raise InvalidTopicName(
                 f"topic name {name!r} begins with {INTERNAL_PREFIX!r}, as the server's own topics do",
                 remedy="Choose a name that begins otherwise.",
             )
+        self._store.check_new_name(name)
         self._check_message_bytes(config)
-        topic = self._store.create_topic(
-            name, self._checked_partitions(partitions) or self._default_partitions, TopicConfig.from_strings(config)
-        )
+        made = TopicConfig.from_strings(config)
+        return NewTopic(self._checked_partitions(partitions) or self._default_partitions, made)
+
+    def create(self, context: RequestContext, name: str, partitions: int, config: Mapping[str, str]) -> Topic:
+        """partitions 0 means the server's default. Raises what TopicStore.create_topic does, and InvalidConfig."""
+        new = self.check_new(context, name, partitions, config)
+        topic = self._store.create_topic(name, new.partitions, new.config)
         logger.info("topic created", topic=name, topic_id=str(topic.topic_id), partitions=topic.partitions)
         self._changed()
         return topic
 
-    async def delete(self, context: RequestContext, name: str) -> None:
-        await self._openings.end(self.find(context, name, b"", Operation.DELETE))
-        topic = self.find(context, name, b"", Operation.DELETE)
+    async def delete(self, context: RequestContext, name: str, topic_id: bytes = b"") -> None:
+        """Raises what `find` does, and InternalTopic."""
+        await self._openings.end(self.find(context, name, topic_id, Operation.DELETE))
+        topic = self.find(context, name, topic_id, Operation.DELETE)
         self._refuse_internal(topic, "deleted")
         logs = list(self._waiters.logs_of(topic.topic_id))
         self._store.delete_topic(name)
@@ -177,23 +191,32 @@ class Topics:
         partitions: int,
         set_config: Mapping[str, str],
         unset_config: Iterable[str],
+        validate_only: bool = False,
     ) -> None:
-        """partitions is the new number, 0 to leave it. Everything is checked before anything is changed."""
+        """partitions is the new number, 0 to leave it. Everything is checked before anything is changed, and with
+        validate_only nothing is."""
         topic = self.find(context, name, b"", Operation.ALTER)
         self._refuse_internal(topic, "altered")
         config = topic.config.with_changes(set_config, tuple(unset_config))
         self._check_message_bytes(set_config)
-        if self._checked_partitions(partitions) and partitions <= topic.partitions:
-            raise InvalidPartitions(
-                f"the partitions of topic {name!r} cannot go from {topic.partitions} to {partitions}",
-                remedy="Partitions can only be added: keys would move and records be lost otherwise.",
-            )
+        if partitions:
+            self.check_growth(topic, partitions)
+        if validate_only:
+            return
         if partitions:
             self._store.add_partitions(name, partitions - topic.partitions)
             self._changed()
         if config != topic.config:
             self._store.alter_config(name, config)
         logger.info("topic altered", topic=name, partitions=partitions or topic.partitions)
+
+    def check_growth(self, topic: Topic, partitions: int) -> None:
+        """Raises InvalidPartitions unless partitions is a number that the topic can grow to."""
+        if self._checked_partitions(partitions) <= topic.partitions:
+            raise InvalidPartitions(
+                f"the partitions of topic {topic.name!r} cannot go from {topic.partitions} to {partitions}",
+                remedy="Partitions can only be added: keys would move and records be lost otherwise.",
+            )
 
     async def delete_records(self, context: RequestContext, name: str, offsets: Mapping[int, int]) -> dict[int, int]:
         """Delete the records of each partition before an offset, or all that are durable for -1. Returns where they

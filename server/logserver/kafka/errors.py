@@ -1,5 +1,7 @@
 """The one table from domain errors to Kafka's error codes."""
 
+from typing import Any
+
 import structlog
 from kio.schema.errors import ErrorCode
 
@@ -18,6 +20,14 @@ class InvalidRequiredAcks(server.LogServerError):
 
 class UnsupportedCompression(server.LogServerError):
     """A codec that clients of this version of the request cannot know."""
+
+
+class InvalidReplicationFactor(server.LogServerError):
+    """More replicas were asked for than there are brokers, or none."""
+
+
+class InvalidReplicaAssignment(server.LogServerError):
+    """Partitions were placed by hand, and not all where they can be."""
 
 
 class TransactionsUnsupported(server.LogServerError):
@@ -39,6 +49,8 @@ def transactions_unsupported(transactional_id: str) -> TransactionsUnsupported:
 TABLE: dict[type[ExplainedError], ErrorCode] = {
     InvalidRequiredAcks: ErrorCode.invalid_required_acks,
     UnsupportedCompression: ErrorCode.unsupported_compression_type,
+    InvalidReplicationFactor: ErrorCode.invalid_replication_factor,
+    InvalidReplicaAssignment: ErrorCode.invalid_replica_assignment,
     InvalidRegularExpression: ErrorCode.invalid_regular_expression,
     FencedLeaderEpoch: ErrorCode.fenced_leader_epoch,
     UnknownLeaderEpoch: ErrorCode.unknown_leader_epoch,
@@ -118,6 +130,11 @@ def error_code(error: Exception) -> ErrorCode:
             return code
     logger.error("unexpected error", exc_info=error)
     return ErrorCode.unknown_server_error
+
+
+def refusal(error: Exception) -> dict[str, Any]:
+    """The two fields in which many answers say what happened."""
+    return {"error_code": error_code(error), "error_message": message(error)}
 
 
 def message(error: Exception) -> str | None:

@@ -7,13 +7,16 @@ from logserver.broker import Broker
 from logserver.config import Address
 from logserver.context import RequestContext
 from logserver.kafka.apis import ApiKey
+from logserver.kafka.configs import ConfigHandlers
 from logserver.kafka.group_offsets import GroupOffsetHandlers
 from logserver.kafka.groups import GroupHandlers
+from logserver.kafka.log_dirs import LogDirHandlers
 from logserver.kafka.membership import MembershipHandlers
 from logserver.kafka.messages import Fields
 from logserver.kafka.metadata import MetadataHandlers
 from logserver.kafka.offsets import OffsetHandlers
 from logserver.kafka.producer_ids import ProducerIdHandlers
+from logserver.kafka.topics import TopicHandlers
 
 Handler = Callable[[Any, RequestContext], Coroutine[Any, Any, Fields]]
 
@@ -22,6 +25,8 @@ class Handlers:
     def __init__(self, broker: Broker, advertised: Address) -> None:
         metadata = MetadataHandlers(broker, advertised)
         offsets = OffsetHandlers(broker)
+        topics = TopicHandlers(broker)
+        configs = ConfigHandlers(broker, advertised)
         producer_ids = ProducerIdHandlers(broker)
         groups = GroupHandlers(broker, advertised)
         membership = MembershipHandlers(broker.groups)
@@ -29,6 +34,17 @@ class Handlers:
         self._by_key: dict[int, Handler] = {
             ApiKey.API_VERSIONS: metadata.api_versions,
             ApiKey.METADATA: metadata.metadata,
+            ApiKey.DESCRIBE_CLUSTER: metadata.describe_cluster,
+            ApiKey.DESCRIBE_TOPIC_PARTITIONS: metadata.describe_topic_partitions,
+            ApiKey.CREATE_TOPICS: topics.create_topics,
+            ApiKey.DELETE_TOPICS: topics.delete_topics,
+            ApiKey.CREATE_PARTITIONS: topics.create_partitions,
+            ApiKey.DELETE_RECORDS: topics.delete_records,
+            ApiKey.DESCRIBE_CONFIGS: configs.describe_configs,
+            ApiKey.ALTER_CONFIGS: configs.alter_configs,
+            ApiKey.INCREMENTAL_ALTER_CONFIGS: configs.incremental_alter_configs,
+            ApiKey.LIST_CONFIG_RESOURCES: configs.list_config_resources,
+            ApiKey.DESCRIBE_LOG_DIRS: LogDirHandlers(broker).describe_log_dirs,
             ApiKey.LIST_OFFSETS: offsets.list_offsets,
             ApiKey.OFFSET_FOR_LEADER_EPOCH: offsets.offset_for_leader_epoch,
             ApiKey.INIT_PRODUCER_ID: producer_ids.init_producer_id,

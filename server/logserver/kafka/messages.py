@@ -4,7 +4,7 @@ A handler is written once, against the newest version: it reads fields that an o
 returns its answer as plain mappings and sequences, of which `encode_response` writes the fields that the version has.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from datetime import timedelta
 from functools import cache
@@ -19,13 +19,19 @@ from kio.schema.errors import ErrorCode
 from kio.serial import entity_reader, entity_writer
 from kio.serial.errors import SerialError
 
+from logserver.errors import RequestTooLarge
 from logserver.kafka.apis import API_VERSIONS
 from logserver.kafka.primitives import NO_UUID, Reader, malformed
+from logserver.time_slice import TimeSlice
+from logstore.clock import Clock
 
 _HEAD = Struct(">hhi")
 _ANSWER_HEAD = Struct(">ii")
 
 Fields = Mapping[str, Any]
+
+#: A request of a few bytes may ask for all that there is to say of a topic, again and again.
+ANSWER_BYTES_MAX = 100 << 20
 
 #: Of an answer that does not say otherwise: nobody is throttled, and the request as a whole is not refused.
 _USUAL: Fields = {"throttle_time": 0, "error_code": ErrorCode.none}
@@ -86,7 +92,7 @@ def encode_response(api_key: int, version: int, correlation_id: int, answer: Fie
     body.write(bytes(_ANSWER_HEAD.size))
     if schema.__header_schema__.__flexible__:
         body.write(b"\0")  # no tagged fields
-    entity_writer(schema)(body, build(schema, {**_USUAL, **answer}))
+    _write(body, schema, {**_USUAL, **answer})
     frame = body.getbuffer()
     _ANSWER_HEAD.pack_into(frame, 0, len(frame) - 4, correlation_id)
     return bytes(frame)
@@ -97,6 +103,56 @@ def build(schema: Any, values: Fields) -> Any:
     protocol's default, if there is one."""
     slots: tuple[_Slot, ...] = _slots(schema)
     return schema(**{slot.name: slot.convert(values[slot.name]) for slot in slots if slot.name in values})
+
+
+class Items:
+    """An array of an answer that may be long. Its items are encoded one by one as the handler comes to them, and in
+    between others run: a thousand topics with all their settings take seconds.
+
+    Put it into the answer in the place of the sequence.
+    """
+
+    def __init__(self, schema: Any, name: str, time_slice: TimeSlice) -> None:
+        """name: of the field of the schema that it will be the value of."""
+        self._schema = _item_type(next(field.type for field in fields(schema) if field.name == name))
+        self._time_slice = time_slice
+        self._encoded = BytesIO()
+        self._count = 0
+        #: What is being written when the items are asked for.
+        self.into = BytesIO()
+
+    @classmethod
+    def of_answer(cls, request: Any, name: str, clock: Clock) -> "Items":
+        return cls(load_response_schema(request.__api_key__, request.__version__), name, TimeSlice(clock))
+
+    def within(self, name: str) -> "Items":
+        """An array in the next item."""
+        return Items(self._schema, name, self._time_slice)
+
+    async def add(self, values: Fields) -> None:
+        """Raises RequestTooLarge."""
+        await self._time_slice.give_way()
+        _write(self._encoded, self._schema, values)
+        self._count += 1
+        if self._encoded.tell() > ANSWER_BYTES_MAX:
+            raise RequestTooLarge(
+                f"the answer would have more than {ANSWER_BYTES_MAX} bytes", remedy="Ask for less at a time."
+            )
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Any]:
+        """kio has written the length, and comes for the items: it finds that they are there already."""
+        self.into.write(self._encoded.getbuffer())
+        return iter(())
+
+
+def _write(into: BytesIO, schema: Any, values: Fields) -> None:
+    for value in values.values():
+        if isinstance(value, Items):
+            value.into = into
+    entity_writer(schema)(into, build(schema, values))
 
 
 class _Slot(NamedTuple):
@@ -120,7 +176,9 @@ def _converter(kafka_type: str | None, hint: Any) -> Callable[[Any], Any]:
     item = _item_type(hint)
     if item is not None:
         each = _scalar(kafka_type, item)
-        return lambda values: None if values is None else tuple(each(value) for value in values)
+        return lambda values: (
+            values if values is None or isinstance(values, Items) else tuple(each(value) for value in values)
+        )
     scalar = _scalar(kafka_type, _without_none(hint))
     return lambda value: None if value is None else scalar(value)
 

@@ -1,6 +1,7 @@
 """What there is: the cluster of one node, its topics and partitions, and the APIs that it speaks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
@@ -8,17 +9,69 @@ from kio.schema.errors import ErrorCode
 
 from logserver.broker import Broker
 from logserver.config import Address
-from logserver.context import Operation, RequestContext
+from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.kafka.apis import API_VERSIONS
 from logserver.kafka.errors import error_code
-from logserver.kafka.messages import Fields, get
+from logserver.kafka.messages import Fields, Items, get
 from logserver.kafka.primitives import NO_UUID
-from logserver.time_slice import TimeSlice
 from logstore.errors import LogStoreError, UnknownTopicId, UnknownTopicOrPartition
+from logstore.topic_name import check_topic_name
 from logstore.topics import Topic
 
 #: Before this version of Metadata an empty list of topics meant all of them.
 _NONE_IF_EMPTY_FROM = 1
+#: Of one answer to DescribeTopicPartitions, whatever is asked for: Kafka's max.request.partition.size.limit.
+PARTITIONS_PER_ANSWER_MAX = 2000
+
+
+class EndpointType(IntEnum):
+    """Whom DescribeCluster asks for (KIP-919). Controllers have ports of their own, and we have none."""
+
+    BROKER = 1
+    CONTROLLER = 2
+
+
+class _Operation(IntEnum):
+    """Kafka's AclOperation: the bit of each in a field of authorized operations (KIP-430)."""
+
+    READ = 3
+    WRITE = 4
+    CREATE = 5
+    DELETE = 6
+    ALTER = 7
+    DESCRIBE = 8
+    CLUSTER_ACTION = 9
+    DESCRIBE_CONFIGS = 10
+    ALTER_CONFIGS = 11
+    IDEMPOTENT_WRITE = 12
+
+
+def _bits(*operations: _Operation) -> int:
+    return sum(1 << operation for operation in operations)
+
+
+#: Everybody may do everything, see `authorize`: these are the operations that the resources have.
+_ON_CLUSTER = _bits(
+    _Operation.CREATE,
+    _Operation.ALTER,
+    _Operation.DESCRIBE,
+    _Operation.CLUSTER_ACTION,
+    _Operation.DESCRIBE_CONFIGS,
+    _Operation.ALTER_CONFIGS,
+    _Operation.IDEMPOTENT_WRITE,
+)
+_ON_TOPIC = _bits(
+    _Operation.READ,
+    _Operation.WRITE,
+    _Operation.CREATE,
+    _Operation.DELETE,
+    _Operation.ALTER,
+    _Operation.DESCRIBE,
+    _Operation.DESCRIBE_CONFIGS,
+    _Operation.ALTER_CONFIGS,
+)
+#: Of an answer that was not asked for them.
+_NOT_ASKED_FOR = -(2**31)
 
 
 class MetadataHandlers:
@@ -30,7 +83,8 @@ class MetadataHandlers:
         return api_versions()
 
     async def metadata(self, request: Any, context: RequestContext) -> Fields:
-        topics = TopicAnswers(self._broker)
+        with_operations = get(request, "include_topic_authorized_operations", False)
+        topics = TopicAnswers(self._broker, request, with_operations=with_operations)
         if asks_for_all(request):
             found = self._broker.topics.listed(context, include_internal=True)
             await topics.add_all(found)
@@ -43,14 +97,66 @@ class MetadataHandlers:
                     create = get(request, "allow_auto_topic_creation", True)
                     await topics.add_by_name(context, wanted.name or "", create=create)
         return {
-            "brokers": [self._node()],
+            "brokers": [{"node_id": self._broker.store.node_id, **self._place()}],
             "cluster_id": self._broker.store.cluster_id,
             "controller_id": self._broker.store.node_id,
             "topics": topics.answers,
+            "cluster_authorized_operations": _cluster_operations(request),
         }
 
-    def _node(self) -> Fields:
-        return {"node_id": self._broker.store.node_id, "host": self._advertised.host, "port": self._advertised.port}
+    async def describe_cluster(self, request: Any, context: RequestContext) -> Fields:
+        authorize(context, Operation.DESCRIBE, Resource.CLUSTER, "")
+        endpoint_type = get(request, "endpoint_type", EndpointType.BROKER)
+        answer: Fields = {
+            "endpoint_type": endpoint_type,
+            "cluster_id": self._broker.store.cluster_id,
+            "controller_id": self._broker.store.node_id,
+            "brokers": [{"broker_id": self._broker.store.node_id, "is_fenced": False, **self._place()}],
+            "cluster_authorized_operations": _cluster_operations(request),
+        }
+        if endpoint_type == EndpointType.BROKER:
+            return answer
+        is_known = endpoint_type == EndpointType.CONTROLLER
+        return {
+            **answer,
+            "error_code": ErrorCode.mismatched_endpoint_type if is_known else ErrorCode.unsupported_endpoint_type,
+            "error_message": f"endpoints of type {endpoint_type} are asked for, and this one is of type "
+            f"{EndpointType.BROKER}: a broker. Connect with --bootstrap-server, not with --bootstrap-controller.",
+            "brokers": (),
+        }
+
+    async def describe_topic_partitions(self, request: Any, context: RequestContext) -> Fields:
+        """Topics by name, from the cursor on, and no more partitions than are asked for (KIP-966). The next cursor
+        says where to go on."""
+        cursor = request.cursor
+        topics = TopicAnswers(self._broker, request, with_operations=True)
+        if request.topics:
+            names = sorted({topic.name for topic in request.topics})
+            if cursor is not None and (cursor.topic_name not in names or cursor.partition_index < 0):
+                # There is no room for an error of the whole answer.
+                for name in names:
+                    await topics.refuse(ErrorCode.invalid_request, name, NO_UUID)
+                return {"topics": topics.answers, "next_cursor": None}
+        else:
+            names = [topic.name for topic in self._broker.topics.listed(context, include_internal=True)]
+        first = 0
+        if cursor is not None:
+            names = [name for name in names if name >= cursor.topic_name]
+            first = max(cursor.partition_index, 0) if cursor.topic_name in names else 0
+        left = max(min(request.response_partition_limit, PARTITIONS_PER_ANSWER_MAX), 1)
+        for name in names:
+            if left == 0:
+                return {"topics": topics.answers, "next_cursor": {"topic_name": name, "partition_index": 0}}
+            told, partitions = await topics.add_part(context, name, first, left)
+            if first + told < partitions:
+                next_cursor = {"topic_name": name, "partition_index": first + told}
+                return {"topics": topics.answers, "next_cursor": next_cursor}
+            left -= told
+            first = 0
+        return {"topics": topics.answers, "next_cursor": None}
+
+    def _place(self) -> Fields:
+        return {"host": self._advertised.host, "port": self._advertised.port}
 
 
 def api_versions(code: ErrorCode = ErrorCode.none) -> Fields:
@@ -70,68 +176,83 @@ def asks_for_all(request: Any) -> bool:
     return request.__version__ < _NONE_IF_EMPTY_FROM and not request.topics
 
 
-class TopicAnswers:
-    """The topics of one answer, which may be ten thousands."""
+def _cluster_operations(request: Any) -> int:
+    return _ON_CLUSTER if get(request, "include_cluster_authorized_operations", False) else _NOT_ASKED_FOR
 
-    def __init__(self, broker: Broker) -> None:
-        self.answers: list[Fields] = []
+
+class TopicAnswers:
+    """The topics of one answer, which may be ten thousands, and each may have as many partitions."""
+
+    def __init__(self, broker: Broker, request: Any, *, with_operations: bool) -> None:
+        self.answers = Items.of_answer(request, "topics", broker.clock)
         self._broker = broker
-        self._time_slice = TimeSlice(broker.clock)
+        self._with_operations = with_operations
 
     async def add_all(self, topics: Iterable[Topic]) -> None:
         for topic in topics:
-            await self._add(topic)
+            await self._add(topic, range(topic.partitions))
 
     async def add_by_name(self, context: RequestContext, name: str, *, create: bool) -> None:
         try:
             topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
         except UnknownTopicOrPartition as unknown:
             if not (create and self._broker.config.auto_create_topics):
-                self._refuse(unknown, name, NO_UUID)
+                await self.refuse(error_code(unknown), name, NO_UUID)
                 return
             try:
                 topic = self._broker.topics.create(context, name, 0, {})
             except LogStoreError as error:
-                self._refuse(error, name, NO_UUID)
+                await self.refuse(error_code(error), name, NO_UUID)
                 return
-        await self._add(topic)
+        await self._add(topic, range(topic.partitions))
 
     async def add_by_id(self, context: RequestContext, topic_id: UUID) -> None:
         try:
             topic = self._broker.store.topic_by_id(topic_id)
         except UnknownTopicId as error:
-            self._refuse(error, None, topic_id)
+            await self.refuse(error_code(error), None, topic_id)
             return
-        await self._add(topic)
+        await self._add(topic, range(topic.partitions))
 
-    def _refuse(self, error: LogStoreError, name: str | None, topic_id: UUID) -> None:
-        self.answers.append({"error_code": error_code(error), "name": name, "topic_id": topic_id, "partitions": ()})
+    async def add_part(self, context: RequestContext, name: str, first: int, most: int) -> tuple[int, int]:
+        """Up to so many partitions of a topic. Returns how many are told, and how many the topic has."""
+        try:
+            check_topic_name(name)
+            topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
+        except LogStoreError as error:
+            await self.refuse(error_code(error), name, NO_UUID)
+            return 0, 0
+        part = range(topic.partitions)[first : first + most]
+        await self._add(topic, part)
+        return len(part), topic.partitions
 
-    async def _add(self, topic: Topic) -> None:
-        await self._time_slice.give_way()
-        self.answers.append(
+    async def refuse(self, code: ErrorCode, name: str | None, topic_id: UUID) -> None:
+        await self.answers.add({"error_code": code, "name": name, "topic_id": topic_id, "partitions": ()})
+
+    async def _add(self, topic: Topic, numbers: range) -> None:
+        partitions = self.answers.within("partitions")
+        nodes = (self._broker.store.node_id,)
+        for number in numbers:
+            await partitions.add(
+                {
+                    "error_code": ErrorCode.none,
+                    "partition_index": number,
+                    "leader_id": self._broker.store.node_id,
+                    "leader_epoch": self._broker.store.leader_epoch,
+                    "replica_nodes": nodes,
+                    "isr_nodes": nodes,
+                    "eligible_leader_replicas": (),
+                    "last_known_elr": (),
+                    "offline_replicas": (),
+                }
+            )
+        await self.answers.add(
             {
                 "error_code": ErrorCode.none,
                 "name": topic.name,
                 "topic_id": topic.topic_id,
                 "is_internal": topic.internal,
-                "partitions": _partitions(
-                    topic.partitions, self._broker.store.node_id, self._broker.store.leader_epoch
-                ),
+                "partitions": partitions,
+                "topic_authorized_operations": _ON_TOPIC if self._with_operations else _NOT_ASKED_FOR,
             }
         )
-
-
-def _partitions(count: int, node_id: int, leader_epoch: int) -> Sequence[Fields]:
-    return [
-        {
-            "error_code": ErrorCode.none,
-            "partition_index": number,
-            "leader_id": node_id,
-            "leader_epoch": leader_epoch,
-            "replica_nodes": (node_id,),
-            "isr_nodes": (node_id,),
-            "offline_replicas": (),
-        }
-        for number in range(count)
-    ]

@@ -1,0 +1,112 @@
+"""The settings of the server under the names of Kafka's, for the tools that ask a broker for them. All are read only:
+they are given when it starts.
+
+Who asks for what: consoles for delete.topic.enable before they offer it, programs that create topics for num.partitions
+and default.replication.factor, producers' operators for the bounds of messages, and monitoring for where logs are.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from logserver.config import Address, ServerConfig, settings
+from logserver.kafka.messages import Fields
+from logserver.kafka.topic_settings import ConfigSource, ConfigType, described_one, synonym
+from logstore.config import TopicConfig
+
+_MINUTE_MS = 60_000
+_HOUR_MS = 60 * _MINUTE_MS
+
+_GIVEN_BY_DEFAULT = {setting.name: setting.default for setting in settings()}
+
+
+class _Row(NamedTuple):
+    name: str
+    value: object
+    type: ConfigType
+    doc: str
+    #: The setting of ours that it is, if it can be given.
+    field: str | None = None
+
+
+def broker_settings(config: ServerConfig, node_id: int, advertised: Address) -> list[Fields]:
+    answers = []
+    for name, value, kind, doc, field in _rows(config, node_id, advertised):
+        is_given = field is not None and getattr(config, field) != _GIVEN_BY_DEFAULT[field]
+        source = ConfigSource.STATIC_BROKER if is_given else ConfigSource.DEFAULT
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        answers.append(described_one(name, text, kind, doc, (synonym(name, text, source),), read_only=True))
+    return answers
+
+
+def _rows(config: ServerConfig, node_id: int, advertised: Address) -> Iterator[_Row]:
+    topic = TopicConfig()
+    directory = config.data_dir.absolute()
+    yield _Row("node.id", node_id, ConfigType.INT, "There is one node.")
+    yield _Row("broker.id", node_id, ConfigType.INT, "There is one node.")
+    yield _Row(
+        "advertised.listeners",
+        f"PLAINTEXT://{advertised}",
+        ConfigType.STRING,
+        "What clients are told to connect to: --kafka-advertise.",
+        "kafka_advertise",
+    )
+    yield _Row("log.dir", directory, ConfigType.STRING, "Directory of the logs: --data-dir.", "data_dir")
+    yield _Row("log.dirs", directory, ConfigType.STRING, "Directory of the logs: --data-dir.", "data_dir")
+    yield _Row(
+        "auto.create.topics.enable",
+        config.auto_create_topics,
+        ConfigType.BOOLEAN,
+        "Create a topic when somebody produces to it: --auto-create-topics.",
+        "auto_create_topics",
+    )
+    yield _Row("delete.topic.enable", True, ConfigType.BOOLEAN, "Topics can be deleted.")
+    yield _Row(
+        "num.partitions",
+        config.default_partitions,
+        ConfigType.INT,
+        "Partitions of a topic created without a number: --default-partitions.",
+        "default_partitions",
+    )
+    yield _Row("default.replication.factor", 1, ConfigType.INT, "There is one replica of everything.")
+    yield _Row("min.insync.replicas", 1, ConfigType.INT, "There is one replica of everything.")
+    yield _Row("offsets.topic.replication.factor", 1, ConfigType.SHORT, "There is one replica of everything.")
+    yield _Row(
+        "unclean.leader.election.enable", False, ConfigType.BOOLEAN, "No other replica takes the leader's place."
+    )
+    yield _Row(
+        "socket.request.max.bytes",
+        config.kafka_request_bytes_max,
+        ConfigType.INT,
+        "Largest request of a client: --kafka-request-bytes-max.",
+        "kafka_request_bytes_max",
+    )
+    yield _Row(
+        "offsets.retention.minutes",
+        config.group_offsets_retention_ms // _MINUTE_MS,
+        ConfigType.INT,
+        "Offsets of a group without members are kept for so long: --group-offsets-retention-ms.",
+        "group_offsets_retention_ms",
+    )
+    yield _Row(
+        "log.retention.check.interval.ms",
+        config.retention_interval_ms,
+        ConfigType.LONG,
+        "Between two looks for segments to delete: --retention-interval-ms.",
+        "retention_interval_ms",
+    )
+    yield _Row(
+        "message.max.bytes",
+        topic.max_message_bytes,
+        ConfigType.INT,
+        "Default of a topic's max.message.bytes.",
+    )
+    yield _Row("log.retention.ms", topic.retention_ms, ConfigType.LONG, "Default of a topic's retention.ms.")
+    yield _Row("log.retention.hours", topic.retention_ms // _HOUR_MS, ConfigType.INT, "The same as log.retention.ms.")
+    yield _Row("log.retention.bytes", topic.retention_bytes, ConfigType.LONG, "Default of a topic's retention.bytes.")
+    yield _Row("log.segment.bytes", topic.segment_bytes, ConfigType.INT, "Default of a topic's segment.bytes.")
+    yield _Row("log.roll.ms", topic.segment_ms, ConfigType.LONG, "Default of a topic's segment.ms.")
+    yield _Row("log.cleanup.policy", topic.cleanup_policy, ConfigType.LIST, "Default of a topic's cleanup.policy.")
+    yield _Row("compression.type", topic.compression_type, ConfigType.STRING, "Default of a topic's compression.type.")
+    yield _Row(
+        "log.message.timestamp.type", "CreateTime", ConfigType.STRING, "The timestamp of a record is the producer's."
+    )

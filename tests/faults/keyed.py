@@ -53,10 +53,11 @@ class Sends:
     def end(self, value: Value, partition: int, offset: int) -> None:
         with self._lock:
             self._places[value] = partition, offset
-            self._newest[self._sent[value][0]] = value
+            key, _ = self._sent[value]
+            self._newest[key] = max(value, self._newest.get(key, value))  # answers may overtake each other
 
     def newest(self) -> dict[bytes, Value]:
-        """Key: its last send that was acknowledged."""
+        """Key: the last of its sends that were acknowledged."""
         with self._lock:
             return dict(self._newest)
 

@@ -75,3 +75,12 @@ def test_another_key_or_value_than_was_sent_is_seen() -> None:
     assert verdict(sends, a._replace(value=b"1")) == ["wrong"]
     assert verdict(sends, a._replace(key=b"j")) == ["wrong", "lost"]
     assert verdict(sends, a._replace(headers=())) == ["corrupt", "lost"]
+
+
+def test_the_newest_is_what_was_sent_last_also_when_an_older_one_is_acknowledged_after_it() -> None:
+    sends = Sends(keeps_tombstones=False)
+    sends.begin(Value(1, 0), b"k", b"0")
+    sends.begin(Value(1, 1), b"k", None)
+    sends.end(Value(1, 1), 0, 1)
+    sends.end(Value(1, 0), 0, 0)
+    assert verdict(sends) == []

@@ -124,8 +124,9 @@ class Simulation:
         self.history = History()
         self.committed = Committed()
         self.passes = 0  # of compaction
-        delete_retention_ms = self.rng.choice((0, 10_000, DAY_MS))
-        self.sends = Sends(keeps_tombstones=delete_retention_ms == DAY_MS)
+        # Until when a tombstone stays is said, and looked at, by the wall clock, which is set forward by up to a year.
+        delete_retention_ms = self.rng.choice((0, 10_000, 10 * 365 * DAY_MS))
+        self.sends = Sends(keeps_tombstones=delete_retention_ms > 365 * DAY_MS)
         self._keyed_config = KEYED_CONFIG.with_changes({"delete.retention.ms": str(delete_retention_ms)})
         self.digest = sha256()
         self.events: deque[str] = deque(maxlen=EVENTS_SHOWN)

@@ -222,6 +222,18 @@ class ServerConfig:
             "Offsets of a group that has no members are kept for so long, then the group is gone; -1: for ever.",
         ),
     )
+    group_initial_rebalance_delay_ms: int = field(
+        default=0,
+        metadata=_about(
+            whole(0, 600_000), "An empty group of Kafka's classic protocol waits so long for more members to join."
+        ),
+    )
+    group_min_session_timeout_ms: int = field(
+        default=6_000, metadata=_about(whole(1, _DAY_MS), "No member of a classic group may ask for a shorter one.")
+    )
+    group_max_session_timeout_ms: int = field(
+        default=1_800_000, metadata=_about(whole(1, _DAY_MS), "No member of a classic group may ask for a longer one.")
+    )
 
     @property
     def advertised(self) -> Address:
@@ -243,6 +255,12 @@ class ServerConfig:
                 f"{named('group_heartbeat_interval_ms')}={self.group_heartbeat_interval_ms} is not below "
                 f"{named('group_session_timeout_ms')}={self.group_session_timeout_ms}",
                 remedy="Let several heartbeats fit into one session timeout.",
+            )
+        if self.group_min_session_timeout_ms > self.group_max_session_timeout_ms:
+            raise InvalidServerConfig(
+                f"{named('group_min_session_timeout_ms')}={self.group_min_session_timeout_ms} is above "
+                f"{named('group_max_session_timeout_ms')}={self.group_max_session_timeout_ms}",
+                remedy="Leave members something to ask for.",
             )
 
     def _check_listen(self, name: str, listen: Address, advertise: Address | None, advertise_flag: str) -> None:

@@ -134,6 +134,11 @@ def test_heartbeats_slower_than_the_session_are_refused() -> None:
     assert str(refused.value).endswith("LOGSERVER_GROUP_SESSION_TIMEOUT_MS=5000")
 
 
+def test_session_timeouts_of_which_none_is_allowed_are_refused() -> None:
+    with pytest.raises(InvalidServerConfig, match="--group-min-session-timeout-ms=2000 is above"):
+        load_config({"group_min_session_timeout_ms": "2000", "group_max_session_timeout_ms": "1000"}, {}, None)
+
+
 def test_loopback_is_judged_by_all_that_a_name_resolves_to() -> None:
     assert is_loopback("127.0.0.1")
     assert is_loopback("127.8.9.10")

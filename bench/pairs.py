@@ -14,7 +14,8 @@ from typing import Any
 class Comparison:
     """One row of the table.
 
-    `ours` and `theirs` hold one rate per turn, in `unit` (higher is better); `target` is the least median ratio wanted.
+    `ours` and `theirs` hold one figure per turn, in `unit`. `target` is the least median ratio wanted, of a rate, and
+    `ratio_at_most` the largest, of what is better if it is less.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Comparison:
     theirs: list[float]
     against: str
     target: float | None = None
+    ratio_at_most: float | None = None
     #: Wanted of our own median, where the figure was asked for and not the ratio.
     at_least: float | None = None
     #: Other figures seen in the same run, such as the bare rate of the disk.
@@ -48,6 +50,8 @@ class Comparison:
     def met(self) -> bool | None:
         if self.at_least is not None:
             return self.ours_median >= self.at_least
+        if self.ratio_at_most is not None:
+            return self.ratio <= self.ratio_at_most
         return None if self.target is None else self.ratio >= self.target
 
     def as_json(self) -> dict[str, Any]:

@@ -166,8 +166,8 @@ class Log:
 
     @property
     def max_timestamp_ms(self) -> int:
-        """The largest timestamp of a record, -1 without any. It may be of one that is not durable yet, or that compaction
-        or `delete records` took out of a segment since."""
+        """The largest timestamp of a record, -1 without any. It may be of one that is not durable yet, or that was taken
+        out of its segment since, by compaction or by `delete records`."""
         return max(segment.max_timestamp_ms for segment in self._segments)
 
     @property

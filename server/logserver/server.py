@@ -26,7 +26,8 @@ class Server:
         self._on_failure = on_failure
         self._clock = clock or SystemClock()
         self._grpc: GrpcServer | None = None
-        self._kafka: KafkaServer | None = None
+        #: The Kafka door, where one was asked for.
+        self.kafka: KafkaServer | None = None
         self.broker: Broker
 
     @property
@@ -38,7 +39,7 @@ class Server:
     @property
     def kafka_address(self) -> Address | None:
         """Where Kafka's clients connect, if anywhere."""
-        return None if self._kafka is None else self._kafka.address
+        return None if self.kafka is None else self.kafka.address
 
     async def start(self) -> None:
         """Return when clients are served. Raises ListenFailed, and what opening the data directory raises."""
@@ -59,7 +60,7 @@ class Server:
                 undo.callback(kafka.begin_stop)
             await grpc.serve(self.broker)
             undo.pop_all()
-        self._grpc, self._kafka = grpc, kafka
+        self._grpc, self.kafka = grpc, kafka
 
     def _listen_for_kafka(self) -> "KafkaServer | None":
         if self._config.kafka_listen is None:
@@ -72,11 +73,11 @@ class Server:
     async def stop(self) -> None:
         """Take no new calls, let the open ones end, sync, and mark the stop as clean."""
         if self._grpc is not None:
-            if self._kafka is not None:
-                self._kafka.begin_stop()
+            if self.kafka is not None:
+                self.kafka.begin_stop()
             await self._grpc.stop(self._config.stop_grace_ms)
-            if self._kafka is not None:
-                await self._kafka.stop(self._config.stop_grace_ms)
+            if self.kafka is not None:
+                await self.kafka.stop(self._config.stop_grace_ms)
             await self.broker.close()
             self._grpc = None
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -78,8 +79,9 @@ def jars() -> Path:
 class ApacheKafka:
     """One run of it with an empty data directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, jvm: Sequence[str] = JVM) -> None:
         self._directory = directory
+        self._jvm = jvm
         self._port, self._controller_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
         self.address = f"127.0.0.1:{self._port}"
@@ -90,7 +92,7 @@ class ApacheKafka:
         settings.write_text(
             SETTINGS.format(port=self._port, controller_port=self._controller_port, directory=self._directory)
         )
-        java = ["java", *JVM, "-cp", f"{jars()}/*"]
+        java = ["java", *self._jvm, "-cp", f"{jars()}/*"]
         format_command = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(settings)]
         subprocess.run(format_command, check=True, capture_output=True, timeout=START_SECONDS_MAX)
         with self._log.open("wb") as log:
@@ -107,6 +109,11 @@ class ApacheKafka:
         assert self._process is not None, "it does not run"
         self._process.kill()
         self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "it does not run"
+        return self._process.pid
 
     @property
     def _log(self) -> Path:

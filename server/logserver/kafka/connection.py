@@ -94,6 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_proven = False
         self._is_writable = True
         self._is_reading = True
+        self._is_waiting_for_turn = False  # a whole request is here, and those before it are not answered
         self._is_stopping = False
         self.fetch_session = FetchSession()
         self.peer = ""
@@ -199,6 +200,7 @@ class Connection(asyncio.BufferedProtocol):
     def _handle(self, data: memoryview) -> int:
         """Begin the requests that are whole, as far as it is their turn; return how many bytes those were."""
         at = 0
+        self._is_waiting_for_turn = False
         while len(data) - at >= _SIZE_BYTES:
             size = self._checked_size(data[at : at + _SIZE_BYTES])
             end = at + _SIZE_BYTES + size
@@ -208,7 +210,8 @@ class Connection(asyncio.BufferedProtocol):
             header = read_header(frame)
             if not self._is_turn_of(header):
                 self._pause()
-                break
+                self._is_waiting_for_turn = True
+                return at
             self._begin(header, frame)
             at = end
             if self._is_closing:
@@ -351,7 +354,7 @@ class Connection(asyncio.BufferedProtocol):
         except LogServerError as error:
             self._end(error)
             return
-        if self._is_writable and self._task is None and len(self._answers) < PIPELINED_MAX:
+        if not self._is_waiting_for_turn:
             self._read_on()
 
     def _send(self) -> None:

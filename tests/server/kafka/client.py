@@ -17,6 +17,18 @@ _HEAD = Struct(">hhi")
 _SIZE = Struct(">i")
 
 
+def framed(api_key: ApiKey, version: int | None = None, correlation_id: int = 1, **fields: Any) -> bytes:
+    """A request as it goes over the wire."""
+    version = API_VERSIONS[api_key][-1] if version is None else version
+    schema: Any = load_request_schema(api_key, version)
+    body = BytesIO()
+    body.write(_HEAD.pack(api_key, version, correlation_id) + b"\0\4test")
+    if schema.__flexible__:
+        body.write(b"\0")
+    entity_writer(schema)(body, build(schema, fields))
+    return _SIZE.pack(len(body.getvalue())) + body.getvalue()
+
+
 class KafkaClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -39,14 +51,8 @@ class KafkaClient:
     async def send(self, api_key: ApiKey, version: int | None = None, **fields: Any) -> tuple[Any, int]:
         """What `answer` needs to read the answer, the newest version without one."""
         version = API_VERSIONS[api_key][-1] if version is None else version
-        schema: Any = load_request_schema(api_key, version)
         self._correlation_id += 1
-        body = BytesIO()
-        body.write(_HEAD.pack(api_key, version, self._correlation_id) + b"\0\4test")
-        if schema.__flexible__:
-            body.write(b"\0")
-        entity_writer(schema)(body, build(schema, fields))
-        await self.send_bytes(body.getvalue())
+        await self.send_raw(framed(api_key, version, self._correlation_id, **fields))
         return load_response_schema(api_key, version), self._correlation_id
 
     async def send_bytes(self, frame: bytes) -> None:

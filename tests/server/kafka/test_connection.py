@@ -7,8 +7,9 @@ import pytest
 from kio.schema.errors import ErrorCode
 
 from logserver.kafka.apis import API_VERSIONS, ApiKey
-from logserver.kafka.connection import FIRST_REQUEST_BYTES_MAX
-from tests.server.kafka.client import KafkaClient
+from logserver.kafka.connection import FIRST_REQUEST_BYTES_MAX, Connection
+from logserver.server import Server
+from tests.server.kafka.client import KafkaClient, framed
 from tests.server.kafka.conftest import Connect
 from tests.server.kafka.records import batch, produce
 
@@ -111,3 +112,50 @@ def latest(topic: str) -> dict[str, Any]:
         "timeout": 1000,
         "topics": [{"name": topic, "partitions": [partition]}],
     }
+
+
+class HeldTransport(asyncio.Transport):
+    """Takes what is written, and is told when to read."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1)})
+        self.is_reading = True
+        self.written: list[bytes] = []
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.written += list_of_data
+
+
+def receive(connection: Connection, data: bytes) -> None:
+    while data:
+        buffer = connection.get_buffer(1 << 16)
+        size = min(len(buffer), len(data))
+        buffer[:size] = data[:size]
+        connection.buffer_updated(size)
+        data = data[size:]
+
+
+async def test_nothing_is_read_while_a_whole_request_waits_for_its_turn(door: Server, kafka: KafkaClient) -> None:
+    await kafka.call(ApiKey.PRODUCE, 9, **produce("t", batch(b"opens the log")))
+    assert door.kafka is not None
+    connection, transport = Connection(door.kafka), HeldTransport()
+    connection.connection_made(transport)
+    receive(connection, framed(ApiKey.PRODUCE, 9, **produce("t", batch(b"v"))))
+    assert transport.is_reading
+    receive(connection, framed(ApiKey.LIST_OFFSETS, **latest("t")))
+    assert not transport.is_reading  # no sync can have come yet
+    connection.resume_writing()
+    assert not transport.is_reading
+    while len(transport.written) < 2:
+        await asyncio.sleep(0)
+    assert transport.is_reading
+    connection.connection_lost(None)

@@ -210,7 +210,7 @@ class ClassicGroup:
     def waits_for(self, member_id: str) -> bool:
         """Whether the rebalance goes on only when this member has joined, or this generation when it has synced."""
         if self._state is GroupState.PREPARING_REBALANCE:
-            return self._roster.presences[member_id].join is None
+            return not self._roster.has_joined(member_id)
         return member_id in self._to_sync
 
     def assigned(self, member_id: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -231,7 +231,7 @@ class ClassicGroup:
 
     def next_deadline_ms(self) -> int | None:
         """When `expire` has something to do next, if nothing else happens."""
-        deadlines = [self._roster.next_deadline_ms(), self._join_deadline_ms, self._sync_deadline_ms]
+        deadlines = [self._roster.next_deadline_ms, self._join_deadline_ms, self._sync_deadline_ms]
         known = [deadline_ms for deadline_ms in deadlines if deadline_ms is not None]
         return min([*known, *self._pending.values()], default=None)
 
@@ -276,14 +276,15 @@ class ClassicGroup:
                 )
         if self._state is GroupState.PREPARING_REBALANCE:
             raise self._rebalancing()
-        if self._state is GroupState.COMPLETING_REBALANCE and member_id == self._leader:
+        leads = self._state is GroupState.COMPLETING_REBALANCE and member_id == self._leader
+        if leads:
             self._assign(request.assignments)
         self._to_sync -= {member_id}
         if not self._to_sync:
             self._sync_deadline_ms = None
         self._give_up(self._roster.wait(member_id, sync=ticket))
         if self._state is GroupState.STABLE:
-            self._answer_syncs(now_ms)
+            self._answer_syncs(list(self._roster) if leads else [member_id], now_ms)
 
     def heartbeat(self, member_id: str, instance_id: str, generation: int, now_ms: int) -> None:
         """Take a Heartbeat of a member whose session has not ended. Only its deadline changes, so it needs no draft."""
@@ -539,7 +540,7 @@ class ClassicGroup:
             return
         if self._roster and self._delay_left_ms is not None:
             return  # An empty group waits for more, also when all who are there have joined.
-        if len(self._roster.joined()) == len(self._roster):
+        if self._roster.joined_count == len(self._roster):
             self._complete(now_ms)
 
     def _end_join(self, now_ms: int) -> None:
@@ -556,9 +557,9 @@ class ClassicGroup:
     def _complete(self, now_ms: int) -> None:
         """Begin the next generation with those who have joined, and static members whose sessions last."""
         self._delay_left_ms = None
-        joined = self._roster.joined()
-        for member_id in [member_id for member_id in self._roster if member_id not in joined]:
-            if not self._roster[member_id].is_static:
+        joined = [member_id for member_id in self._roster if self._roster.has_joined(member_id)]
+        for member_id, member in list(self.members.items()):
+            if not self._roster.has_joined(member_id) and not member.is_static:
                 self._remove(member_id, "did not join again in time")
         if self._roster and not joined:  # Nobody can lead. Static members are waited for until their sessions end.
             self._join_deadline_ms = now_ms + self._roster.rebalance_timeout_ms
@@ -572,7 +573,7 @@ class ClassicGroup:
             self._protocol = self._leader = ""
             self._save(settled=False)
             return
-        if self._leader not in joined:
+        if not self._roster.has_joined(self._leader):
             self._leader = joined[0]
         self._protocol = self._roster.selected_protocol()
         self._state = GroupState.COMPLETING_REBALANCE
@@ -600,15 +601,16 @@ class ClassicGroup:
         self._stripped = self._withheld
         self._untold = frozenset(self._roster if self._withheld - self._freed else ())
         for member_id, assignment in assignments.items():
-            self._roster.put(member_id, replace(self._roster[member_id], assignment=assignment))
+            self._roster.assign(member_id, assignment)
         self._state = GroupState.STABLE
         self._save(settled=True)
 
-    def _answer_syncs(self, now_ms: int) -> None:
-        for member_id, presence in list(self._roster.presences.items()):
-            if presence.sync is not None:
+    def _answer_syncs(self, member_ids: Iterable[str], now_ms: int) -> None:
+        for member_id in member_ids:
+            ticket = self._roster.presences[member_id].sync
+            if ticket is not None:
                 reply = SyncReply(self._protocol_type, self._protocol, self._roster[member_id].assignment)
-                self._answers.append((presence.sync, reply))
+                self._answers.append((ticket, reply))
                 self._untold -= {member_id}
                 self._roster.end_waits(member_id, now_ms)
 
@@ -687,8 +689,7 @@ class ClassicGroup:
     def _check_place(self, request: JoinRequest) -> None:
         """Raise GroupMaxSizeReached unless the member has a place already, or there is one for it."""
         if self._state is GroupState.PREPARING_REBALANCE:
-            joined = self._roster.joined()
-            taken = len(joined) - (request.member_id in joined)
+            taken = self._roster.joined_count - self._roster.has_joined(request.member_id)
         else:
             taken = len(self._roster) - (request.member_id in self._roster)
         if not request.member_id and not request.instance_id:

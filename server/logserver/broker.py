@@ -170,11 +170,15 @@ class Broker:
         if deleted:
             logger.info("segments deleted by retention", segments=deleted)
 
+    async def try_to_retain(self) -> None:
+        """The same, as a turn that another follows."""
+        try:
+            await self.retain()
+        except Exception:
+            # One log that cannot be opened must not let the disk fill with all the others.
+            logger.exception("retention failed, and is tried again at its next turn")
+
     async def _retain_by_the_clock(self) -> None:
         while True:
             await asyncio.sleep(self.config.retention_interval_ms / 1000)
-            try:
-                await self.retain()
-            except Exception:
-                # One log that cannot be opened must not let the disk fill with all the others.
-                logger.exception("retention failed, and is tried again at its next turn")
+            await self.try_to_retain()

@@ -9,15 +9,18 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from stat import S_ISFIFO
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from logserver.config import ENVIRONMENT_PREFIX, ServerConfig, load_config, means_listen, settings
 from logserver.errors import InvalidServerConfig
 from logserver.main import EXIT_REFUSED, STOPPING
-from logserver.version import server_version
+
+if TYPE_CHECKING:
+    from logserver.moved_time import MovedClock
 
 EXIT_USAGE = 2
 
@@ -40,7 +43,7 @@ def run() -> None:
     command = _Command(
         "logserver",
         params=[*_options()],
-        callback=_run,
+        callback=_start,
         help=(
             "Serve topics, groups and records from one data directory.\n\nEvery option can also be given as "
             f"{ENVIRONMENT_PREFIX}NAME in the environment, or as `name = value` in the TOML file of --config; an "
@@ -56,14 +59,25 @@ def _options() -> list[click.Option]:
         click.Option(["--config"], type=click.Path(path_type=Path), help="TOML file of settings."),
         *map(_option, settings()),
     ]
-    version = click.version_option(server_version(), prog_name="logserver")
-
-    @version
-    def carrier() -> None: ...
-
-    # Where click keeps what its decorators say, which it gives no type.
-    options.extend(carrier.__click_params__)  # type: ignore[attr-defined]
+    options.append(
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="Show the version and exit.",
+        )
+    )
     return options
+
+
+def _show_version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    if asked:
+        from logserver.version import server_version  # What reads it takes longer to import than all of click.
+
+        click.echo(f"logserver, version {server_version()}")
+        context.exit()
 
 
 def _option(setting: Any) -> click.Option:
@@ -77,23 +91,29 @@ def _option(setting: Any) -> click.Option:
     return click.Option([name], default=None, metavar="VALUE", help=documentation + default)
 
 
-def _run(**flags: object) -> None:
+def _start(**flags: object) -> None:
     os.umask(0o077)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     given = {name: value for name, value in flags.items() if value is not None}
     file = given.pop("config", None) or os.environ.get(ENVIRONMENT_PREFIX + "CONFIG")
     try:
         config = load_config(given, os.environ, Path(str(file)) if file is not None else None)
+        if config.test_clock_ms is not None and not S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+            raise InvalidServerConfig(
+                "the clock of tests is moved through standard input, and that is no pipe",
+                remedy="Leave --test-clock-ms out, or start the server from a program that keeps the pipe open.",
+            )
     except InvalidServerConfig as error:
         _refuse(error, error.remedy, EXIT_USAGE)
     # Only now what is heavy: a wrong flag and --help answer at once.
+    _leave_out_unused()
     from logserver.logging_setup import configure_logs
     from logstore.errors import ExplainedError
 
     configure_logs(config.log_level)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Read when grpc is imported. What fails is told below, once.
     try:
-        status = _run_loop(_serve(config))
+        status = _run(config)
     except ExplainedError as error:
         _refuse(error, error.remedy, EXIT_REFUSED)
     for number in STOPPING:
@@ -101,7 +121,16 @@ def _run(**flags: object) -> None:
     sys.exit(status)
 
 
-async def _serve(config: ServerConfig) -> int:
+def _leave_out_unused() -> None:
+    """Keep libraries from loading what they would only because it is installed. It takes as long as half the rest."""
+    unused = ["hypothesis"]  # kio registers strategies with it
+    if not sys.stderr.isatty():
+        unused.append("rich")  # structlog colours tracebacks with it
+    for name in unused:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # Importing it raises ModuleNotFoundError.
+
+
+async def _serve(config: ServerConfig, clock: "MovedClock | None" = None) -> int:
     """Serve until a signal comes. Returns the status to end with."""
     import asyncio
 
@@ -117,7 +146,7 @@ async def _serve(config: ServerConfig) -> int:
 
     for number in STOPPING:
         signal.signal(number, note)
-    async with Server(config, _die) as server:
+    async with Server(config, _die, clock) as server:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in STOPPING:
@@ -126,7 +155,14 @@ async def _serve(config: ServerConfig) -> int:
             return 128 + came[0]
         kafka = "" if server.kafka_address is None else f" kafka={server.kafka_address}"
         click.echo(f"logserver ready: grpc={server.grpc_address}{kafka} data={_shown(config.data_dir)}")
-        await stop.wait()
+        if clock is None:
+            await stop.wait()
+        else:
+            from logserver.moved_time import obey_standard_input
+
+            obeying = asyncio.create_task(obey_standard_input(clock, server.broker.try_to_retain))
+            await stop.wait()
+            obeying.cancel()
     return 0
 
 
@@ -135,13 +171,21 @@ def _shown(path: Path) -> str:
     return str(path) if path.is_absolute() or path.parts[:1] == ("..",) else f"./{path}"
 
 
-def _run_loop(serving: Coroutine[Any, Any, int]) -> int:
+def _run(config: ServerConfig) -> int:
     run: Callable[[Coroutine[Any, Any, int]], int]
+    if config.test_clock_ms is not None:
+        import asyncio
+
+        from logserver.moved_time import MovedClock, MovedLoop
+
+        clock = MovedClock(config.test_clock_ms)
+        with asyncio.Runner(loop_factory=lambda: MovedLoop(clock)) as runner:
+            return runner.run(_serve(config, clock))
     try:
         from uvloop import run
     except ImportError:
         from asyncio import run
-    return run(serving)
+    return run(_serve(config))
 
 
 def _die(failure: BaseException) -> None:

@@ -235,6 +235,15 @@ class ServerConfig:
         default=1_800_000, metadata=_about(whole(1, _DAY_MS), "No member of a classic group may ask for a longer one.")
     )
 
+    test_clock_ms: int | None = field(
+        default=None,
+        metadata=_about(
+            whole(0, 36500 * _DAY_MS),
+            "For tests: the clocks are so far ahead, and go on when standard input, a pipe, says `advance MS`. The "
+            "server ends with it.",
+        ),
+    )
+
     @property
     def advertised(self) -> Address:
         return self.advertise or self.listen
@@ -250,6 +259,11 @@ class ServerConfig:
                 self._check_listen(
                     named(name), listen, advertise, "--advertise" if name == "listen" else "--kafka-advertise"
                 )
+        if self.test_clock_ms is not None and self.allow_insecure_listen:
+            raise InvalidServerConfig(
+                f"{named('test_clock_ms')} is for tests, and {named('allow_insecure_listen')} for serving others",
+                remedy="Leave one of them out.",
+            )
         if self.group_heartbeat_interval_ms >= self.group_session_timeout_ms:
             raise InvalidServerConfig(
                 f"{named('group_heartbeat_interval_ms')}={self.group_heartbeat_interval_ms} is not below "

@@ -9,7 +9,7 @@ EXIT_REFUSED = 1
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 #: What the extra `server` brings; without it only the client's and the tool's dependencies are there.
-_SERVER_MODULES = frozenset({"structlog", "uvloop", "numpy", "mmap_ninja", "grpc_health", "grpc_reflection"})
+_SERVER_MODULES = frozenset({"structlog", "uvloop", "numpy", "mmap_ninja", "grpc_health", "grpc_reflection", "kio"})
 
 
 def main() -> None:

@@ -160,3 +160,8 @@ def test_every_setting_has_its_help_and_its_default_passes_its_own_check() -> No
                 setting.default if isinstance(setting.default, bool) else str(setting.default)
             )
             assert parsed == setting.default
+
+
+def test_the_clock_of_tests_is_not_for_a_server_that_others_reach() -> None:
+    with pytest.raises(InvalidServerConfig, match="--test-clock-ms is for tests, and LOGSERVER_ALLOW_INSECURE_LISTEN"):
+        load_config({"test_clock_ms": "0"}, {"LOGSERVER_ALLOW_INSECURE_LISTEN": "yes"}, None)

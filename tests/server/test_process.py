@@ -366,12 +366,12 @@ def test_the_port_is_free_for_others_after_a_stop(programs: Programs) -> None:
         pass
 
 
-@pytest.mark.parametrize("missing", ["structlog", "numpy", "grpc_health", "mmap_ninja"])
+@pytest.mark.parametrize("missing", ["structlog", "numpy", "grpc_health", "mmap_ninja", "kio"])
 def test_without_the_dependencies_of_the_server_it_says_how_to_install_them(tmp_path: Path, missing: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.modules[{missing!r}] = None; {RUN}"],
         cwd=tmp_path,
-        env=ENVIRONMENT | {"LOGSERVER_LISTEN": "127.0.0.1:0"},
+        env=ENVIRONMENT | {"LOGSERVER_LISTEN": "127.0.0.1:0", "LOGSERVER_KAFKA_LISTEN": "127.0.0.1:0"},
         capture_output=True,
         text=True,
         timeout=30,

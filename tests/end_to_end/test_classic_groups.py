@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from tailrace import Admin, Producer
+from tailrace import Admin, Consumer, Producer
+from tailrace.errors import InconsistentGroupProtocol
 from tests.processes import ServerProcess
 
 #: How long to wait for what should take a second or two.
@@ -125,6 +126,12 @@ def test_a_running_group_of_kafka_clients_is_sent_elsewhere_and_goes_on_after_a_
             admin.seek_group("g", "flights", partitions=[0], offset=90)
             eventually(lambda: is_shared() and committed() == [100, 100])
             assert read() == [(0, offset) for offset in range(90, 100)], "from there, and nothing else"
+
+            with (
+                Consumer("flights", group="g", server=server.address) as stranger,
+                pytest.raises(InconsistentGroupProtocol),
+            ):
+                stranger.poll(timeout=PATIENCE_S)
 
             before = admin.describe_group("g")
             server.kill()

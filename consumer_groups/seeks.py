@@ -88,7 +88,10 @@ class Seeks:
             if isinstance(draft, ClassicGroup):
                 draft.check_seek()
             if not draft.are_free(wanted):
-                owners = {owner for partition in wanted if (owner := draft.owner(partition)) is not None}
+                if isinstance(draft, ClassicGroup):
+                    owners = {member_id for member_id in draft.members if draft.waits_for(member_id)}
+                else:
+                    owners = {owner for partition in wanted if (owner := draft.owner(partition)) is not None}
                 raise SeekTimedOut(
                     f"{', '.join(sorted(owners))} of group {live.name!r} did not give up the partitions of topic"
                     f" {topic!r} within {self._groups.config.seek_timeout_ms} ms, so the old offsets stand",

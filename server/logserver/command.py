@@ -4,6 +4,7 @@
 2  a setting is wrong                          130, 143  SIGINT or SIGTERM came before it was ready
 """
 
+import gc
 import os
 import signal
 import sys
@@ -106,11 +107,13 @@ def _start(**flags: object) -> None:
     except InvalidServerConfig as error:
         _refuse(error, error.remedy, EXIT_USAGE)
     # Only now what is heavy: a wrong flag and --help answer at once.
+    gc.disable()  # Until it is ready: what is loaded stays.
     _leave_out_unused()
     from logserver.logging_setup import configure_logs
     from logstore.errors import ExplainedError
 
     configure_logs(config.log_level)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy searches here, and would start a thread per processor.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Read when grpc is imported. What fails is told below, once.
     try:
         status = _run(config)
@@ -153,6 +156,8 @@ async def _serve(config: ServerConfig, clock: "MovedClock | None" = None) -> int
             loop.add_signal_handler(number, stop.set)
         if came:
             return 128 + came[0]
+        gc.freeze()
+        gc.enable()
         kafka = "" if server.kafka_address is None else f" kafka={server.kafka_address}"
         click.echo(f"logserver ready: grpc={server.grpc_address}{kafka} data={_shown(config.data_dir)}")
         if clock is None:

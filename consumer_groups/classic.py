@@ -17,10 +17,13 @@ is forgotten, and told so.
 
 To seek in a running group, partitions are withheld: all members must join again, and what the leader assigns is
 stripped of them. Once everybody has been told what is left, nobody has them, and nobody of this generation may commit
-them, whatever follows. Then the new offsets are written, and a further rebalance gives the partitions back.
+them, whatever follows. Then the new offsets are written, and a further rebalance gives the partitions back. A member of
+cooperative ones that joins for that, and says that it still has one, has missed what it was told: that partition is
+stripped once more, since a client that gets what it has goes on where it was.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from consumer_groups.classic_member import ClassicMember
@@ -35,7 +38,7 @@ from consumer_groups.classic_requests import (
 )
 from consumer_groups.classic_roster import ClassicRoster, Presence, protocols_size
 from consumer_groups.config import GroupConfig
-from consumer_groups.consumer_protocol import Unreadable, read_assignment, read_subscription, strip
+from consumer_groups.consumer_protocol import Unreadable, read_assignment, read_owned, read_subscription, strip
 from consumer_groups.errors import (
     AssignmentUnreadable,
     FencedInstanceId,
@@ -96,6 +99,8 @@ class ClassicGroup:
         # before that, so that they know.
         self._untold: frozenset[str] = frozenset()
         self._freed: Assignment = NOTHING
+        # What was stripped, and members of this generation said when they joined that they have it.
+        self._claimed: Assignment = NOTHING
         # Why a seek that was begun cannot be ended.
         self._unreadable: str | None = None
         self._emptied_ms: int | None = None
@@ -285,6 +290,8 @@ class ClassicGroup:
         self._give_up(self._roster.wait(member_id, sync=ticket))
         if self._state is GroupState.STABLE:
             self._answer_syncs(list(self._roster) if leads else [member_id], now_ms)
+            if self._claimed and not self._to_sync:
+                self._prepare(now_ms)
 
     def heartbeat(self, member_id: str, instance_id: str, generation: int, now_ms: int) -> None:
         """Take a Heartbeat of a member whose session has not ended. Only its deadline changes, so it needs no draft."""
@@ -406,13 +413,23 @@ class ClassicGroup:
 
     def owners(self) -> dict[Partition, str]:
         """All that was assigned last, and to whom."""
-        owners: dict[Partition, str] = {}
-        for member_id in self._roster:
-            for topic, numbers in self.assigned(member_id):
-                info = self._lookup(topic)
-                if info is not None:
-                    owners.update((Partition(info.topic_id, number), member_id) for number in numbers)
-        return owners
+        return {
+            partition: member_id for member_id in self._roster for partition in self._known(self.assigned(member_id))
+        }
+
+    def _owned(self, member_ids: Iterable[str]) -> Assignment:
+        """What members said when they joined that they have."""
+        owned: set[Partition] = set()
+        for member_id in member_ids:
+            with suppress(Unreadable):
+                owned.update(self._known(read_owned(self._roster[member_id].metadata(self._protocol))))
+        return frozenset(owned)
+
+    def _known(self, topics: Iterable[tuple[str, tuple[int, ...]]]) -> Iterator[Partition]:
+        for topic, numbers in topics:
+            info = self._lookup(topic)
+            if info is not None:
+                yield from (Partition(info.topic_id, number) for number in numbers)
 
     # Joining.
 
@@ -566,16 +583,20 @@ class ClassicGroup:
             return
         self._join_deadline_ms = None
         self._generation += 1
-        # What was sought and is not any more is given out again in this generation at the earliest.
-        self._stripped &= self._withheld
         if not joined:
             self._state = GroupState.EMPTY
             self._protocol = self._leader = ""
+            self._stripped &= self._withheld
+            self._claimed = NOTHING
             self._save(settled=False)
             return
         if not self._roster.has_joined(self._leader):
             self._leader = joined[0]
         self._protocol = self._roster.selected_protocol()
+        # What was sought and is not any more is given out again in this generation; but not yet, if somebody claims it.
+        if self._stripped:
+            self._claimed = (self._stripped - self._claimed) & self._owned(joined)
+            self._stripped &= self._withheld | self._claimed
         self._state = GroupState.COMPLETING_REBALANCE
         self._to_sync = frozenset(self._roster)
         self._sync_deadline_ms = now_ms + self._roster.rebalance_timeout_ms
@@ -589,16 +610,16 @@ class ClassicGroup:
         """Take what the leader brings. Members that it left out get nothing."""
         assignments = {member_id: assignments.get(member_id, b"") for member_id in self._roster}
         self._check_assignments([len(assignment) for assignment in assignments.values()])
-        if self._withheld:
+        if not self._untold:
+            self._freed = self._stripped
+        self._stripped = self._withheld | self._claimed
+        if self._stripped:
             try:
                 assignments = {member_id: self._strip(member_id, data) for member_id, data in assignments.items()}
             except AssignmentUnreadable as error:  # The members go on, and the seek does not.
                 self._unreadable = str(error)
-                self._withheld = NOTHING
-        if not self._untold:
-            self._freed = self._stripped
+                self._withheld = self._stripped = self._claimed = NOTHING
         self._freed &= self._withheld
-        self._stripped = self._withheld
         self._untold = frozenset(self._roster if self._withheld - self._freed else ())
         for member_id, assignment in assignments.items():
             self._roster.assign(member_id, assignment)
@@ -617,7 +638,7 @@ class ClassicGroup:
     def _strip(self, member_id: str, assignment: bytes) -> bytes:
         def is_sought(topic: str, number: int) -> bool:
             info = self._lookup(topic)
-            return info is not None and Partition(info.topic_id, number) in self._withheld
+            return info is not None and Partition(info.topic_id, number) in self._stripped
 
         try:
             return strip(assignment, is_sought)

@@ -1,11 +1,13 @@
 """What consumers of a classic group exchange, as far as the server must understand it to seek and to describe.
 
     Assignment     version: int16, topics: array of (name: string, partitions: array of int32), user data ...
-    Subscription   version: int16, topics: array of (name: string), user data, and more with each version ...
+    Subscription   version: int16, topics: array of (name: string), user data: bytes,
+                   from version 1 on: owned partitions, as the topics of an assignment; and more with each version ...
 
-An array is its count as int32 and then its elements, a string its length in bytes as int16 and then UTF-8. All versions
-begin alike, and what follows the topics is kept as it is. These bytes are the clients' own, so nothing in them is
-believed: every count is checked against what is there before anything is made of it.
+An array is its count as int32 and then its elements, bytes are their count, or -1 for null, as int32 and then they, and
+a string is its length in bytes as int16 and then UTF-8. All versions begin alike, and what follows the topics of an
+assignment is kept as it is. These bytes are the clients' own, so nothing in them is believed: every count is checked
+against what is there before anything is made of it.
 """
 
 import struct
@@ -35,12 +37,7 @@ def read_assignment(data: bytes) -> ConsumerAssignment:
     if not data:
         return ConsumerAssignment(0, (), b"")
     reader = _Reader(data)
-    version = reader.version()
-    topics = []
-    for _ in range(reader.count(least_size=_INT16.size + _INT32.size)):
-        name = reader.string()
-        topics.append((name, reader.int32s(reader.count(least_size=_INT32.size))))
-    return ConsumerAssignment(version, tuple(topics), reader.rest())
+    return ConsumerAssignment(reader.version(), reader.partitions(), reader.rest())
 
 
 def write_assignment(assignment: ConsumerAssignment) -> bytes:
@@ -71,6 +68,17 @@ def read_subscription(data: bytes) -> frozenset[str]:
     return frozenset(reader.string() for _ in range(reader.count(least_size=_INT16.size)))
 
 
+def read_owned(data: bytes) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """What a member that subscribes says that it still has. Only cooperative ones have anything. Raises Unreadable."""
+    reader = _Reader(data)
+    if reader.version() == 0:
+        return ()
+    for _ in range(reader.count(least_size=_INT16.size)):
+        reader.string()
+    reader.skip_bytes()
+    return reader.partitions()
+
+
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -88,6 +96,18 @@ class _Reader:
         if not 0 <= count * least_size <= len(self._data) - self._position:
             raise Unreadable(f"it says that {count} elements follow byte {self._position} of {len(self._data)}")
         return count
+
+    def partitions(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        topics = []
+        for _ in range(self.count(least_size=_INT16.size + _INT32.size)):
+            name = self.string()
+            topics.append((name, self.int32s(self.count(least_size=_INT32.size))))
+        return tuple(topics)
+
+    def skip_bytes(self) -> None:
+        size = self._number(_INT32)
+        if size != -1:
+            self._take(size)
 
     def int32s(self, count: int) -> tuple[int, ...]:
         return struct.unpack(f">{count}i", self._take(_INT32.size * count))

@@ -22,11 +22,14 @@ DELAY_MS = 1
 NO_USER_DATA = struct.pack(">i", -1)
 
 
-def subscription(*topics: str, user_data: bytes | None = None) -> bytes:
-    """ConsumerProtocolSubscription of version 0."""
+def subscription(
+    *topics: str, user_data: bytes | None = None, owned: Mapping[str, Iterable[int]] | None = None
+) -> bytes:
+    """ConsumerProtocolSubscription of version 0; of version 1 with owned partitions."""
     names = b"".join(struct.pack(">h", len(topic.encode())) + topic.encode() for topic in topics)
     data = NO_USER_DATA if user_data is None else struct.pack(">i", len(user_data)) + user_data
-    return struct.pack(">hi", 0, len(topics)) + names + data
+    tail = b"" if owned is None else assignment(owned)[2 : -len(NO_USER_DATA)]
+    return struct.pack(">hi", 0 if owned is None else 1, len(topics)) + names + data + tail
 
 
 def assignment(partitions: Mapping[str, Iterable[int]]) -> bytes:

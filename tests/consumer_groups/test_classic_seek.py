@@ -20,9 +20,11 @@ from tests.consumer_groups.classic_client import (
     Client,
     assignment,
     joined,
+    protocol,
     rejoined,
     running,
     stable,
+    subscription,
     synced,
 )
 from tests.consumer_groups.harness import World, start, turns
@@ -124,6 +126,41 @@ async def test_a_member_that_comes_between_does_not_get_what_is_sought() -> None
         await rejoined(a, b, c)
         assert sorted(a.partitions + b.partitions + c.partitions) == [0, 1, 2, 3]
         assert (await world.offsets())[0] == 10
+
+
+async def test_what_a_member_still_claims_when_it_comes_to_get_it_back_is_taken_once_more() -> None:
+    """It has missed what it was told: given back what it has, it would go on where it was, and commit over the seek."""
+    async with running() as world:
+        a, b = await two(world)
+        sought = seek(world, 10, 0)
+        await turns()
+        await rejoined(a, b)
+        await sought
+        claim = MemberProtocol("range", subscription("t", owned={"t": [0, 2]}))
+        await asyncio.gather(a.join(protocols=(claim,)), b.join())
+        await synced(a, b)
+        assert (a.partitions, b.partitions) == ([2], [1, 3])
+        assert isinstance(await a.commit(0, 60), PartitionNotOwned)
+        assert await is_rebalancing(a, b)
+        await asyncio.gather(a.join(protocols=(protocol(),)), b.join())
+        await synced(a, b)
+        assert (a.partitions, b.partitions) == ([0, 2], [1, 3])
+        assert await a.commit(0, 11) is None
+        await a.heartbeat()
+
+
+async def test_a_member_that_claims_for_ever_what_was_sought_gets_it_in_the_end() -> None:
+    async with running() as world:
+        claim = MemberProtocol("range", subscription("t", owned={"t": [0, 1, 2, 3]}))
+        a = Client(world, "a", protocols=(claim,))
+        await stable(a)
+        sought = seek(world, 10, 0)
+        await turns()
+        for _ in range(3):
+            await rejoined(a)
+        await sought
+        assert a.partitions == [0, 1, 2, 3]
+        await a.heartbeat()
 
 
 async def test_a_seek_while_the_leader_assigns_strips_what_it_assigns() -> None:

@@ -15,6 +15,7 @@ from consumer_groups.consumer_protocol import (
     ConsumerAssignment,
     Unreadable,
     read_assignment,
+    read_owned,
     read_subscription,
     strip,
     write_assignment,
@@ -62,11 +63,13 @@ def test_all_versions_are_read_as_the_schemas_of_kafka_say(version: int) -> None
     assert read_assignment(strip(data, lambda topic, number: number == 1)).topics == (("t", (2,)),)
 
     buffer = io.BytesIO()
-    fields: dict[str, Any] = {"topics": ("t", "u"), "user_data": None}
+    fields: dict[str, Any] = {"topics": ("t", "u"), "user_data": None if version == 3 else b"u"}
     if version >= 1:
-        fields["owned_partitions"] = ()
+        fields["owned_partitions"] = (subscribed.TopicPartition(topic="t", partitions=(1, 2)),)
     entity_writer(subscribed.ConsumerProtocolSubscription)(buffer, subscribed.ConsumerProtocolSubscription(**fields))
-    assert read_subscription(struct.pack(">h", version) + buffer.getvalue()) == {"t", "u"}
+    data = struct.pack(">h", version) + buffer.getvalue()
+    assert read_subscription(data) == {"t", "u"}
+    assert read_owned(data) == (() if version == 0 else (("t", (1, 2)),))
 
 
 @given(assignment=assignments, sought=st.sets(numbers, max_size=3))
@@ -93,6 +96,8 @@ def test_what_is_no_assignment_is_refused(data: bytes) -> None:
     for read in (read_assignment, read_subscription):
         with pytest.raises(Unreadable):
             read(data)
+    with pytest.raises(Unreadable):
+        read_owned(b"\x00\x01" + data[2:])
 
 
 @given(assignment=assignments, data=st.data())
@@ -101,7 +106,7 @@ def test_damage_is_refused_or_read_as_another(assignment: ConsumerAssignment, da
     place = data.draw(st.integers(0, len(damaged) - 1))
     damaged[place] ^= data.draw(st.integers(1, 255))
     for some in (bytes(damaged), bytes(damaged[:place])):
-        for read in (read_assignment, read_subscription):
+        for read in (read_assignment, read_owned, read_subscription):
             with suppress(Unreadable):
                 read(some)
 

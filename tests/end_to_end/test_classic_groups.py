@@ -16,7 +16,7 @@ from tests.processes import ServerProcess
 
 #: How long to wait for what should take a second or two.
 PATIENCE_S = 60.0
-SESSION_MS, HEARTBEAT_MS = 10_000, 500
+SESSION_MS, HEARTBEAT_MS = 30_000, 500
 
 
 class Reader(threading.Thread):

@@ -57,7 +57,9 @@ def client(request: pytest.FixtureRequest, clients: Callable[[str], Client]) -> 
     return clients(request.param)
 
 
-@pytest.fixture(params=[(name, strategy) for name, strategies in STRATEGIES.items() for strategy in strategies])
+@pytest.fixture(
+    params=[(name, strategy) for name, strategies in STRATEGIES.items() for strategy in strategies], ids="-".join
+)
 def client_strategy(request: pytest.FixtureRequest, clients: Callable[[str], Client]) -> tuple[Client, str]:
     """Every client with every strategy that it has."""
     name, strategy = request.param

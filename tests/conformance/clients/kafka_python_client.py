@@ -66,6 +66,9 @@ class KafkaPythonConsumer:
         self._consumer = KafkaConsumer(**settings)
 
     def subscribe(self, topic: str) -> None:
+        # As the leader of its group it would else share out what it knows of the topic, which may be nothing yet, and
+        # be content with it (3.0.12).
+        self._consumer.partitions_for_topic(topic)
         self._consumer.subscribe([topic])
 
     def assign(self, topic: str, partition: int, offset: int | None = None) -> None:

@@ -96,6 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_reading = True
         self._is_waiting_for_turn = False  # a whole request is here, and those before it are not answered
         self._is_stopping = False
+        self._is_going_on = False  # soon
         self.fetch_session = FetchSession()
         self.peer = ""
         self.context = RequestContext(ANONYMOUS, "", "kafka", "", None)
@@ -140,7 +141,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._is_writable = True
-        self._go_on()
+        self._go_on_soon()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._task is not None:
@@ -314,7 +315,7 @@ class Connection(asyncio.BufferedProtocol):
             answer.timer.cancel()
         answer.frame = (encode_produce_answer(header, request, answer.pending.acks),)
         answer.pending = None
-        self._go_on()
+        self._go_on_soon()
 
     def _produced_unasked(self, pending: PendingAcks) -> None:
         """With acks=0 a client learns of an error only by its connection that ends, as with Kafka."""
@@ -340,8 +341,16 @@ class Connection(asyncio.BufferedProtocol):
 
     # Answers.
 
+    def _go_on_soon(self) -> None:
+        """One sync answers many requests, and one read brings many: their answers are one write. And who has just begun
+        a request is not to begin the next one within."""
+        if not self._is_going_on:
+            self._is_going_on = True
+            self._loop.call_soon(self._go_on)
+
     def _go_on(self) -> None:
         """Send what is to be sent, and begin what may be begun by now."""
+        self._is_going_on = False
         if self._is_closing:
             return
         self._send()

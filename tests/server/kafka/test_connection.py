@@ -1,6 +1,7 @@
 """What a connection does with bytes, whole requests, cut ones and wrong ones."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -119,14 +120,17 @@ class HeldTransport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1)})
-        self.is_reading = True
         self.written: list[bytes] = []
+        self._reads = True
 
     def pause_reading(self) -> None:
-        self.is_reading = False
+        self._reads = False
 
     def resume_reading(self) -> None:
-        self.is_reading = True
+        self._reads = True
+
+    def is_reading(self) -> bool:
+        return self._reads
 
     def is_closing(self) -> bool:
         return False
@@ -144,18 +148,44 @@ def receive(connection: Connection, data: bytes) -> None:
         data = data[size:]
 
 
-async def test_nothing_is_read_while_a_whole_request_waits_for_its_turn(door: Server, kafka: KafkaClient) -> None:
+@pytest.fixture
+async def held(door: Server, kafka: KafkaClient) -> AsyncIterator[tuple[Connection, HeldTransport]]:
+    """A connection by itself, to a server that has a topic with one record."""
     await kafka.call(ApiKey.PRODUCE, 9, **produce("t", batch(b"opens the log")))
     assert door.kafka is not None
     connection, transport = Connection(door.kafka), HeldTransport()
     connection.connection_made(transport)
+    yield connection, transport
+    connection.connection_lost(None)
+
+
+async def test_nothing_is_read_while_a_whole_request_waits_for_its_turn(
+    held: tuple[Connection, HeldTransport],
+) -> None:
+    connection, transport = held
     receive(connection, framed(ApiKey.PRODUCE, 9, **produce("t", batch(b"v"))))
-    assert transport.is_reading
+    assert transport.is_reading()
     receive(connection, framed(ApiKey.LIST_OFFSETS, **latest("t")))
-    assert not transport.is_reading  # no sync can have come yet
+    assert not transport.is_reading()  # no sync can have come yet
     connection.resume_writing()
-    assert not transport.is_reading
+    await asyncio.sleep(0)
+    assert transport.written or not transport.is_reading()
     while len(transport.written) < 2:
         await asyncio.sleep(0)
-    assert transport.is_reading
-    connection.connection_lost(None)
+    assert transport.is_reading()
+
+
+async def test_requests_that_are_answered_at_once_are_taken_once_however_they_are_cut(
+    held: tuple[Connection, HeldTransport], door: Server
+) -> None:
+    connection, transport = held
+    requests = b"".join(
+        framed(ApiKey.PRODUCE, 9, number, **produce("t", batch(b"%d" % number), acks=1)) for number in range(50)
+    )
+    for start in range(0, len(requests), 1000):
+        receive(connection, requests[start : start + 1000])
+    while len(transport.written) < 50:
+        await asyncio.sleep(0)
+    told = [int.from_bytes(answer[4:8], "big") for answer in transport.written]
+    assert told == list(range(50))
+    assert door.broker.store.log("t", 0).log_end_offset == 51

@@ -9,7 +9,7 @@
         for record in consumer:
             print(record.key, record.text())
 
-The same clients for asyncio are in `tailrace.aio`. Every error is a TailraceError, is retriable or not, and carries its
+The same clients for asyncio are in `tailrace.aio`, a broker for tests is in `tailrace.testing`. Every error is a TailraceError, is retriable or not, and carries its
 remedy; `tailrace.errors` lists them. Settings of times are seconds, fields in milliseconds are named `_ms`.
 
 Reading the source: errors, records and descriptions are what users see. runtime, connection and metadata carry
@@ -19,55 +19,18 @@ Each client is a core (producer_core, consumer_core, admin_core) behind two thin
 consumer, admin) and one for asyncio (`aio`).
 """
 
-from tailrace.admin import Admin
-from tailrace.consumer import Consumer
-from tailrace.delivery import BulkFuture, SendFuture, SentRange
-from tailrace.descriptions import (
-    ClusterDescription,
-    CommittedOffset,
-    ConfigEntry,
-    GroupDescription,
-    GroupListing,
-    ListedOffset,
-    MemberDescription,
-    Node,
-    PartitionDescription,
-    PartitionLag,
-    SoughtPartition,
-    TopicDescription,
-    TopicListing,
-    TopicPartitions,
-)
-from tailrace.errors import FinalError, RetriableError, TailraceError
-from tailrace.producer import Producer
-from tailrace.records import Record, RecordBatch, RecordMetadata, TopicPartition
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Admin",
-    "BulkFuture",
-    "ClusterDescription",
-    "CommittedOffset",
-    "ConfigEntry",
-    "Consumer",
-    "FinalError",
-    "GroupDescription",
-    "GroupListing",
-    "ListedOffset",
-    "MemberDescription",
-    "Node",
-    "PartitionDescription",
-    "PartitionLag",
-    "Producer",
-    "Record",
-    "RecordBatch",
-    "RecordMetadata",
-    "RetriableError",
-    "SendFuture",
-    "SentRange",
-    "SoughtPartition",
-    "TailraceError",
-    "TopicDescription",
-    "TopicListing",
-    "TopicPartition",
-    "TopicPartitions",
-]
+if TYPE_CHECKING:
+    from tailrace.public import *  # noqa: F403  # which names these are is said there, once
+
+
+def __getattr__(name: str) -> Any:
+    # At first use, since every run of pytest imports `tailrace.testing`, and most of them without any need of gRPC.
+    # What begins with a small letter is a module.
+    if name == "__all__" or name[:1].isupper():
+        public = import_module("tailrace.public")
+        if name in ("__all__", *public.__all__):
+            return globals().setdefault(name, getattr(public, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

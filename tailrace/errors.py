@@ -400,3 +400,12 @@ class AssignmentUnreadable(FinalError):
     """What a classic group assigns to its members is in no form that the server knows, so it cannot seek the group."""
 
     default_code = "ASSIGNMENT_UNREADABLE"
+
+
+# Of tests.
+
+
+class BrokerFailed(FinalError):
+    """The broker that `tailrace.testing` runs did not start, or ended, or does not answer."""
+
+    default_code = "BROKER_FAILED"

@@ -44,6 +44,20 @@ def test_the_tour_of_the_command_line_and_then_that_of_the_library(environment: 
         assert len(ran.stdout.splitlines()) == lines  # one sent, and all that is there
 
 
+def test_the_tests_with_a_broker_of_their_own(tmp_path: Path) -> None:
+    [code] = blocks("A broker for your tests", "python")
+    (tmp_path / "test_flights.py").write_text(code)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", f"--basetemp={tmp_path}/base", "test_flights.py"],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert "2 passed" in ran.stdout
+
+
 def test_every_file_that_the_readme_names_is_there() -> None:
     rows = re.findall(r"^\| `(.+?)` \| (.+) \|$", SECTIONS["Reading the source"], re.MULTILINE)
     assert len(rows) == 6

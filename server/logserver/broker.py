@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -170,8 +170,20 @@ class Broker:
         if deleted:
             logger.info("segments deleted by retention", segments=deleted)
 
+    async def catch_up(self) -> None:
+        """Apply retention to everything that was appended until now."""
+        sealed = asyncio.Event()
+
+        def tell() -> Iterator[None]:
+            self.store.synchronizer.post(sealed.set)
+            yield
+
+        self.store.synchronizer.run_in_steps(tell())
+        await sealed.wait()
+        await self.try_to_retain()
+
     async def try_to_retain(self) -> None:
-        """The same, as a turn that another follows."""
+        """The same, as one turn of many."""
         try:
             await self.retain()
         except Exception:

@@ -165,7 +165,7 @@ async def _serve(config: ServerConfig, clock: "MovedClock | None" = None) -> int
         else:
             from logserver.moved_time import obey_standard_input
 
-            obeying = asyncio.create_task(obey_standard_input(clock, server.broker.try_to_retain))
+            obeying = asyncio.create_task(obey_standard_input(clock, server.broker.catch_up))
             await stop.wait()
             obeying.cancel()
     return 0

@@ -45,8 +45,8 @@ class MovedLoop(asyncio.SelectorEventLoop):
         return super().time() + self._clock.ahead_ms / 1000
 
 
-async def obey_standard_input(clock: MovedClock, retain: Callable[[], Awaitable[None]]) -> None:
-    """Move the clock as told, until it is cancelled. A jump is answered once `retain` has applied retention."""
+async def obey_standard_input(clock: MovedClock, catch_up: Callable[[], Awaitable[None]]) -> None:
+    """Move the clock as told, until it is cancelled. A jump is answered when `catch_up` has done what is due then."""
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -58,7 +58,7 @@ async def obey_standard_input(clock: MovedClock, retain: Callable[[], Awaitable[
             else:
                 clock.ahead_ms += int(asked[1])
                 await asyncio.sleep(0)  # Timers that are due now come first.
-                await retain()
+                await catch_up()
                 answer = f"logserver advanced: {clock.ahead_ms}"
             sys.stdout.write(answer + "\n")
             sys.stdout.flush()

@@ -1,0 +1,226 @@
+"""`logserver` as a program that a test has in its hands."""
+
+import math
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tailrace.errors import BrokerFailed, InvalidRequest
+
+#: A start is a matter of tenths of a second; on a machine with nothing to spare it may take longer.
+START_SECONDS_MAX = 60.0
+ADVANCE_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 60.0
+
+#: Looks for what retention and compaction have to do come this often, so that nobody has to wait for their effects.
+_LOOK_INTERVAL_MS = 100
+
+_READY = re.compile(rb"logserver ready: grpc=(\S+) kafka=(\S+) ")
+_ADVANCED = re.compile(rb"logserver advanced: ([0-9]+)")
+
+#: The installed program, without what the working directory may hold under the name of one of its modules.
+_PROGRAM = (sys.executable, "-P", "-c", "from logserver.main import main; main()")
+
+
+class BrokerProcess:
+    """A broker on loopback, and its faults. Of one thread, as a test is.
+
+    Make it with `broker`, or have it from the fixtures.
+    """
+
+    def __init__(self, directory: Path, **settings: object) -> None:
+        """settings: of the server, by the names of its TOML file, such as group_session_timeout_ms=6000."""
+        #: Holds the data, and `server.log`.
+        self.directory = directory
+        #: "127.0.0.1:PORT" for Kafka's clients; it stays the same over restarts.
+        self.bootstrap = ""
+        #: "127.0.0.1:PORT" for the clients of `tailrace`; it stays the same over restarts.
+        self.grpc_address = ""
+        self._settings = settings
+        self._ahead_ms = 0
+        self._paused = False
+        self._said = b""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, after `kill` or `stop` on the same data, ports and time. Raises BrokerFailed."""
+        if self.is_running:
+            raise InvalidRequest("the broker runs already", remedy="Kill or stop it before.")
+        self.close()  # It may have ended by itself.
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *_PROGRAM,
+                    *("--data-dir", str(self.directory / "data")),
+                    *("--listen", self.grpc_address or "127.0.0.1:0"),
+                    *("--kafka-listen", self.bootstrap or "127.0.0.1:0"),
+                    *("--test-clock-ms", str(self._ahead_ms)),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environment(),
+                bufsize=0,
+                # Ctrl-C is for the tests. And a paused process whose parent dies is woken if it is of another group.
+                process_group=0,
+            )
+        self._said, self._paused = b"", False
+        ready = self._answer(_READY, START_SECONDS_MAX, "did not start")
+        self.grpc_address, self.bootstrap = ready[1].decode(), ready[2].decode()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    @property
+    def log(self) -> Path:
+        """What the server says, of all its starts, as JSON lines."""
+        return self.directory / "server.log"
+
+    def create_topic(self, name: str, partitions: int = 1, **config: object) -> None:
+        """config: Kafka's names with underscores, such as retention_ms=3_600_000 or cleanup_policy="compact".
+
+        Raises TopicAlreadyExists, InvalidTopic, InvalidConfig, and what else `tailrace.Admin` does.
+        """
+        from tailrace.admin import Admin
+
+        with Admin(server=self.grpc_address) as admin:
+            admin.create_topic(name, partitions, {key.replace("_", "."): value for key, value in config.items()})
+
+    def advance(self, seconds: float) -> None:
+        """Move the server's time forward: both its clocks and all its timers, at once.
+
+        Whatever was to happen until then is due, in one jump: members of groups that did not send a heartbeat in it are
+        out, requests that wait are answered, idle connections of Kafka's clients are closed. When this returns,
+        retention has been applied; a group takes a moment more to write down who is out, a compaction to run. The
+        clients' own clocks do not move, so theirs are the timestamps of records.
+        """
+        if not math.isfinite(seconds) or seconds < 0:
+            raise InvalidRequest(f"time cannot be moved by {seconds} s", remedy="Give a number that is not below 0.")
+        process = self._running()
+        if self._paused:
+            raise InvalidRequest("the broker is paused, and does not hear of it", remedy="Call resume() before.")
+        assert process.stdin is not None
+        try:
+            process.stdin.write(b"advance %d\n" % round(seconds * 1000))
+        except OSError:
+            raise self._failed("has ended") from None
+        self._ahead_ms = int(self._answer(_ADVANCED, ADVANCE_SECONDS_MAX, "did not move its time")[1])
+
+    def kill(self) -> None:
+        """SIGKILL: what a crash of the server is. What it acknowledged is there after the next start."""
+        process = self._running()
+        process.kill()
+        self._forget(process)
+
+    def stop(self) -> None:
+        """SIGTERM: it ends what it has begun, syncs, and goes. Raises BrokerFailed when it does not end well."""
+        process = self._running()
+        self.resume()
+        process.terminate()
+        try:
+            status = process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            raise self._failed(f"did not stop in {STOP_SECONDS_MAX:.0f} s") from None
+        self._forget(process)
+        if status != 0:
+            raise self._failed(f"ended with status {status}")
+
+    def pause(self) -> None:
+        """SIGSTOP: it hears and says nothing, and its connections stay open; as a machine that hangs."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        # Until it has stopped; a status that is not taken here is there for others.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self._paused = True
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on. Its time went on meanwhile."""
+        self._running().send_signal(signal.SIGCONT)
+        self._paused = False
+
+    def close(self) -> None:
+        """End it, in whatever state it is. Its directory is left."""
+        if self._process is not None:
+            self.kill()
+
+    def _environment(self) -> dict[str, str]:
+        """This one's, without the settings that a user may have made for servers and clients of their own."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LOGSERVER_")}
+        looks = {"retention_interval_ms": _LOOK_INTERVAL_MS, "compaction_interval_ms": _LOOK_INTERVAL_MS}
+        for name, value in {**looks, **self._settings}.items():
+            environment[f"LOGSERVER_{name.upper()}"] = str(value)
+        return environment
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is None:
+            raise InvalidRequest("the broker does not run", remedy="Call start() before.")
+        return self._process
+
+    def _answer(self, expected: re.Pattern[bytes], seconds: float, failure: str) -> re.Match[bytes]:
+        """The next line that the server says. Raises BrokerFailed, and leaves no server then."""
+        process = self._running()
+        assert process.stdout is not None
+        until = time.monotonic() + seconds
+        while b"\n" not in self._said:
+            if not select.select([process.stdout], [], [], max(0, until - time.monotonic()))[0]:
+                raise self._failed(f"{failure} in {seconds:.0f} s")
+            data = os.read(process.stdout.fileno(), 4096)
+            if not data:
+                raise self._failed(failure)
+            self._said += data
+        line, _, self._said = self._said.partition(b"\n")
+        answer = expected.match(line)
+        if answer is None:
+            raise self._failed(f"{failure}, and said {line.decode(errors='replace')!r}")
+        return answer
+
+    def _failed(self, what: str) -> BrokerFailed:
+        """The error to raise. There is no server any more."""
+        self.close()
+        log = self.log.read_text(errors="replace")
+        if "tailrace[server]" in log:
+            return BrokerFailed(
+                "the broker for tests needs the server, which is not installed here",
+                remedy="Install it: pip install 'tailrace[server]'",
+                code="SERVER_NOT_INSTALLED",
+            )
+        last = log.strip().rpartition("\n")[2] or "nothing"
+        return BrokerFailed(f"the broker for tests {what}; the last it said: {last}", remedy=f"See {self.log}.")
+
+    def _forget(self, process: "subprocess.Popen[bytes]") -> None:
+        process.wait()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        process.stdout.close()
+        self._process = None
+
+
+@contextmanager
+def broker(directory: Path | None = None, **settings: object) -> Iterator[BrokerProcess]:
+    """A broker that runs for the length of the block.
+
+    directory: where its data and its log stay; without it they go with the block. settings: of the server, by the names
+    of its TOML file, such as group_session_timeout_ms=6000. Raises BrokerFailed.
+    """
+    with tempfile.TemporaryDirectory(prefix="tailrace-broker-") as temporary:
+        process = BrokerProcess(directory or Path(temporary), **settings)
+        try:
+            process.start()
+            yield process
+        finally:
+            process.close()

@@ -1,0 +1,269 @@
+"""`tailrace.testing`: a real broker that tests have in their hands, and its pytest plugin."""
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tailrace import Admin, Consumer, Producer, errors
+from tailrace.testing import BrokerProcess, broker, broker_process
+from tests.processes import ENVIRONMENT
+from tests.test_layers import loaded_by
+
+pytest_plugins = ["pytester"]
+
+DAY_SECONDS = 86_400
+
+
+@pytest.fixture(autouse=True, scope="module")
+def checkout() -> Iterator[None]:
+    """The program is that of the checkout, wherever the environment's own is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+        yield
+
+
+@pytest.fixture(scope="module")
+def shared(checkout: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """One for the tests that do not mind each other's topics and time."""
+    with broker(tmp_path_factory.mktemp("shared"), group_session_timeout_ms=10_000) as running:
+        yield running
+
+
+def ended(pid: int) -> bool:
+    """Whether the process goes within a minute. It may have nobody who asks for its status."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.filterwarnings("ignore:.*_text is deprecated:DeprecationWarning")  # kafka-python's
+def test_a_record_passes_from_a_client_of_tailrace_to_one_of_kafka(shared: BrokerProcess) -> None:
+    from kafka import KafkaConsumer
+
+    shared.create_topic("flights", partitions=2, retention_ms=3_600_000)
+    with Producer(server=shared.grpc_address) as producer:
+        producer.send("flights", "EWR to IAH", partition=1).result()
+    consumer = KafkaConsumer("flights", bootstrap_servers=shared.bootstrap, auto_offset_reset="earliest")
+    try:
+        [record] = next(iter(consumer.poll(timeout_ms=30_000).values()))
+    finally:
+        consumer.close()
+    assert (record.partition, record.value) == (1, b"EWR to IAH")
+    with Admin(server=shared.grpc_address) as admin:
+        config = {entry.name: entry.value for entry in admin.describe_topic("flights").config}
+    assert config["retention.ms"] == "3600000"
+
+
+def test_what_the_server_says_of_a_topic_is_raised(shared: BrokerProcess) -> None:
+    with pytest.raises(errors.InvalidConfig, match=r"retention\.hours"):
+        shared.create_topic("t", retention_hours=1)
+
+
+def test_what_was_acknowledged_is_there_after_a_kill_on_the_same_addresses_and_at_the_same_time(
+    shared: BrokerProcess,
+) -> None:
+    before = (shared.bootstrap, shared.grpc_address, shared.pid)
+    shared.advance(3.5)
+    ahead_ms = shared._ahead_ms
+    with Producer(server=shared.grpc_address) as producer:
+        producer.send("kept", "x").result()
+        shared.kill()
+        assert ended(before[2])
+        assert not shared.is_running
+        shared.start()
+        assert producer.send("kept", "y").result().offset == 1
+    assert (shared.bootstrap, shared.grpc_address) == before[:2]
+    assert shared.pid != before[2]
+    shared.advance(0.25)
+    assert shared._ahead_ms == ahead_ms + 250
+
+
+def test_it_stops_cleanly_and_starts_again(shared: BrokerProcess) -> None:
+    shared.pause()
+    shared.stop()
+    with pytest.raises(errors.InvalidRequest, match="does not run"):
+        shared.advance(1)
+    shared.start()
+    with pytest.raises(errors.InvalidRequest, match="runs already"):
+        shared.start()
+
+
+def test_retention_has_been_applied_when_time_has_advanced(shared: BrokerProcess) -> None:
+    shared.create_topic("old", segment_bytes=1024, retention_ms=DAY_SECONDS * 1000)
+    with Producer(server=shared.grpc_address) as producer, Admin(server=shared.grpc_address) as admin:
+        for _ in range(3):
+            producer.send("old", b"x" * 900).result()
+        shared.advance(DAY_SECONDS - 3600)
+        assert admin.list_offsets([("old", 0)], "earliest")[0].offset == 0
+        shared.advance(2 * 3600)
+        assert admin.list_offsets([("old", 0)], "earliest")[0].offset == 2  # a segment that is written to stays
+
+
+def test_a_member_that_was_silent_for_its_session_is_out_when_time_has_advanced(shared: BrokerProcess) -> None:
+    with Producer(server=shared.grpc_address) as producer:
+        producer.send("watched", "x").result()
+    with (
+        Admin(server=shared.grpc_address) as admin,
+        Consumer("watched", group="g", server=shared.grpc_address) as member,
+    ):
+        assert member.poll(30)
+        [before] = admin.describe_group("g").members
+        shared.advance(11)
+        until = time.monotonic() + 30
+        while True:  # It has to be told, and to join again.
+            after = admin.describe_group("g").members
+            if after and (after[0].member_id, after[0].member_epoch) != (before.member_id, before.member_epoch):
+                break
+            assert time.monotonic() < until
+            member.poll(0.05)
+
+
+def test_while_it_is_paused_nobody_is_answered(shared: BrokerProcess) -> None:
+    shared.pause()
+    with Admin(server=shared.grpc_address, connect_timeout=0.2) as admin:
+        with pytest.raises(errors.ServerUnreachable):
+            admin.cluster()
+    with pytest.raises(errors.InvalidRequest, match="paused"):
+        shared.advance(1)
+    shared.resume()
+    with Admin(server=shared.grpc_address) as admin:
+        admin.cluster()
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_time_goes_forward_by_some_amount(shared: BrokerProcess, seconds: float) -> None:
+    with pytest.raises(errors.InvalidRequest, match="time cannot be moved"):
+        shared.advance(seconds)
+
+
+def test_a_server_that_has_ended_by_itself_is_told_and_may_be_started_again(shared: BrokerProcess) -> None:
+    os.kill(shared.pid, signal.SIGKILL)
+    with pytest.raises(errors.BrokerFailed, match=r"the broker for tests (has ended|did not move its time); the last"):
+        shared.advance(1)
+    shared.start()
+    assert shared.is_running
+
+
+def test_nothing_is_left_after_the_block() -> None:
+    with broker() as running:
+        directory, pid = running.directory, running.pid
+        assert running.log.exists()
+    assert not directory.exists()
+    assert ended(pid)
+
+
+def test_a_setting_that_does_not_exist_is_told_as_the_server_says_it(tmp_path: Path) -> None:
+    with pytest.raises(errors.BrokerFailed, match="LOGSERVER_RETENTION_HOURS is no setting of the server") as failed:
+        with broker(tmp_path / "new" / "directory", retention_hours=1):
+            pass
+    assert failed.value.remedy == f"See {tmp_path}/new/directory/server.log."
+
+
+def test_without_the_server_installed_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import sys; sys.modules['kio'] = None; from logserver.main import main; main()"
+    monkeypatch.setattr(broker_process, "_PROGRAM", (sys.executable, "-c", program))
+    with pytest.raises(errors.BrokerFailed, match=r"is not installed here\. Install it: pip install") as failed:
+        with broker():
+            pass
+    assert failed.value.code == "SERVER_NOT_INSTALLED"
+
+
+def test_settings_for_other_servers_do_not_reach_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LOGSERVER_DATA_DIR", "/nowhere")
+    monkeypatch.setenv("LOGSERVER_PORT", "nonsense")
+    environment = BrokerProcess(tmp_path, default_partitions=3)._environment()
+    assert {name for name in environment if name.startswith("LOGSERVER_")} == {
+        "LOGSERVER_DEFAULT_PARTITIONS",
+        "LOGSERVER_RETENTION_INTERVAL_MS",
+        "LOGSERVER_COMPACTION_INTERVAL_MS",
+    }
+
+
+# The plugin.
+
+
+def test_installing_loads_the_plugin(pytestconfig: pytest.Config) -> None:
+    assert pytestconfig.pluginmanager.get_plugin("tailrace") is sys.modules["tailrace.testing.plugin"]
+
+
+def test_runs_that_want_no_broker_do_not_pay_for_the_client() -> None:
+    assert not loaded_by("import pytest, tailrace.testing.plugin") & {"grpc", "google", "aiokafka", "logserver"}
+
+
+EACH_ITS_OWN = """
+    import pytest
+
+    seen = []
+
+    @pytest.fixture(scope="session")
+    def tailrace_broker_settings():
+        return {"default_partitions": 3}
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_function(tailrace_broker, tailrace_broker_session, number):
+        seen.append((tailrace_broker.pid, tailrace_broker_session.pid))
+        tailrace_broker.create_topic("t")  # fails where it is there already
+        tailrace_broker_session.create_topic(f"t{number}")
+
+    def test_what_was_seen():
+        (first, shared), (second, again) = seen
+        assert first != second
+        assert shared == again
+"""
+
+
+def test_a_broker_for_each_test_or_one_for_the_session(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(EACH_ITS_OWN)
+    directory = pytester.path / "base"
+    pytester.runpytest_inprocess(f"--basetemp={directory}", "-p", "no:asyncio").assert_outcomes(passed=3)
+    left = {path.name for path in directory.glob("tailrace-broker*/*")}
+    assert left == {"server.log"}
+
+
+@pytest.mark.slow
+def test_each_worker_of_xdist_has_its_own(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_session(tailrace_broker_session, worker_id, number):
+            with open(f"seen-{worker_id}", "a") as seen:
+                print(tailrace_broker_session.pid, tailrace_broker_session.bootstrap, file=seen)
+        """
+    )
+    pytester.runpytest_subprocess("-n2", "--dist=each").assert_outcomes(passed=8)
+    seen = [set((pytester.path / f"seen-gw{number}").read_text().splitlines()) for number in (0, 1)]
+    assert [len(lines) for lines in seen] == [1, 1]
+    assert not seen[0] & seen[1]
+
+
+@pytest.mark.parametrize("before", ["", "tailrace_broker.pause()"])
+def test_a_run_that_is_killed_leaves_no_server_behind(pytester: pytest.Pytester, before: str) -> None:
+    pytester.makepyfile(
+        f"""
+        import os, signal
+
+        def test_killed(tailrace_broker):
+            with open("pid", "w") as file:
+                file.write(str(tailrace_broker.pid))
+            {before}
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    assert pytester.runpytest_subprocess().ret == -signal.SIGKILL
+    assert ended(int((pytester.path / "pid").read_text()))
+    assert re.search("ready|journal", next(pytester.path.glob("**/server.log")).read_text())

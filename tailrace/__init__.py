@@ -9,8 +9,9 @@
         for record in consumer:
             print(record.key, record.text())
 
-The same clients for asyncio are in `tailrace.aio`, a broker for tests is in `tailrace.testing`. Every error is a TailraceError, is retriable or not, and carries its
-remedy; `tailrace.errors` lists them. Settings of times are seconds, fields in milliseconds are named `_ms`.
+The same clients for asyncio are in `tailrace.aio`, and a broker for tests is in `tailrace.testing`. Every error is a
+TailraceError, is retriable or not, and carries its remedy; `tailrace.errors` lists them. Settings of times are seconds,
+fields in milliseconds are named `_ms`.
 
 Reading the source: errors, records and descriptions are what users see. runtime, connection and metadata carry
 everything. sequences, delivery, accumulator, arguments and sender are the way of a record out; positions, offsets,

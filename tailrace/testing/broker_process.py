@@ -4,6 +4,7 @@ import math
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,13 +215,19 @@ class BrokerProcess:
 def broker(directory: Path | None = None, **settings: object) -> Iterator[BrokerProcess]:
     """A broker that runs for the length of the block.
 
-    directory: where its data and its log stay; without it they go with the block. settings: of the server, by the names
-    of its TOML file, such as group_session_timeout_ms=6000. Raises BrokerFailed.
+    directory: where its data and its log stay. Without it they go with the block, but for the log of a broker that
+    failed. settings: of the server, by the names of its TOML file, such as group_session_timeout_ms=6000. Raises
+    BrokerFailed.
     """
-    with tempfile.TemporaryDirectory(prefix="tailrace-broker-") as temporary:
-        process = BrokerProcess(directory or Path(temporary), **settings)
-        try:
-            process.start()
-            yield process
-        finally:
-            process.close()
+    process = BrokerProcess(directory or Path(tempfile.mkdtemp(prefix="tailrace-broker-")), **settings)
+    has_failed = False
+    try:
+        process.start()
+        yield process
+    except BrokerFailed:
+        has_failed = True
+        raise
+    finally:
+        process.close()
+        if directory is None:
+            shutil.rmtree(process.directory / "data" if has_failed else process.directory, ignore_errors=True)

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,13 +173,25 @@ def test_a_setting_that_does_not_exist_is_told_as_the_server_says_it(tmp_path: P
     assert failed.value.remedy == f"See {tmp_path}/new/directory/server.log."
 
 
-def test_without_the_server_installed_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_server_installed_it_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     program = "import sys; sys.modules['kio'] = None; from logserver.main import main; main()"
     monkeypatch.setattr(broker_process, "_PROGRAM", (sys.executable, "-c", program))
     with pytest.raises(errors.BrokerFailed, match=r"is not installed here\. Install it: pip install") as failed:
-        with broker():
+        with broker(tmp_path):
             pass
     assert failed.value.code == "SERVER_NOT_INSTALLED"
+
+
+def test_of_a_broker_that_failed_the_log_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(broker_process, "_PROGRAM", (sys.executable, "-c", "print('nonsense')"))
+    with pytest.raises(errors.BrokerFailed, match="and said 'nonsense'") as failed:
+        with broker():
+            pass
+    [log] = tmp_path.glob("*/*")
+    assert failed.value.remedy == f"See {log}."
 
 
 def test_settings_for_other_servers_do_not_reach_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

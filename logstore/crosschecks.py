@@ -8,10 +8,23 @@ from typing import NamedTuple
 
 import numpy as np
 
+from logstore import files
 from logstore.config import INT64_MAX
 from logstore.disk import Disk
+from logstore.errors import DataLoss
 from logstore.header import BatchHeader
-from logstore.index import COLUMNS, Cells, IndexRow, RowTable, as_rows, read_rows, rows_crc
+from logstore.index import (
+    COLUMNS,
+    ROW_BYTES,
+    Cells,
+    IndexRow,
+    IndexTail,
+    RowTable,
+    as_rows,
+    read_active,
+    read_rows,
+    rows_crc,
+)
 from logstore.seal import Seal
 
 
@@ -31,19 +44,25 @@ def read_sealed_index(disk: Disk, path: Path, seal: Seal) -> tuple[Cells, str | 
     return cells, None
 
 
-def read_active_index(disk: Disk, path: Path, tail: Cells) -> tuple[Cells, str | None]:
-    """The same of the index over a segment that is not sealed: its array, which may be missing, and the newest rows,
-    which stand in the snapshot."""
-    cells, is_whole = read_rows(disk, path)
-    count = len(cells) // COLUMNS
-    stored_offset = cells[-COLUMNS] if cells else 0
-    follows = next((at for at in range(0, len(tail), COLUMNS) if tail[at] > stored_offset), len(tail))
-    rows = cells + tail[follows:]
-    if not is_whole:
-        return rows, f"only the first {count} rows of its array are rows"
-    if disk.exists(path) and (count == 0 or disk.open_array(path, (count, COLUMNS)) is None):
-        return rows, "the files that say its type and shape do not fit its rows"
-    return rows, None
+def read_active_index(
+    disk: Disk, directory: Path, base_offset: int, tail: IndexTail | None
+) -> tuple[Cells, str | None]:
+    """The same of the index over a segment that is not sealed."""
+    found = read_active(disk, directory, base_offset, tail)
+    if found.why is not None:
+        return found.all, found.why
+    path = files.active_index_path(directory, base_offset)
+    if disk.exists(path) and not _has_its_shape(disk, path):
+        return found.all, "the files that say its type and shape do not fit its rows"
+    return found.all, None
+
+
+def _has_its_shape(disk: Disk, path: Path) -> bool:
+    try:
+        count, rest = divmod(len(disk.read_array(path)), ROW_BYTES)
+    except (FileNotFoundError, DataLoss):
+        return False
+    return count > 0 and rest == 0 and disk.open_array(path, (count, COLUMNS)) is not None
 
 
 class IndexCheck:

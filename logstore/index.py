@@ -10,7 +10,8 @@ row checks it against the batch header it names, and a mismatch has the rows mad
 way round.
 
 The active segment's rows that no file has yet are in memory; the others stand in a mmap-ninja array that the sync
-thread extends now and then and nobody maps. A sealed segment's array is complete, named by its CRC, and mapped.
+thread extends now and then and nobody maps. The snapshot that follows says how many these are, and their CRC: an append
+time is checked against nothing else. A sealed segment's array is complete, named by its CRC, and mapped.
 """
 
 from array import array
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from crc32c import crc32c
 
-from logstore.disk import Disk, Rows
+from logstore import files
+from logstore.disk import ARRAY_DATA, Disk, Rows
 from logstore.errors import DataLoss
 
 COLUMNS = 4
@@ -41,6 +43,36 @@ class IndexRow(NamedTuple):
     position: int
     max_timestamp_ms: int
     append_time_ms: int
+
+
+class StoredRows(NamedTuple):
+    """So many rows an array begins with, and their CRC. What follows in it is of no consequence."""
+
+    rows_count: int
+    crc: int
+
+
+NO_ROWS = StoredRows(0, 0)
+
+
+class IndexTail(NamedTuple):
+    """What a snapshot says of the index over the segment that begins at `base_offset`."""
+
+    base_offset: int
+    cells: Cells  # the newest rows
+    stored: StoredRows | None = NO_ROWS  # those before them; None: unknown, the snapshot is of format version 1
+
+
+class ActiveRows(NamedTuple):
+    """The rows of a segment that is not sealed, as far as they can be believed."""
+
+    stored: Cells  # in its array
+    newest: Cells  # in the snapshot
+    why: str | None  # what is wrong with them
+
+    @property
+    def all(self) -> Cells:
+        return self.stored + self.newest
 
 
 class RowTable:
@@ -108,18 +140,24 @@ class SealedRows:
 class ActiveIndex:
     """The rows of a segment that is not sealed. The owner thread appends, the sync thread stores, any thread reads."""
 
-    def __init__(self, disk: Disk, path: Path, *, stored_count: int = 0, in_memory: Cells | None = None) -> None:
-        """`stored_count` rows are in the array at `path`, and those that follow in memory."""
+    def __init__(self, disk: Disk, path: Path, *, stored: StoredRows = NO_ROWS, in_memory: Cells | None = None) -> None:
+        """The rows `stored` are in the array at `path`, and those that follow in memory."""
         self._disk = disk
         self._path = path
         # One assignment, so that a reader in another thread sees rows that belong together.
-        self._state: tuple[int, Cells] = (stored_count, in_memory if in_memory is not None else array("q"))
-        self._stored_count = stored_count  # the sync thread's count; the state follows with `mark_stored`
+        self._state: tuple[StoredRows, Cells] = (stored, in_memory if in_memory is not None else array("q"))
+        self._stored = stored  # the sync thread's; the state follows with `mark_stored`
+        self._is_named = False  # the directories that name the array were synced
 
     @property
     def count(self) -> int:
-        stored_count, cells = self._state
-        return stored_count + len(cells) // COLUMNS
+        stored, cells = self._state
+        return stored.rows_count + len(cells) // COLUMNS
+
+    @property
+    def stored(self) -> StoredRows:
+        """The rows that are not in memory, as far as the owner thread knows."""
+        return self._state[0]
 
     def append(self, relative_next_offset: int, position: int, max_timestamp_ms: int, append_time_ms: int) -> None:
         self._state[1].extend((relative_next_offset, position, max_timestamp_ms, append_time_ms))
@@ -128,29 +166,80 @@ class ActiveIndex:
         """The newest rows. Enough to answer what they answer: a None from them is a question to `all_rows`."""
         return RowTable(self._state[1])
 
-    def all_rows(self) -> RowTable:
-        """Every row, those of the array read from it. May wait for the disk."""
-        stored_count, cells = self._state
-        if stored_count == 0:
+    def all_rows(self) -> RowTable | None:
+        """Every row, those of the array read from it; None if it is not what was stored. May wait for the disk."""
+        stored, cells = self._state
+        if stored.rows_count == 0:
             return RowTable(cells)
-        stored, _ = read_rows(self._disk, self._path)
-        return RowTable(stored[: stored_count * COLUMNS] + cells)
+        from_array = read_stored(self._disk, self._path, stored)
+        return None if from_array is None else RowTable(from_array + cells)
 
-    def store(self) -> int:
-        """Put the rows that are only in memory into the array; return how many it has then. Sync thread only."""
-        stored_count, cells = self._state
-        skipped = self._stored_count - stored_count
+    def store(self) -> StoredRows:
+        """Put the rows that are only in memory into the array; return what it has then. Sync thread only."""
+        stored, cells = self._state
+        skipped = self._stored.rows_count - stored.rows_count
         count = len(cells) // COLUMNS  # the owner may be appending
         rows = as_rows(cells[skipped * COLUMNS : count * COLUMNS])
         if len(rows) > 0:
-            self._disk.extend_array(self._path, rows, count=self._stored_count)
-        self._stored_count += len(rows)
-        return self._stored_count
+            self._disk.extend_array(self._path, rows, count=self._stored.rows_count)
+            self._stored = StoredRows(self._stored.rows_count + len(rows), rows_crc(rows, self._stored.crc))
+        return self._stored
 
-    def mark_stored(self, stored_count: int) -> None:
+    def sync(self) -> None:
+        """Have on the disk what was stored, and the name of the array. Sync thread only."""
+        if self._stored.rows_count == 0:
+            return
+        file = self._disk.open(self._path / ARRAY_DATA, writable=True)
+        try:
+            file.sync()
+        finally:
+            file.close()
+        if not self._is_named:
+            self._disk.sync_dir(self._path)
+            self._disk.sync_dir(self._path.parent)
+            self._is_named = True
+
+    def mark_stored(self, stored: StoredRows) -> None:
         """Drop from memory what `store` said the array has. Owner thread only."""
         before, cells = self._state
-        self._state = (stored_count, cells[(stored_count - before) * COLUMNS :])
+        if stored.rows_count > before.rows_count:
+            self._state = (stored, cells[(stored.rows_count - before.rows_count) * COLUMNS :])
+
+
+def read_stored(disk: Disk, path: Path, stored: StoredRows) -> Cells | None:
+    """The rows that the array at `path` begins with; None if they are others, or fewer."""
+    cells: Cells = array("q")
+    if stored.rows_count == 0:
+        return cells
+    try:
+        data = memoryview(disk.read_array(path))[: stored.rows_count * ROW_BYTES]
+    except (FileNotFoundError, DataLoss):
+        return None
+    if len(data) < stored.rows_count * ROW_BYTES or crc32c(data) != stored.crc:
+        return None
+    cells.frombytes(data)
+    return cells
+
+
+def read_active(disk: Disk, directory: Path, base_offset: int, tail: IndexTail | None) -> ActiveRows:
+    """What there is of the index over a segment that is not sealed: its array, which may be missing, and the newest
+    rows, which stand in the snapshot."""
+    stored: Cells = array("q")
+    newest = tail.cells if tail is not None and tail.base_offset == base_offset else array("q")
+    path = files.active_index_path(directory, base_offset)
+    if tail is None or (tail.stored is not None and tail.base_offset != base_offset):
+        return ActiveRows(stored, newest, None)
+    if tail.stored is None:
+        stored, is_whole = read_rows(disk, path)
+        stored_offset = stored[-COLUMNS] if stored else 0
+        follows = next((at for at in range(0, len(newest), COLUMNS) if newest[at] > stored_offset), len(newest))
+        why = None if is_whole else f"only the first {len(stored) // COLUMNS} rows of its array are rows"
+        return ActiveRows(stored, newest[follows:], why)
+    read = read_stored(disk, path, tail.stored)
+    if read is None:
+        why = f"its array does not begin with the {tail.stored.rows_count} rows whose CRC is {tail.stored.crc:08x}"
+        return ActiveRows(stored, array("q"), f"{why}, as the snapshot says")
+    return ActiveRows(read, newest, None)
 
 
 def read_rows(disk: Disk, path: Path) -> tuple[Cells, bool]:
@@ -183,8 +272,9 @@ def as_rows(cells: Cells) -> Rows:
     return np.frombuffer(cells.tobytes(), dtype=np.int64).reshape(-1, COLUMNS)
 
 
-def rows_crc(rows: Rows) -> int:
-    return int(crc32c(rows.tobytes()))
+def rows_crc(rows: Rows, before: int = 0) -> int:
+    """The CRC of rows, or of some and these behind them: `before` is the CRC of those."""
+    return int(crc32c(rows.tobytes(), before))
 
 
 def open_sealed(disk: Disk, path: Path, *, rows_count: int, crc: int) -> SealedRows | None:

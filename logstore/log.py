@@ -10,6 +10,7 @@ the log end, and a power cut can take back what was seen.
 All methods are for the owner thread, one for all logs, unless they say otherwise.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
@@ -36,10 +37,11 @@ from logstore.errors import (
 )
 from logstore.handles import Handles
 from logstore.header import CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL
+from logstore.index import ActiveIndex, IndexTail, StoredRows
 from logstore.reader import LogReader, Places
 from logstore.seal import Seal
 from logstore.segment import Segment, loss, remove_file
-from logstore.snapshot import IndexTail, Snapshot, encode_snapshot
+from logstore.snapshot import Snapshot, encode_snapshot
 from logstore.sync import LogEnd, Synchronizer, Unsynced
 from logstore.walk import Damage
 
@@ -138,10 +140,11 @@ class Log:
         self._published_bytes = 0
         self._published_offset = self._end.offset  # below it, a round has synced it and `publish` has said so
         self._snapshot: PendingSnapshot | None = None
-        self._snapshot_at_bytes = SNAPSHOT_INTERVAL_BYTES
+        self._is_snapshot_due = False
         # Of the sync thread:
         self._synced_end = self._end
         self._stored_at_bytes = 0
+        self._stored_snapshot: PendingSnapshot | None = None
         # What is below has left its mark in the snapshot on the disk, or was deleted without: that cannot be helped.
         self._snapshot_offset = max(snapshot_offset, log_start_offset)
         #: What is below has one record a key, as far as a pass could tell. Of the owner thread.
@@ -166,8 +169,8 @@ class Log:
 
     @property
     def max_timestamp_ms(self) -> int:
-        """The largest timestamp of a record, -1 without any. It may be of one that is not durable yet, or that was taken
-        out of its segment since, by compaction or by `delete records`."""
+        """The largest timestamp of a record, -1 without any. It may be of one that is not durable yet, or that was
+        taken out of its segment since, by compaction or by `delete records`."""
         return max(segment.max_timestamp_ms for segment in self._segments)
 
     @property
@@ -274,10 +277,6 @@ class Log:
         self._end = LogEnd(
             segment, segment.end_position, segment.next_offset, segment.max_timestamp_ms, now_ms, appended_bytes
         )
-        # Not in the place of one that waits: appended to faster than it is synced, no log would ever store any.
-        if appended_bytes >= self._snapshot_at_bytes and self._snapshot is None:
-            self._take_snapshot()
-            self._snapshot_at_bytes = appended_bytes + SNAPSHOT_INTERVAL_BYTES
         self._sync.note_append(self, size)
         if not self.config.is_durable:
             self._advance(segment.next_offset)
@@ -594,38 +593,58 @@ class Log:
 
         Owner thread, in the place of the sync thread, with all that is appended synced and maintained.
         """
-        if end.segment.index.in_memory().count > TAIL_ROWS_MAX:
-            self._store_rows(end)
+        index = end.segment.index
+        if index.in_memory().count > TAIL_ROWS_MAX:
+            # Not synced: where the power goes soon afterwards, the next start makes them again.
+            index.mark_stored(index.store())
         return self.directory / files.SNAPSHOT, self._encoded_snapshot()
 
     def _store_rows(self, end: LogEnd) -> None:
         index = end.segment.index
-        stored_count = index.store()
-        self._sync.post(lambda: index.mark_stored(stored_count))
+        stored = index.store()
+        index.sync()  # before a snapshot says that they are there
+        self._sync.post(lambda: self._note_stored(index, stored))
         self._stored_at_bytes = end.appended_bytes
+
+    def _note_stored(self, index: ActiveIndex, stored: StoredRows) -> None:
+        """Owner thread. A snapshot follows, which says how many rows there are now, and their CRC."""
+        index.mark_stored(stored)
+        self._is_snapshot_due = True
+        self._take_due_snapshot()
+
+    def _take_due_snapshot(self) -> None:
+        # Not in the place of one that waits: appended to faster than it is synced, no log would ever store any.
+        if self._is_snapshot_due and self._snapshot is None and not self.is_deleted:
+            self._take_snapshot()
+            self._sync.note_append(self, 0)  # a round stores it, also if nothing is appended any more
 
     def _take_snapshot(self) -> None:
         """Owner thread."""
+        self._is_snapshot_due = False
         self._snapshot = PendingSnapshot(self._producers.next_offset, self._encoded_snapshot())
 
     def _encoded_snapshot(self) -> bytes:
         active = self._segments[-1]
-        rows = active.index.in_memory()
-        tail = IndexTail(active.base_offset, rows.cells) if rows.count <= TAIL_ROWS_MAX else None
+        stored, rows = active.index.stored, active.index.in_memory()
+        newest = rows.cells if rows.count <= TAIL_ROWS_MAX else array("q")
+        tail = IndexTail(active.base_offset, newest, stored)
         return encode_snapshot(Snapshot(self._epochs, self._producers, tail), self.topic_id, self.partition)
 
     def store_snapshot(self, synced_offset: int) -> None:
         """Put the snapshot that waits for it on the disk, unless the log goes on behind what is synced. Sync thread."""
         snapshot = self._snapshot
-        if snapshot is None or not self._snapshot_offset < snapshot.next_offset <= synced_offset:
+        is_stored = snapshot is self._stored_snapshot
+        if snapshot is None or is_stored or not self._snapshot_offset <= snapshot.next_offset <= synced_offset:
             return
         self._handles.disk.replace_file(self.directory / files.SNAPSHOT, snapshot.data)
         self._snapshot_offset = snapshot.next_offset
+        self._stored_snapshot = snapshot
         self._sync.post(lambda: self._forget_snapshot(snapshot))
 
     def _forget_snapshot(self, stored: PendingSnapshot) -> None:
         if self._snapshot is not None and self._snapshot.next_offset <= stored.next_offset:
             self._snapshot = None
+            self._take_due_snapshot()
 
     def _unsealed_before(self, end: LogEnd) -> list[Segment]:
         """Rolled segments that are synced and not sealed, in order: the seals of a log are a prefix of its segments."""

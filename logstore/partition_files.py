@@ -4,7 +4,6 @@ It is read by `chain`, as recovery has it read, and nothing is changed. The log 
 what `verification` does, one by one, with what is known of each from here.
 """
 
-from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -15,7 +14,8 @@ from logstore.checkpoint import PartitionCheckpoint
 from logstore.config import INT64_MAX
 from logstore.disk import Disk
 from logstore.findings import Finding, Kind
-from logstore.snapshot import IndexTail, read_snapshot
+from logstore.index import IndexTail
+from logstore.snapshot import read_snapshot
 from logstore.verification import CheckpointedEnd, SegmentToVerify
 
 
@@ -48,7 +48,7 @@ class PartitionFiles:
     names: list[str]
     snapshot_offset: int
     leader_epochs: tuple[tuple[int, int], ...]  # below the snapshot's offset
-    index_tail: IndexTail
+    index_tail: IndexTail | None
     log_start_offset: int
     synced_offset: int
     chain: list[SegmentToVerify | MissingSegments] = field(default_factory=list)
@@ -83,7 +83,7 @@ def read_partition(disk: Disk, place: Place) -> PartitionFiles:
         disk.list_dir(place.directory),
         snapshot.next_offset,
         snapshot.epochs.entries,
-        snapshot.tail or IndexTail(-1, array("q")),
+        snapshot.tail,
         log_start_offset=row.log_start_offset if row else 0,
         synced_offset=max(snapshot.next_offset, row.recovery_offset if row else 0),
     )
@@ -172,7 +172,7 @@ class _Chain:
             leader_epochs=found.leader_epochs,
             leader_epochs_end=found.snapshot_offset,
             leader_epoch_max=place.leader_epoch_max,
-            index_tail=found.index_tail.cells if found.index_tail.base_offset == base else array("q"),
+            index_tail=found.index_tail,
         )
 
     def _miss(self, offset: int, next_offset: int, why: str) -> None:

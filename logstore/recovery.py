@@ -29,7 +29,20 @@ from logstore.config import TopicConfig
 from logstore.disk import Disk, DiskFile
 from logstore.errors import DataLoss, StorageFull
 from logstore.handles import Handles
-from logstore.index import COLUMNS, ActiveIndex, Cells, IndexBuilder, RowTable, SealedRows, open_sealed, read_rows
+from logstore.index import (
+    COLUMNS,
+    ActiveIndex,
+    ActiveRows,
+    Cells,
+    IndexBuilder,
+    RowTable,
+    SealedRows,
+    StoredRows,
+    as_rows,
+    open_sealed,
+    read_active,
+    rows_crc,
+)
 from logstore.log import Hole, Log
 from logstore.scan import SCAN_BYTES, UNKNOWN_MS, Scan, count_sound, scan_file
 from logstore.segment import Segment
@@ -221,9 +234,10 @@ class _Chain:
 
     def _is_indexed(self, base: int) -> bool:
         """Whether index rows reach so far that the segment need not be read for others, and no further than it."""
-        stored, _ = read_rows(self._disk, files.active_index_path(self._directory, base))
-        cells = stored + self._tail_after(stored, base)
-        end_position = self._recovery_point[1]
+        rows, end_position = self._active_rows(base), self._recovery_point[1]
+        if rows.why is not None:
+            return False
+        cells = rows.all
         if not cells:
             return end_position <= UNINDEXED_BYTES_MAX
         # Rows of batches that a power cut took would fit again once others of their size stand there.
@@ -315,10 +329,10 @@ class _Chain:
     def _open_active(self, base: int) -> Segment:
         checkpoint = self._checkpoint
         assert checkpoint is not None
+        rows = self._active_rows(base)
+        first = RowTable(rows.stored or rows.newest)
+        stored = StoredRows(len(rows.stored) // COLUMNS, rows_crc(as_rows(rows.stored)))
         path = files.active_index_path(self._directory, base)
-        stored, is_whole = read_rows(self._disk, path)
-        tail = self._tail_after(stored, base)
-        first = RowTable(stored or tail)
         return self._segment(
             base,
             next_offset=checkpoint.recovery_offset,
@@ -326,19 +340,12 @@ class _Chain:
             max_timestamp_ms=checkpoint.max_timestamp_ms,
             first_append_ms=first[0].append_time_ms if first.count else checkpoint.last_append_ms,
             last_append_ms=checkpoint.last_append_ms,
-            index=ActiveIndex(self._disk, path, stored_count=len(stored) // COLUMNS, in_memory=tail)
-            if is_whole
-            else ActiveIndex(self._disk, path, in_memory=stored + tail),
+            index=ActiveIndex(self._disk, path, stored=stored, in_memory=array("q", rows.newest)),
         )
 
-    def _tail_after(self, stored: Cells, base: int) -> Cells:
-        """The rows of the snapshot that follow those of the segment's array."""
-        if self._tail is None or self._tail.base_offset != base:
-            return array("q")
-        stored_up_to = stored[-COLUMNS] if stored else 0
-        cells = self._tail.cells
-        at = next((at for at in range(0, len(cells), COLUMNS) if cells[at] > stored_up_to), len(cells))
-        return cells[at:]
+    def _active_rows(self, base: int) -> ActiveRows:
+        """The rows of the index over a segment without a seal."""
+        return read_active(self._disk, self._directory, base, self._tail)
 
     def _segment(self, base: int, **state: object) -> Segment:
         return Segment(
@@ -365,8 +372,11 @@ class _Chain:
         trusted: Cells = array("q")
         try:
             if use_index:
-                trusted, _ = read_rows(self._disk, files.active_index_path(self._directory, base))
-                trusted += self._tail_after(trusted, base)
+                rows = self._active_rows(base)
+                trusted = rows.all
+                if rows.why is not None:
+                    note = f"the index of {file.path} is made anew, and knows no append times any more: {rows.why}"
+                    self._findings.notes.append(note)
             while trusted and (base, trusted[-COLUMNS + 1]) >= self._recovery_point:
                 del trusted[-COLUMNS:]
             interval_bytes = self._config.index_interval_bytes
@@ -460,8 +470,7 @@ class _Chain:
             path = files.sealed_index_path(self._directory, base, seal.index_crc)
             rows = open_sealed(self._disk, path, rows_count=seal.index_rows_count, crc=seal.index_crc)
         else:
-            stored, _ = read_rows(self._disk, files.active_index_path(self._directory, base))
-            rows = RowTable(stored + self._tail_after(stored, base))
+            rows = RowTable(self._active_rows(base).all)
         if rows is None:
             return set()
         return {(row.position, row.relative_next_offset) for row in (rows[number] for number in range(rows.count))}

@@ -245,8 +245,7 @@ class _PartitionRepair:
     def _append_times(self, segment: SegmentToVerify) -> "_AppendTimes":
         seal = segment.seal
         if seal is None:
-            path = files.active_index_path(self._directory, segment.base_offset)
-            cells, _ = read_active_index(self._disk, path, segment.index_tail)
+            cells, _ = read_active_index(self._disk, self._directory, segment.base_offset, segment.index_tail)
             return _AppendTimes(RowTable(cells), segment.base_offset, self._last_append_ms())
         cells, _ = read_rows(self._disk, files.sealed_index_path(self._directory, segment.base_offset, seal.index_crc))
         if rows_crc(as_rows(cells)) != seal.index_crc:

@@ -196,11 +196,12 @@ class Segment:
         try:
             handle.file.truncate(self.end_position)  # gives back what was reserved past the end
             table = self.index.all_rows()
-            if self._index_is_wrong or not self._first_and_last_match(table, handle.file):
+            if self._index_is_wrong or table is None or not self._first_and_last_match(table, handle.file):
                 with suppress(DataLoss):
                     table = self._rebuild(handle.file)
         finally:
             handle.release()
+        table = table or RowTable(array("q"))
         rows = as_rows(table.cells)
         crc = rows_crc(rows)
         seal = Seal(
@@ -498,7 +499,8 @@ class Segment:
         newest = self.index.in_memory()
         is_before_newest = newest.count == 0 or relative_offset < newest[0].relative_next_offset
         if is_before_newest and newest.count < self.index.count:
-            return self.index.all_rows().covering(relative_offset)
+            table = self.index.all_rows()
+            return None if table is None else table.covering(relative_offset)
         return newest.covering(relative_offset)
 
     def _sealed_rows(self, *, wait: bool) -> SealedRows | None:

@@ -1,10 +1,11 @@
 """The snapshot: what is derived from a log up to some offset, in a file beside it. From there on it is read again.
 
     magic "TRSNAP" | version u16 | topic_id: 16 | partition i32 | next_offset i64 | epochs | producers | tail | crc u32
-    tail   base_offset i64 | rows u32 | four i64 a row
+    tail   base_offset i64 | stored_rows u32 | stored_crc u32 | rows u32 | four i64 a row
 
-Leader epochs and producer states are laid out in their modules. The tail is of the index over the active segment: its
-newest rows if they are few, so that a partition with little in it needs no array. Two rules make the file more than a
+Leader epochs and producer states are laid out in their modules. The tail is of the index over the active segment: how
+many rows its array begins with and their CRC, then its newest rows if they are few, so that a partition with little in
+it needs no array. Version 1 had neither stored_rows nor stored_crc. Two rules make the file more than a
 way to save time:
 
 - It is written when the log is synced up to next_offset, and not before. So a log that ends below has lost something.
@@ -28,26 +29,20 @@ from logstore.batch import BatchHeader
 from logstore.disk import Disk
 from logstore.epochs import LeaderEpochs
 from logstore.errors import CorruptBatch, DataLoss, FormatTooNew, MetadataCorrupt
-from logstore.index import ROW_BYTES, Cells
+from logstore.index import NO_ROWS, ROW_BYTES, Cells, IndexTail, StoredRows
 from logstore.producers import ProducerStates
 from logstore.scan import check_batches
 from logstore.segment import Segment
 from logstore.walk import Damage
 
 _MAGIC = b"TRSNAP"
-_VERSION = 1
+_VERSION = 2
 _HEAD = Struct(">6sH16siq")
-_TAIL = Struct(">qI")
+_TAIL = Struct(">qIII")
+_TAIL_V1 = Struct(">qI")
 _CRC = Struct(">I")
 
 _FILE_BYTES_MAX = 1024 * 1024 * 1024
-
-
-class IndexTail(NamedTuple):
-    """The newest rows of the index over the segment that begins at `base_offset`."""
-
-    base_offset: int
-    cells: Cells
 
 
 class Snapshot(NamedTuple):
@@ -91,7 +86,7 @@ def decode_snapshot(data: bytes, topic_id: UUID, partition: int, *, producers_ma
         producers, position = ProducerStates.unpack(
             data, position, next_offset=next_offset, producers_max=producers_max
         )
-        tail = _unpack_tail(data, position)
+        tail = _unpack_tail(data, position, version)
     except StructError:
         raise _damaged("it is cut") from None
     return Snapshot(epochs, producers, tail)
@@ -168,17 +163,25 @@ def _pack_tail(tail: IndexTail) -> bytes:
     cells = array("q", tail.cells)
     if sys.byteorder == "little":
         cells.byteswap()
-    return _TAIL.pack(tail.base_offset, len(cells) * cells.itemsize // ROW_BYTES) + cells.tobytes()
+    stored = tail.stored or NO_ROWS
+    head = _TAIL.pack(tail.base_offset, stored.rows_count, stored.crc, len(cells) * cells.itemsize // ROW_BYTES)
+    return head + cells.tobytes()
 
 
-def _unpack_tail(data: bytes, position: int) -> IndexTail:
-    base_offset, count = _TAIL.unpack_from(data, position)
-    position += _TAIL.size
+def _unpack_tail(data: bytes, position: int, version: int) -> IndexTail:
+    stored = None
+    if version == 1:
+        base_offset, count = _TAIL_V1.unpack_from(data, position)
+        position += _TAIL_V1.size
+    else:
+        base_offset, stored_count, stored_crc, count = _TAIL.unpack_from(data, position)
+        position += _TAIL.size
+        stored = StoredRows(stored_count, stored_crc)
     cells: Cells = array("q")
     cells.frombytes(data[position : position + count * ROW_BYTES])
     if sys.byteorder == "little":
         cells.byteswap()
-    return IndexTail(base_offset, cells)
+    return IndexTail(base_offset, cells, stored)
 
 
 def _damaged(why: str) -> MetadataCorrupt:

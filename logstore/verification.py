@@ -9,7 +9,6 @@ past the page cache, so that what is verified is what the disk holds. Findings a
 is for whoever repairs.
 """
 
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from logstore.config import INT64_MAX
 from logstore.crosschecks import EpochCheck, IndexCheck, WrongEpoch, read_active_index, read_sealed_index
 from logstore.disk import Disk, DiskFile
 from logstore.findings import Finding, Kind
-from logstore.index import Cells
+from logstore.index import IndexTail
 from logstore.losses import Loss
 from logstore.seal import Seal
 from logstore.walk import Damage, Searching, SoundBatch, Walk, prefix_of
@@ -54,7 +53,7 @@ class SegmentToVerify:
     leader_epochs: tuple[tuple[int, int], ...] = ()  # (epoch, start_offset), known for the offsets below the next
     leader_epochs_end: int = 0
     leader_epoch_max: int = 2**31 - 1
-    index_tail: Cells = field(default_factory=lambda: array("q"))  # rows of its index that stand in the snapshot
+    index_tail: IndexTail | None = None  # what the snapshot says of an index that is not sealed
 
     @classmethod
     def sealed(cls, directory: Path, seal: Seal, *, topic: str, partition: int) -> "SegmentToVerify":
@@ -151,9 +150,7 @@ class SegmentVerification:
     def _read_index(self) -> IndexCheck:
         directory, base, seal = self._segment.directory, self._segment.base_offset, self._segment.seal
         if seal is None:
-            cells, why = read_active_index(
-                self._disk, files.active_index_path(directory, base), self._segment.index_tail
-            )
+            cells, why = read_active_index(self._disk, directory, base, self._segment.index_tail)
         else:
             cells, why = read_sealed_index(self._disk, files.sealed_index_path(directory, base, seal.index_crc), seal)
         return IndexCheck(cells, base, why)
@@ -357,7 +354,7 @@ class SegmentVerification:
         self._index.finish(self.end_position)
         if self._index.why is None:
             return
-        # Nothing syncs the rows of a segment that is not sealed, so a power cut may leave any of them.
+        # One that is not sealed is made again by the next start, and a power cut may leave it so.
         self.report.index_is_wrong = self._segment.seal is not None
         kind = Kind.INDEX_BEHIND if self._segment.seal is None else Kind.INDEX_WRONG
         self._add(kind, f"its index does not fit: {self._index.why}")

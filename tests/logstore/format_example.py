@@ -221,8 +221,10 @@ def snapshot_fields(data: bytes) -> Iterator[Field]:
         position += 27 + 16 * batches
     position += 4
     yield int_field("base_offset", 8)
+    yield int_field("stored_rows", 4)
+    yield Field("stored_crc", 4, crc)
     yield int_field("index_rows", 4)
-    for _ in range(count(position + 8)):
+    for _ in range(count(position + 16)):
         yield from SNAPSHOT_ROW
     yield Field("crc", 4, crc)
 

@@ -1,5 +1,6 @@
 """The index against a search through all of its rows."""
 
+import random
 from array import array
 from pathlib import Path
 
@@ -7,19 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logstore import files
 from logstore.disk import ARRAY_DATA
 from logstore.errors import StorageFull
 from logstore.index import (
     COLUMNS,
     ROW_BYTES,
     ActiveIndex,
+    Cells,
     IndexBuilder,
     IndexRow,
+    IndexTail,
     RowTable,
     SealedRows,
+    StoredRows,
     as_rows,
     open_sealed,
+    read_active,
     read_rows,
+    read_stored,
     rows_crc,
 )
 from tests.logstore.disk import SimulatedDisk
@@ -64,7 +71,7 @@ def test_rows_are_the_same_whether_they_are_in_memory_or_stored(
     index = ActiveIndex(disk, PATH)
     rows = rows_from([step for growth in growths for step in growth])
     remaining = iter(rows)
-    counts: list[int] = []
+    counts: list[StoredRows] = []
     for growth in growths:
         for _ in growth:
             index.append(*next(remaining))
@@ -74,12 +81,75 @@ def test_rows_are_the_same_whether_they_are_in_memory_or_stored(
         if counts and owner_hears_of_it:
             index.mark_stored(counts.pop(0))
         known = index.count
-        assert index.all_rows().cells == cells_of(rows[:known])
+        assert all_cells(index) == cells_of(rows[:known])
         assert index.in_memory().count <= known
     index.store()
     assert disk.read_array(PATH) == cells_of(rows).tobytes() if rows else not disk.exists(PATH)
-    reopened = ActiveIndex(disk, PATH, stored_count=len(rows))
-    assert reopened.all_rows().cells == cells_of(rows)
+    reopened = ActiveIndex(disk, PATH, stored=index.store())
+    assert all_cells(reopened) == cells_of(rows)
+
+
+def all_cells(index: ActiveIndex) -> Cells:
+    table = index.all_rows()
+    assert table is not None
+    return table.cells
+
+
+def test_an_array_that_is_not_what_was_stored_has_no_rows() -> None:
+    rows = rows_from([(2, 100, 1, 5)] * 3)
+    disk = SimulatedDisk()
+    index = ActiveIndex(disk, PATH)
+    for row in rows:
+        index.append(*row)
+    index.mark_stored(index.store())
+    for position in range(3 * ROW_BYTES):
+        disk.flip_bit(PATH / ARRAY_DATA, position, position % 8)
+        assert index.all_rows() is None
+        disk.flip_bit(PATH / ARRAY_DATA, position, position % 8)
+    assert all_cells(index) == cells_of(rows)
+    disk.overwrite(PATH / ARRAY_DATA, disk.read_array(PATH)[:-1])
+    assert index.all_rows() is None
+    disk.remove_tree(PATH)
+    assert index.all_rows() is None
+
+
+def test_rows_behind_those_that_the_snapshot_speaks_of_are_not_used() -> None:
+    rows = rows_from([(2, 100, 1, 5)] * 3)
+    disk = SimulatedDisk()
+    path = files.active_index_path(PATH.parent, 7)
+    index = ActiveIndex(disk, path)
+    index.append(*rows[0])
+    tail = IndexTail(7, cells_of(rows[1:2]), index.store())
+    for row in rows[1:]:
+        index.append(*row)
+    index.store()
+    assert read_active(disk, PATH.parent, 7, tail).all == cells_of(rows[:2])
+    assert not read_active(disk, PATH.parent, 8, tail).all
+    assert not read_active(disk, PATH.parent, 7, None).all
+
+
+def test_a_snapshot_of_version_1_leaves_an_array_to_its_growing_columns() -> None:
+    rows = rows_from([(2, 100, 1, 5)] * 4)
+    disk = SimulatedDisk()
+    path = files.active_index_path(PATH.parent, 7)
+    disk.write_array(path, as_rows(cells_of(rows[:2])))
+    tail = IndexTail(7, cells_of(rows[1:]), None)
+    assert read_active(disk, PATH.parent, 7, tail) == (cells_of(rows[:2]), cells_of(rows[2:]), None)
+    assert read_active(disk, PATH.parent, 7, IndexTail(0, cells_of([]), None)).all == cells_of(rows[:2])
+
+
+def test_what_was_stored_and_synced_survives_a_power_cut_with_its_name() -> None:
+    rows = rows_from([(2, 100, 1, 5)] * 6)
+    for seed in range(10):
+        disk = SimulatedDisk()
+        disk.make_dir(PATH.parent)
+        index = ActiveIndex(disk, PATH)
+        for half in (rows[:3], rows[3:]):
+            for row in half:
+                index.append(*row)
+            stored = index.store()
+            index.sync()
+            assert read_stored(disk.crash(random.Random(seed)), PATH, stored) == cells_of(rows[: stored.rows_count])
 
 
 @pytest.mark.parametrize("stored", [0, 2])
@@ -96,14 +166,15 @@ def test_rows_of_which_a_full_disk_took_a_part_are_whole_once_there_is_room(stor
     disk.capacity_bytes = disk.used_bytes + room
     with pytest.raises(StorageFull):
         index.store()
-    assert index.all_rows().cells == cells_of(rows)
+    assert all_cells(index) == cells_of(rows)
     disk.capacity_bytes = None
 
-    assert index.store() == 5
+    after = index.store()
 
+    assert after.rows_count == 5
     assert disk.read_array(PATH) == cells_of(rows).tobytes()
-    index.mark_stored(5)
-    assert index.all_rows().cells == cells_of(rows)
+    index.mark_stored(after)
+    assert all_cells(index) == cells_of(rows)
 
 
 @pytest.mark.parametrize("cut", range(0, 3 * ROW_BYTES, 5))

@@ -12,7 +12,7 @@ import pytest
 from logstore import files
 from logstore.batch import HEADER_SIZE, read_header
 from logstore.config import TopicConfig
-from logstore.disk import PAGE_BYTES
+from logstore.disk import ARRAY_DATA, PAGE_BYTES
 from logstore.epochs import LeaderEpochs
 from logstore.errors import DataLoss, StorageFailed
 from logstore.header import stamp
@@ -732,8 +732,64 @@ def test_append_times_are_known_after_a_stop_whatever_has_the_index_rows(
         partition.clock.now_ms += 1000
         partition = reopened(partition)
     assert [partition.log.append_time_ms(offset) for offset in range(len(times))] == times
-    assert partition.log._segments[0].index.all_rows().count == len(times), "one a batch, no row twice"
+    table = partition.log._segments[0].index.all_rows()
+    assert table is not None
+    assert table.count == len(times), "one a batch, no row twice"
     assert partition.log._segments[0].first_append_ms == times[0]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+@pytest.mark.parametrize("row", [0, 3, 9])
+def test_a_bit_of_an_append_time_is_noticed_in_the_index_of_a_segment_that_is_not_sealed(
+    monkeypatch: pytest.MonkeyPatch, crash: bool, row: int
+) -> None:
+    """Nothing else says when a record was appended, and too early is deleted too early."""
+    monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", 0)
+    monkeypatch.setattr("logstore.log.SNAPSHOT_INTERVAL_BYTES", 700)
+    partition = Partition(SimulatedDisk(), config=TopicConfig(index_interval_bytes=0))
+    times = []
+    for _ in range(10):
+        partition.clock.now_ms += 1 << 16
+        times.append(partition.clock.wall_ms())
+        partition.append(b"value")
+    partition.sync_now()
+    partition.sync_now()  # the snapshot that follows the rows
+    if crash:
+        partition.sync.finish()
+    else:
+        partition.close()
+    disk = simulated(partition).kill()
+    bit = next(bit for bit in range(16) if times[row] >> bit & 1)
+    path = files.active_index_path(partition.directory, 0) / ARRAY_DATA
+    assert len(disk.read_array(path.parent)) == 10 * 32
+    disk.flip_bit(path, row * 32 + 24 + bit // 8, bit % 8)
+    after = Partition(disk, config=partition.config, clock=partition.clock)
+    assert all(after.log.append_time_ms(offset) >= time_ms for offset, time_ms in enumerate(times))
+    [note] = after.findings.notes
+    assert "does not begin with the 10 rows whose CRC is" in note
+
+
+def test_the_rows_of_an_array_are_believed_after_a_power_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is synced, and then a snapshot says what it has, also if nothing is appended any more."""
+    monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", 0)
+    monkeypatch.setattr("logstore.log.SNAPSHOT_INTERVAL_BYTES", 700)
+    for seed in range(5):
+        partition = Partition(SimulatedDisk(), config=TopicConfig(index_interval_bytes=0))
+        times = []
+        for _ in range(20):
+            partition.clock.now_ms += 1000
+            times.append(partition.clock.wall_ms())
+            partition.append(b"value")
+        partition.sync_now()
+        partition.clock.now_ms += 1000
+        partition.sync_now()
+        partition.sync.run_round()
+        partition.append(b"not on the disk")
+        disk = simulated(partition).crash(random.Random(seed))
+        after = Partition(disk, config=partition.config, clock=partition.clock)
+        assert after.findings.notes == []
+        # The last row is read again: nobody knows whether the file was synced up to there.
+        assert [after.log.append_time_ms(offset) for offset in range(19)] == times[:19]
 
 
 def test_the_index_rows_of_a_snapshot_are_of_one_segment_and_no_other() -> None:

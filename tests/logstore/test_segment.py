@@ -14,7 +14,7 @@ from logstore.config import TopicConfig
 from logstore.disk import ARRAY_DATA, DiskFile
 from logstore.errors import DataLoss, OffsetOutOfRange, StorageFailed, StorageFull
 from logstore.handles import Cache, Handles
-from logstore.index import ActiveIndex
+from logstore.index import COLUMNS, ActiveIndex
 from logstore.linux_disk import LinuxDisk
 from logstore.segment import MET_MAX, POSITION_MAX, RESERVE_BYTES_MAX, RESERVE_BYTES_MIN, Segment
 from logstore.walk import Walk
@@ -300,14 +300,13 @@ def test_a_row_is_checked_against_the_header_it_names(monkeypatch: pytest.Monkey
     for number in range(20):
         partition.append(b"value %02d" % number)
     partition.close()
-    disk = simulated(partition).kill()
-    path = files.active_index_path(partition.directory, 0) / ARRAY_DATA
-    rows = bytearray(disk.files()[path])
-    size = int.from_bytes(rows[32 + 8 : 32 + 16], "little")
+    after = Partition(simulated(partition).kill(), config=partition.config)
+    segment = after.log._segments[0]
+    table = segment.index.all_rows()
+    assert table is not None
     for row in range(1, 20):  # every position is that of the next batch: all columns still grow
-        rows[row * 32 + 8 : row * 32 + 16] = (min(row + 1, 19) * size).to_bytes(8, "little")
-    disk.overwrite(path, bytes(rows))
-    after = Partition(disk, config=partition.config)
+        table.cells[row * COLUMNS + 1] = min(row + 1, 19) * table[1].position
+    segment.index = ActiveIndex(after.disk, files.active_index_path(partition.directory, 0), in_memory=table.cells)
     for offset in reversed(range(20)):
         assert after.read(offset, 1)[0][0].value == b"value %02d" % offset
 

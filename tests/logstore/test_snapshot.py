@@ -4,14 +4,16 @@ from array import array
 from uuid import UUID
 
 import pytest
+from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
 from logstore.batch import BatchHeader
 from logstore.epochs import LeaderEpochs
 from logstore.errors import FormatTooNew, MetadataCorrupt
+from logstore.index import IndexTail, StoredRows
 from logstore.producers import ProducerStates
-from logstore.snapshot import IndexTail, Snapshot, decode_snapshot, encode_snapshot
+from logstore.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from tests.logstore.partition import TOPIC_ID
 
 
@@ -25,7 +27,9 @@ def some_snapshot() -> Snapshot:
     for n in range(20):
         epochs.assign(n // 7, n)
         producers.record(BatchHeader(n, 100, n // 7, 2, 0, 0, 0, 1000, 1000, n % 3, 4, n // 3, 1), n, now_ms=n)
-    return Snapshot(epochs, producers, IndexTail(16, array("q", [1, 0, 1000, 17, 4, 300, 2**40, 20])))
+    return Snapshot(
+        epochs, producers, IndexTail(16, array("q", [1, 0, 1000, 17, 4, 300, 2**40, 20]), StoredRows(5, 2**32 - 1))
+    )
 
 
 def encoded() -> bytes:
@@ -39,6 +43,18 @@ def test_a_snapshot_brings_everything_back() -> None:
     assert again.epochs.entries == ((0, 0), (1, 7), (2, 14))
     assert again.tail == some_snapshot().tail
     assert encode_snapshot(again, TOPIC_ID, 3) == encoded()
+
+
+def test_one_of_version_1_says_nothing_of_the_array() -> None:
+    data = bytearray(encoded()[:-4])
+    tail = some_snapshot().tail
+    assert tail is not None
+    data[6:8] = (1).to_bytes(2, "big")
+    stored_at = len(data) - len(tail.cells) * 8 - 12
+    del data[stored_at : stored_at + 8]
+    again = decoded(bytes(data) + crc32c(data).to_bytes(4, "big"))
+    assert again.tail == tail._replace(stored=None)
+    assert again.next_offset == 20
 
 
 def test_one_of_another_log_is_refused() -> None:
@@ -70,8 +86,8 @@ def test_no_bytes_make_one_by_accident(data: bytes) -> None:
 
 
 def test_one_of_a_later_version_is_refused_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("logstore.snapshot._VERSION", 2)
+    monkeypatch.setattr("logstore.snapshot._VERSION", 3)
     data = encoded()
     monkeypatch.undo()
-    with pytest.raises(FormatTooNew, match="has format version 2, and this program knows 1"):
+    with pytest.raises(FormatTooNew, match="has format version 3, and this program knows 2"):
         decoded(data)

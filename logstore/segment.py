@@ -337,11 +337,12 @@ class Segment:
 
     def _why_foreign(self, seal: Seal, file: DiskFile) -> str | None:
         """Why the file is not the one that the seal and its index speak of, None if it is: if a batch of the index is
-        where it says. One that has as many, of the same sizes, cannot be told. With damage in the way nothing can."""
+        where it says. One that has as many, of the same sizes, cannot be told. With damage in the way nothing can: the
+        offset that a batch begins with is covered by no CRC, so another one says little unless what follows agrees."""
         rows = self._sealed_rows(wait=True)
         if rows is None or rows.count == 0:
             return None
-        readable = False
+        is_foreign = False
         for number in {0, rows.count // 2, rows.count - 1}:
             row = rows[number]
             try:
@@ -354,10 +355,20 @@ class Segment:
                 )
             except (CorruptBatch, DataLoss):
                 continue
-            readable = True
             if header.next_offset - self.base_offset == row.relative_next_offset:
                 return None
-        return "it is the file of another log: no batch stands where its index says" if readable else None
+            is_foreign |= self._is_told_by_others(row, header, file)
+        return "it is the file of another log: no batch stands where its index says" if is_foreign else None
+
+    def _is_told_by_others(self, row: IndexRow, header: BatchHeader, file: DiskFile) -> bool:
+        """Whether the batch of that header is not the one of the row, and not only says so with a wrong base_offset."""
+        if row.position == 0 and not self.gaps_allowed:
+            return header.last_offset_delta + 1 != row.relative_next_offset
+        end = row.position + header.size
+        try:
+            return read_header(file.pread(HEADER_SIZE, end)).base_offset == header.next_offset
+        except (CorruptBatch, DataLoss):  # there is none, or it is damaged itself
+            return False
 
     # Damage.
 

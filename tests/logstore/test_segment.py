@@ -311,6 +311,53 @@ def test_a_row_is_checked_against_the_header_it_names(monkeypatch: pytest.Monkey
         assert after.read(offset, 1)[0][0].value == b"value %02d" % offset
 
 
+@pytest.mark.parametrize("named", [0, 1, 2])
+@pytest.mark.parametrize("byte", [4, 7])
+def test_a_wrong_offset_in_the_only_batch_that_the_index_names_does_not_make_the_file_another_log_s(
+    named: int, byte: int
+) -> None:
+    """No CRC covers the offset, so it is the likelier one to be wrong."""
+    partition = Partition(SimulatedDisk(), config=TopicConfig(segment_bytes=300, index_interval_bytes=0))
+    for number in range(3):
+        partition.append(b"value %d" % number, b"second")
+    segment = partition.log._segments[0]
+    [row] = [segment.index.in_memory()[named]]
+    segment.index = ActiveIndex(partition.disk, files.active_index_path(partition.directory, 0))
+    segment.index.append(*row)
+    while partition.log.segments_count == 1:
+        partition.append(b"rolls" + bytes(100))
+    partition.sync_now()
+    partition.close()
+    disk = simulated(partition).kill()
+    disk.flip_bit(segment.path, row.position + byte, 3)
+    after = Partition(disk, config=partition.config)
+    assert after.log.seals[0].index_rows_count == 1
+    for number in {0, 1, 2} - {named}:
+        assert after.read(2 * number, 1)[0][0].value == b"value %d" % number
+    with pytest.raises(DataLoss):
+        after.read(2 * named, 1)
+
+
+@pytest.mark.parametrize("per_batch", [1, 3])
+def test_the_sealed_file_of_another_log_is_told_where_its_batches_are_not_as_the_index_says(per_batch: int) -> None:
+    def sealed_log(*values: bytes) -> Partition:
+        partition = Partition(SimulatedDisk(), config=TopicConfig(segment_bytes=300, index_interval_bytes=0))
+        while partition.log.segments_count == 1:
+            partition.append(*values)
+        partition.sync_now()
+        partition.close()
+        return partition
+
+    mine, other = sealed_log(b"mine", b"mine"), sealed_log(*[b"other"] * per_batch)
+    disk, path = simulated(mine).kill(), mine.log._segments[0].path
+    disk.overwrite(
+        path, simulated(other).files()[other.log._segments[0].path].ljust(mine.log._segments[0].end_position)
+    )
+    after = Partition(disk, config=mine.config)
+    with pytest.raises(DataLoss, match="it is the file of another log"):
+        after.read(0, 1)
+
+
 def test_a_cold_read_says_so_and_a_waiting_one_reads() -> None:
     partition = sealed(3)
     partition.handles.close_idle()

@@ -3,7 +3,7 @@
 Reading order:
 
     apis                       what is spoken, in which versions
-    primitives, messages       bytes to requests, and answers to bytes
+    primitives, shapes, messages      bytes to requests, and answers to bytes
     leader_epochs, errors      domain errors to Kafka's codes
     buffers, connection        one connection: frames in, answers out in order
     produce, fetch, fetch_sessions    the hot path, written by hand

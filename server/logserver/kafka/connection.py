@@ -23,7 +23,7 @@ from logserver.context import ANONYMOUS, RequestContext
 from logserver.errors import LogServerError
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.buffers import ReceiveBuffer
-from logserver.kafka.fetch_sessions import FetchSession
+from logserver.kafka.fetch_sessions import FetchSession, SessionPlaces
 from logserver.kafka.messages import RequestHeader, read_header
 from logserver.kafka.primitives import malformed
 from logserver.kafka.produce import ProduceRequest, encode_produce_answer, read_produce
@@ -33,6 +33,8 @@ logger = structlog.get_logger()
 
 #: The largest request of a connection that has not had an answer yet: enough for any first request, and little to lose.
 FIRST_REQUEST_BYTES_MAX = 512 << 10
+#: The largest request but Produce: the assignments of a group of thousands.
+OTHER_REQUEST_BYTES_MAX = 16 << 20
 #: A request of up to so much gets its memory at once, a larger one as it comes.
 RECEIVED_AT_ONCE = 2 << 20
 #: Produce requests of one connection that wait for a sync.
@@ -40,6 +42,7 @@ PIPELINED_MAX = 100
 
 _SIZE = Struct(">i")
 _SIZE_BYTES = 4
+_KEY_BYTES = 2
 #: What the first four bytes of other protocols would be as a size.
 _TLS_HANDSHAKE = 0x1603
 _HTTP_VERBS = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"DELE", b"PRI ")
@@ -58,6 +61,8 @@ class Door(Protocol):
     produce_timeout_ms: int
     #: Counts what connections have sent that have had no answer yet.
     strangers: BytesInFlight
+    #: Of the fetch sessions of all connections.
+    session_places: SessionPlaces
 
     def opened(self, connection: "Connection") -> bool:
         """False: there are too many already."""
@@ -97,7 +102,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_waiting_for_turn = False  # a whole request is here, and those before it are not answered
         self._is_stopping = False
         self._is_going_on = False  # soon
-        self.fetch_session = FetchSession()
+        self.fetch_session = FetchSession(door.session_places)
         self.peer = ""
         self.context = RequestContext(ANONYMOUS, "", "kafka", "", None)
         #: Monotonic: since when the connection waits for the rest of a request, or for the next one.
@@ -150,6 +155,7 @@ class Connection(asyncio.BufferedProtocol):
             self._forget(answer)
         self._answers.clear()
         self._received.release()
+        self.fetch_session.close()
         if self._is_proven:
             self._door.broker.connections.leave(self.peer)
         self._door.closed(self)
@@ -159,6 +165,11 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def is_idle(self) -> bool:
         return not self._answers
+
+    @property
+    def in_flight(self) -> BytesInFlight:
+        """What of this connection is held."""
+        return self._received.counter
 
     @property
     def has_part_of_request(self) -> bool:
@@ -203,7 +214,7 @@ class Connection(asyncio.BufferedProtocol):
         at = 0
         self._is_waiting_for_turn = False
         while len(data) - at >= _SIZE_BYTES:
-            size = self._checked_size(data[at : at + _SIZE_BYTES])
+            size = self._checked_size(data[at:])
             end = at + _SIZE_BYTES + size
             if end > len(data):
                 break
@@ -228,15 +239,23 @@ class Connection(asyncio.BufferedProtocol):
         return _SIZE_BYTES + size
 
     def _checked_size(self, data: memoryview) -> int:
-        size: int = _SIZE.unpack(data)[0]
-        most = self._door.request_bytes_max if self._is_proven else FIRST_REQUEST_BYTES_MAX
+        size: int = _SIZE.unpack_from(data)[0]
+        most = self._bytes_max(data)
         if 0 < size <= most:
             return size
         if size >> 16 == _TLS_HANDSHAKE:
             raise malformed("it begins with TLS, which this port does not speak (security.protocol=PLAINTEXT)")
-        if bytes(data) in _HTTP_VERBS:
+        if bytes(data[:_SIZE_BYTES]) in _HTTP_VERBS:
             raise malformed("it begins with HTTP")
         raise malformed(f"a request of {size} bytes is announced, where 1 to {most} can be")
+
+    def _bytes_max(self, data: memoryview) -> int:
+        if not self._is_proven:
+            return FIRST_REQUEST_BYTES_MAX
+        key = data[_SIZE_BYTES : _SIZE_BYTES + _KEY_BYTES]
+        if len(key) == _KEY_BYTES and int.from_bytes(key, "big") != ApiKey.PRODUCE:
+            return min(OTHER_REQUEST_BYTES_MAX, self._door.request_bytes_max)
+        return self._door.request_bytes_max
 
     def _is_turn_of(self, header: RequestHeader) -> bool:
         if self._is_stopping or not self._is_writable:

@@ -1,6 +1,7 @@
 """Fetch sessions (KIP-227): a client that reads many partitions names only what changed since its last request.
 
-A session is its connection's, which has one at most; so they cost no more than their connections.
+A session is its connection's, which has one at most. What they all remember has a bound: as with Kafka, whose cache of
+sessions has one, a client that finds no room is answered without a session, and names everything each time.
 """
 
 from collections import OrderedDict
@@ -18,6 +19,8 @@ INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
 NO_SESSION = 0
 EPOCH_MAX = 2**31 - 1
+#: Of all sessions together, of some 400 bytes each.
+PLACES_MAX = 100_000
 
 
 class Place(NamedTuple):
@@ -46,10 +49,21 @@ class SessionRefused(LogServerError):
         self.code = code
 
 
+class SessionPlaces:
+    """How many partitions the sessions of all connections remember."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def has_room(self, more: int) -> bool:
+        return self.count + more <= PLACES_MAX
+
+
 class FetchSession:
     """The session of one connection, or none."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: SessionPlaces) -> None:
+        self._places = places
         self.session_id = NO_SESSION
         self._epoch = FINAL_EPOCH
         self._wanted: OrderedDict[Place, Wanted] = OrderedDict()
@@ -60,11 +74,13 @@ class FetchSession:
         named = dict(_named(request))
         if epoch in (INITIAL_EPOCH, FINAL_EPOCH):
             if session_id in (NO_SESSION, self.session_id):
-                self._close()
-            if epoch == FINAL_EPOCH:
+                self.close()
+            if epoch == FINAL_EPOCH or not self._places.has_room(len(named) - len(self._wanted)):
                 return Fetching(NO_SESSION, list(named.items()), is_incremental=False)
+            self.close()
             self.session_id, self._epoch = new_id, 1
             self._wanted = OrderedDict(named)
+            self._places.count += len(self._wanted)
             return Fetching(new_id, list(self._wanted.items()), is_incremental=False)
         if session_id != self.session_id or session_id == NO_SESSION:
             raise SessionRefused(
@@ -75,7 +91,13 @@ class FetchSession:
                 ErrorCode.invalid_fetch_session_epoch,
                 f"fetch session {session_id} is at epoch {self._epoch}, and the request at {epoch}",
             )
+        if not self._places.has_room(len(named.keys() - self._wanted.keys())):
+            self.close()
+            raise SessionRefused(
+                ErrorCode.fetch_session_id_not_found, f"fetch session {session_id} is closed: there is no room for more"
+            )
         self._epoch = 1 if epoch == EPOCH_MAX else epoch + 1
+        before = len(self._wanted)
         for place, wanted in named.items():
             known = self._wanted.get(place)
             if known is not None:
@@ -83,6 +105,7 @@ class FetchSession:
             self._wanted[place] = wanted
         for place in _forgotten(request):
             self._wanted.pop(place, None)
+        self._places.count += len(self._wanted) - before
         return Fetching(session_id, list(self._wanted.items()), is_incremental=True)
 
     def answered(self, places: Sequence[Place]) -> None:
@@ -91,7 +114,9 @@ class FetchSession:
             if place in self._wanted:
                 self._wanted.move_to_end(place)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Forget it, if there is one."""
+        self._places.count -= len(self._wanted)
         self.session_id, self._epoch = NO_SESSION, FINAL_EPOCH
         self._wanted.clear()
 

@@ -80,7 +80,7 @@ class Reader:
         """The numbers of its items, which the caller reads one by one."""
         count = self.unsigned_varint() - 1 if self.flexible else self.int32()
         # An item has a byte at least: a count that cannot be is refused before anybody counts to it.
-        if not -1 <= count <= len(self.frame) - self.position:
+        if not 0 <= count <= len(self.frame) - self.position:
             raise malformed(f"an array has {count} items in {len(self.frame) - self.position} bytes")
         return iter(range(count))
 

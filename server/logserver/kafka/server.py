@@ -18,6 +18,7 @@ from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.buffers import SHARED_BYTES
 from logserver.kafka.connection import Connection, Frame
 from logserver.kafka.fetch import FetchHandler
+from logserver.kafka.fetch_sessions import SessionPlaces
 from logserver.kafka.handlers import Handler, Handlers
 from logserver.kafka.messages import Fields, RequestHeader, encode_response, read_body
 from logserver.kafka.metadata import api_versions
@@ -35,6 +36,10 @@ IDLE_MS_MAX = 600_000
 #: A request that was begun must come whole in so long.
 REQUEST_MS_MAX = 60_000
 BACKLOG = 1024
+#: A request of more bytes is counted while it is under way, unless it is Produce, which is read in place.
+LARGE_BYTES = 4 << 10
+#: What an item takes while its request is under way.
+ITEM_BYTES = 512
 
 
 class KafkaServer:
@@ -53,6 +58,8 @@ class KafkaServer:
         self.produce_timeout_ms = config.produce_timeout_ms
         self.strangers = BytesInFlight(STRANGERS_BYTES_MAX, "connections that have had no answer yet")
         self.broker: Broker
+        self.session_places = SessionPlaces()
+        self._reading_large = asyncio.Lock()
         self._connections: set[Connection] = set()
         self._connections_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._server: asyncio.Server | None = None
@@ -116,7 +123,21 @@ class KafkaServer:
             raise malformed(
                 f"API {header.api_key} version {header.version} is asked for, which ApiVersions does not name"
             )
-        request = read_body(header, frame)
+        if len(frame) > LARGE_BYTES:
+            return self._answer_large(header, bytes(frame), connection)
+        return self._answer_read(header, read_body(header, frame).body, connection)
+
+    async def _answer_large(self, header: RequestHeader, frame: bytes, connection: Connection) -> Frame:
+        """What has many items takes time to read, so that one is read in each turn of the loop, and memory until it is
+        answered."""
+        with connection.in_flight.hold(len(frame)):
+            async with self._reading_large:
+                request, items = read_body(header, memoryview(frame))
+                await asyncio.sleep(0)  # before the next one is read
+        with connection.in_flight.hold(len(frame) + items * ITEM_BYTES):
+            return await self._answer_read(header, request, connection)
+
+    def _answer_read(self, header: RequestHeader, request: Any, connection: Connection) -> Coroutine[Any, Any, Frame]:
         if header.api_key == ApiKey.FETCH:
             return self._fetch.fetch(header, request, connection.context, connection.fetch_session)
         return _answered(header, self._handlers.of(header.api_key), request, connection.context)

@@ -1,0 +1,247 @@
+"""The shape of a request, seen before kio makes anything of it.
+
+kio believes a count: it asks for the memory of as many items at once, and where there is none the process is gone. Nor
+does it know which arrays cannot be null, nor tagged fields that a version does not have, which Kafka steps over
+(KIP-482). And of an item of two bytes it makes an object of fifty.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import cache
+from struct import Struct
+from struct import error as StructError
+from types import UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin
+
+from logserver.kafka.primitives import malformed, unsigned_varint
+
+_INT32 = Struct(">i")
+_SIZES = {
+    "bool": 1,
+    "int8": 1,
+    "int16": 2,
+    "int32": 4,
+    "int64": 8,
+    "timedelta_i32": 4,
+    "timedelta_i64": 8,
+    "uuid": 16,
+}
+
+
+class Walked(NamedTuple):
+    #: Of all arrays together.
+    items: int
+    #: The frame, without tagged fields that the schema does not have.
+    frame: bytes
+
+
+def walk(schema: Any, frame: bytes, at: int, *, items_max: int) -> Walked:
+    """Look over a request whose body begins at `at`. Raises Malformed, also when it has more items than items_max."""
+    walk = _Walk(frame, items_max)
+    try:
+        end = _entity(schema)(walk, at)
+    except (IndexError, StructError):
+        end = len(frame) + 1
+    if end > len(frame):
+        raise malformed(f"a request is longer than its {len(frame)} bytes")
+    return Walked(walk.items, walk.kept())
+
+
+class _Walk:
+    __slots__ = ("cuts", "frame", "items", "items_max")
+
+    def __init__(self, frame: bytes, items_max: int) -> None:
+        self.frame = frame
+        self.items_max = items_max
+        self.items = 0
+        #: (from, to, what instead) of each run of tagged fields that has unknown ones.
+        self.cuts: list[tuple[int, int, bytes]] = []
+
+    def kept(self) -> bytes:
+        if not self.cuts:
+            return self.frame
+        parts, at = [], 0
+        for start, end, instead in self.cuts:
+            parts += [self.frame[at:start], instead]
+            at = end
+        return b"".join([*parts, self.frame[at:]])
+
+
+#: From where something begins to where it ends. What would end behind the frame is met by the next step that looks
+#: there, or at the end.
+_Step = Callable[[_Walk, int], int]
+
+
+@cache
+def _entity(schema: Any) -> _Step:
+    steps = tuple(_merged(schema))
+
+    def step(walk: _Walk, at: int) -> int:
+        for step in steps:
+            at = step(walk, at)
+        return at
+
+    return step
+
+
+def _merged(schema: Any) -> Iterator[_Step]:
+    """What has always the same size is stepped over at once."""
+    size = 0
+    for step in _each(schema):
+        if isinstance(step, int):
+            size += step
+        else:
+            if size:
+                yield _fixed(size)
+            size = 0
+            yield step
+    if size:
+        yield _fixed(size)
+    if schema.__flexible__:
+        yield _tags(frozenset(field.metadata["tag"] for field in fields(schema) if "tag" in field.metadata))
+
+
+def _each(schema: Any) -> Iterator[_Step | int]:
+    flexible = schema.__flexible__
+    for field in fields(schema):
+        if "tag" in field.metadata:
+            continue
+        kafka_type = field.metadata.get("kafka_type")
+        item = item_type(field.type)
+        if item is not None:
+            of_item = _entity(item) if kafka_type is None else _string(flexible) if kafka_type == "string" else None
+            size = 0 if of_item else _SIZES[str(kafka_type)]
+            yield _array(field.name, flexible, is_nullable(field.type), of_item, size)
+        elif kafka_type is None:
+            assert is_nullable(field.type), "one that cannot be null would be part of its owner"
+            yield _nullable(_entity(without_none(field.type)))
+        elif kafka_type == "string":
+            yield _string(flexible)
+        elif kafka_type in ("bytes", "records"):
+            yield _compact if flexible else _classic_bytes
+        else:
+            yield _SIZES[kafka_type]
+
+
+def _fixed(size: int) -> _Step:
+    return lambda walk, at: at + size
+
+
+def _string(flexible: bool) -> _Step:
+    return _compact if flexible else _classic_string
+
+
+def _compact(walk: _Walk, at: int) -> int:
+    """A string or bytes: the length plus one, 0 for null."""
+    size = walk.frame[at]
+    if size < 0x80:
+        return at + (size or 1)
+    size, at = _varint(walk.frame, at)
+    return at + size - 1
+
+
+def _classic_string(walk: _Walk, at: int) -> int:
+    size = walk.frame[at] << 8 | walk.frame[at + 1]
+    if size < 0x8000:
+        return at + 2 + size
+    if size == 0xFFFF:
+        return at + 2
+    raise malformed(f"a length is {size - 0x10000}")
+
+
+def _classic_bytes(walk: _Walk, at: int) -> int:
+    (size,) = _INT32.unpack_from(walk.frame, at)
+    if size < -1:
+        raise malformed(f"a length is {size}")
+    return int(at + 4 + max(size, 0))
+
+
+def _array(name: str, flexible: bool, nullable: bool, item: _Step | None, size: int) -> _Step:
+    """item: the step over one, None where each has the size."""
+
+    def step(walk: _Walk, at: int) -> int:
+        if flexible:
+            count, at = _varint(walk.frame, at)
+            count -= 1
+        else:
+            (count,) = _INT32.unpack_from(walk.frame, at)
+            at += 4
+        if count < 0:
+            if count == -1 and nullable:
+                return at
+            raise malformed(f"{name} has {count} items")
+        walk.items += count
+        if walk.items > walk.items_max:
+            raise malformed(f"it has {walk.items} items or more, where {walk.items_max} may be")
+        # An item has a byte at least.
+        if count * (size or 1) > len(walk.frame) - at:
+            raise malformed(f"{name} has {count} items in {len(walk.frame) - at} bytes")
+        if item is None:
+            return at + count * size
+        for _ in range(count):
+            at = item(walk, at)
+        return at
+
+    return step
+
+
+def _nullable(entity: _Step) -> _Step:
+    def step(walk: _Walk, at: int) -> int:
+        is_null = walk.frame[at] >= 0x80
+        return at + 1 if is_null else entity(walk, at + 1)
+
+    return step
+
+
+def _tags(known: frozenset[int]) -> _Step:
+    def step(walk: _Walk, at: int) -> int:
+        frame = walk.frame
+        if frame[at] == 0:
+            return at + 1
+        start = at
+        count, at = _varint(frame, at)
+        kept = []
+        for _ in range(count):
+            field_at = at
+            tag, at = _varint(frame, at)
+            size, at = _varint(frame, at)
+            at += size
+            if tag in known:
+                kept.append(frame[field_at:at])
+        if len(kept) < count:
+            walk.cuts.append((start, at, unsigned_varint(len(kept)) + b"".join(kept)))
+        return at
+
+    return step
+
+
+def _varint(frame: bytes, at: int) -> tuple[int, int]:
+    """An unsigned one of up to five bytes, and where it ends."""
+    byte = frame[at]
+    if byte < 0x80:
+        return byte, at + 1
+    value, shift = byte & 0x7F, 7
+    while shift < 35:
+        at += 1
+        byte = frame[at]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at + 1
+        shift += 7
+    raise malformed("a varint is longer than five bytes")
+
+
+def item_type(hint: Any) -> Any:
+    """Of a sequence, the type of its items."""
+    hint = without_none(hint)
+    return get_args(hint)[0] if get_origin(hint) is tuple else None
+
+
+def without_none(hint: Any) -> Any:
+    if is_nullable(hint):
+        return next(part for part in get_args(hint) if part is not type(None))
+    return hint
+
+
+def is_nullable(hint: Any) -> bool:
+    return get_origin(hint) in (Union, UnionType)

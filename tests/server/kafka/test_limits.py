@@ -1,0 +1,78 @@
+"""What one client may have of the door, so that others have something of it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from kio.schema.errors import ErrorCode
+
+from logserver.kafka import fetch_sessions
+from logserver.kafka.apis import ApiKey
+from logserver.kafka.buffers import OWN_BYTES_MIN
+from logserver.kafka.connection import OTHER_REQUEST_BYTES_MAX
+from logserver.kafka.messages import ITEMS_MAX
+from logserver.kafka.server import ITEM_BYTES
+from logserver.server import Server
+from tests.server.kafka.client import KafkaClient
+from tests.server.kafka.conftest import Connect
+from tests.server.kafka.records import fetch
+
+NOTHING: dict[str, Any] = {"client_software_name": "test", "client_software_version": "1"}
+
+
+async def test_nobody_sends_requests_as_large_as_batches_may_be(kafka: KafkaClient, door: Server) -> None:
+    await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    assert door.kafka is not None
+    assert door.kafka.request_bytes_max > OTHER_REQUEST_BYTES_MAX
+    await kafka.send_raw((OTHER_REQUEST_BYTES_MAX + 1).to_bytes(4, "big") + b"\0")
+    await asyncio.sleep(0)
+    await kafka.send_raw(b"\3")
+    assert await kafka.is_closed()
+
+
+async def test_a_request_of_too_many_items_ends_the_connection(kafka: KafkaClient) -> None:
+    await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    names = [{"name": "t"} for _ in range(ITEMS_MAX + 1)]
+    fields = {"response_partition_limit": 1, "cursor": None}
+    answer = await kafka.call(ApiKey.DESCRIBE_TOPIC_PARTITIONS, topics=names[:-1], **fields)
+    assert answer.topics
+    await kafka.send(ApiKey.DESCRIBE_TOPIC_PARTITIONS, topics=names, **fields)
+    assert await kafka.is_closed()
+
+
+async def test_a_large_request_is_counted_until_it_is_answered(kafka: KafkaClient, door: Server) -> None:
+    await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    topics = [{"name": f"t{number}"} for number in range(1000)]
+    fields = {"response_partition_limit": 1, "cursor": None}
+    in_flight = door.broker.connections.total
+    seen = 0
+    asked = await kafka.send(ApiKey.DESCRIBE_TOPIC_PARTITIONS, topics=topics, **fields)
+    answer = asyncio.create_task(kafka.answer(asked))
+    while not answer.done():
+        seen = max(seen, in_flight.used_bytes)
+        await asyncio.sleep(0)
+    assert seen >= 1000 * ITEM_BYTES
+    assert in_flight.used_bytes <= OWN_BYTES_MIN
+
+
+async def test_a_client_gets_no_fetch_session_while_others_remember_too_much(
+    kafka: KafkaClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_sessions, "PLACES_MAX", 2)
+    of_three = {"topics": [{"topic": name, "partitions": fetch("t", 0)["topics"][0]["partitions"]} for name in "abc"]}
+    new = {"session_epoch": 0}
+    assert (await kafka.call(ApiKey.FETCH, 11, **fetch("t", 0, **new, **of_three))).session_id == 0
+    session_id = (await kafka.call(ApiKey.FETCH, 11, **fetch("t", 0, **new))).session_id
+    assert session_id != 0
+    more = {"session_id": session_id, "session_epoch": 1}
+    refused = await kafka.call(ApiKey.FETCH, 11, **fetch("t", 0, **more, **of_three))
+    assert refused.error_code == ErrorCode.fetch_session_id_not_found
+    other = await connect()
+    await other.call(ApiKey.FETCH, 11, **fetch("t", 0, **new))
+    await kafka.call(ApiKey.FETCH, 11, **fetch("u", 0, **new))
+    assert (await kafka.call(ApiKey.FETCH, 11, **fetch("v", 0, **new))).session_id != 0  # in the place of its own
+    third = await connect()
+    assert (await third.call(ApiKey.FETCH, 11, **fetch("t", 0, **new))).session_id == 0
+    await other.close()
+    while (await third.call(ApiKey.FETCH, 11, **fetch("t", 0, **new))).session_id == 0:
+        await asyncio.sleep(0)

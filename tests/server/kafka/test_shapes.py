@@ -1,0 +1,94 @@
+"""A request is looked over before anything is made of it."""
+
+from struct import Struct
+from typing import Any
+
+import pytest
+from kio.index import load_request_schema
+
+from logserver.kafka.apis import API_VERSIONS, ApiKey
+from logserver.kafka.messages import read_body, read_header
+from logserver.kafka.primitives import Malformed
+from logserver.kafka.shapes import walk
+from tests.fuzz.examples import example_request
+
+_HEAD = Struct(">hhi")
+
+
+def request(api_key: ApiKey, version: int, body: bytes) -> bytes:
+    tags = b"\0" if load_request_schema(api_key, version).__flexible__ else b""
+    return _HEAD.pack(api_key, version, 1) + b"\0\4test" + tags + body
+
+
+def read(frame: bytes, **limits: int) -> Any:
+    return read_body(read_header(memoryview(frame)), memoryview(frame), **limits)
+
+
+@pytest.mark.parametrize(
+    ("api_key", "version"),
+    [(key, version) for key, versions in API_VERSIONS.items() for version in versions if key != ApiKey.PRODUCE],
+)
+def test_what_is_right_is_read_to_its_end_and_no_shorter(api_key: ApiKey, version: int) -> None:
+    frame = example_request(api_key, version)
+    header = read_header(memoryview(frame))
+    schema = load_request_schema(api_key, version)
+    assert walk(schema, frame, header.body_at, items_max=100).frame is frame
+    if len(frame) > header.body_at:
+        with pytest.raises(Malformed):
+            walk(schema, frame[:-1], header.body_at, items_max=100)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        # kio asks for the memory of as many items before it looks for them: 200 GB, which ends the process.
+        request(ApiKey.FETCH, 15, bytes(13) + bytes(8) + b"\2" + bytes(16) + b"\xff\xff\xff\xff\x07" + bytes(99)),
+        request(ApiKey.FETCH, 15, bytes(13) + bytes(8) + b"\xff\xff\xff\xff\x07" + bytes(99)),
+        request(ApiKey.OFFSET_FETCH, 8, b"\xff\xff\xff\xff\x07" + bytes(99)),
+        request(ApiKey.CREATE_TOPICS, 4, b"\x7f\xff\xff\xff" + bytes(99)),
+    ],
+)
+def test_a_count_that_cannot_be_is_not_believed(frame: bytes) -> None:
+    with pytest.raises(Malformed):
+        read(frame, items_max=2**40)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        request(ApiKey.FETCH, 4, bytes(17) + b"\xff\xff\xff\xff"),
+        request(ApiKey.FETCH, 12, bytes(17) + bytes(8) + b"\0\1\1\0"),
+        request(ApiKey.DESCRIBE_GROUPS, 0, b"\xff\xff\xff\xff"),
+        request(ApiKey.OFFSET_COMMIT, 2, b"\0\1g" + bytes(6) + bytes(8) + b"\0\0\0\1\0\1t\xff\xff\xff\xff"),
+    ],
+)
+def test_null_is_refused_where_an_array_must_be(frame: bytes) -> None:
+    with pytest.raises(Malformed, match="has -1 items"):
+        read(frame)
+
+
+def test_null_is_read_where_it_may_be() -> None:
+    assert read(request(ApiKey.METADATA, 1, b"\xff\xff\xff\xff")).body.topics is None
+
+
+def test_tagged_fields_that_a_version_does_not_have_are_stepped_over() -> None:
+    unknown = b"\1\x63\3abc"
+    plain = read(request(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, b"\3\2t\0\2u\0" + b"\0\0\0\7\xff\0"))
+    tagged = request(
+        ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, b"\3\2t" + unknown + b"\2u" + unknown + b"\0\0\0\7\xff" + unknown
+    )
+    assert read(tagged) == plain
+
+
+def test_tagged_fields_that_a_version_has_are_kept_beside_others() -> None:
+    body = bytes(4) * 3 + b"\0" + bytes(8) + b"\1\1\1"
+    told = read(request(ApiKey.FETCH, 15, body + b"\2" + b"\0\3\3cl" + b"\x63\1x")).body
+    assert told.cluster_id == "cl"
+
+
+def test_no_more_items_are_made_than_may_be() -> None:
+    count = 1000
+    frame = request(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, b"\xe9\x07" + b"\1\0" * count + b"\0\0\0\1\xff\0")
+    assert read(frame, items_max=count).items == count
+    with pytest.raises(Malformed, match="where 999 may be"):
+        read(frame, items_max=count - 1)

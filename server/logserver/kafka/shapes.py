@@ -5,8 +5,8 @@ does it know which arrays cannot be null, nor tagged fields that a version does 
 (KIP-482). And of an item of two bytes it makes an object of fifty.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, fields
 from functools import cache
 from struct import Struct
 from struct import error as StructError
@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 from logserver.kafka.primitives import malformed, unsigned_varint
 
 _INT32 = Struct(">i")
+#: In the place of a structure.
+_NULL = 0xFF
 _SIZES = {
     "bool": 1,
     "int8": 1,
@@ -98,29 +100,34 @@ def _merged(schema: Any) -> Iterator[_Step]:
     if size:
         yield _fixed(size)
     if schema.__flexible__:
-        yield _tags(frozenset(field.metadata["tag"] for field in fields(schema) if "tag" in field.metadata))
+        yield _tags(
+            {field.metadata["tag"]: _of_field(schema, field) for field in fields(schema) if "tag" in field.metadata}
+        )
 
 
 def _each(schema: Any) -> Iterator[_Step | int]:
-    flexible = schema.__flexible__
     for field in fields(schema):
-        if "tag" in field.metadata:
-            continue
-        kafka_type = field.metadata.get("kafka_type")
-        item = item_type(field.type)
-        if item is not None:
-            of_item = _entity(item) if kafka_type is None else _string(flexible) if kafka_type == "string" else None
-            size = 0 if of_item else _SIZES[str(kafka_type)]
-            yield _array(field.name, flexible, is_nullable(field.type), of_item, size)
-        elif kafka_type is None:
-            assert is_nullable(field.type), "one that cannot be null would be part of its owner"
-            yield _nullable(_entity(without_none(field.type)))
-        elif kafka_type == "string":
-            yield _string(flexible)
-        elif kafka_type in ("bytes", "records"):
-            yield _compact if flexible else _classic_bytes
-        else:
-            yield _SIZES[kafka_type]
+        if "tag" not in field.metadata:
+            yield _of_field(schema, field)
+
+
+def _of_field(schema: Any, field: Field[Any]) -> _Step | int:
+    """The step over it, or the size that it always has."""
+    flexible = schema.__flexible__
+    kafka_type = field.metadata.get("kafka_type")
+    item = item_type(field.type)
+    if item is not None:
+        of_item = _entity(item) if kafka_type is None else _string(flexible) if kafka_type == "string" else None
+        size = 0 if of_item else _SIZES[str(kafka_type)]
+        return _array(field.name, flexible, is_nullable(field.type), of_item, size)
+    if kafka_type is None:
+        entity = _entity(without_none(field.type))
+        return _nullable(entity) if is_nullable(field.type) else entity
+    if kafka_type == "string":
+        return _string(flexible)
+    if kafka_type in ("bytes", "records"):
+        return _compact if flexible else _classic_bytes
+    return _SIZES[kafka_type]
 
 
 def _fixed(size: int) -> _Step:
@@ -137,7 +144,7 @@ def _compact(walk: _Walk, at: int) -> int:
     if size < 0x80:
         return at + (size or 1)
     size, at = _varint(walk.frame, at)
-    return at + size - 1
+    return at + max(size - 1, 0)
 
 
 def _classic_string(walk: _Walk, at: int) -> int:
@@ -187,13 +194,20 @@ def _array(name: str, flexible: bool, nullable: bool, item: _Step | None, size: 
 
 def _nullable(entity: _Step) -> _Step:
     def step(walk: _Walk, at: int) -> int:
-        is_null = walk.frame[at] >= 0x80
-        return at + 1 if is_null else entity(walk, at + 1)
+        marker = walk.frame[at]
+        if marker == _NULL:
+            return at + 1
+        # Kafka takes every negative number for null, and kio none but -1. Clients write -1 or 1.
+        if marker >= 0x80:
+            raise malformed(f"a structure is marked with {marker - 0x100}")
+        return entity(walk, at + 1)
 
     return step
 
 
-def _tags(known: frozenset[int]) -> _Step:
+def _tags(known: Mapping[int, _Step | int]) -> _Step:
+    steps = {tag: _fixed(step) if isinstance(step, int) else step for tag, step in known.items()}
+
     def step(walk: _Walk, at: int) -> int:
         frame = walk.frame
         if frame[at] == 0:
@@ -205,9 +219,13 @@ def _tags(known: frozenset[int]) -> _Step:
             field_at = at
             tag, at = _varint(frame, at)
             size, at = _varint(frame, at)
-            at += size
-            if tag in known:
-                kept.append(frame[field_at:at])
+            end = at + size
+            if tag in steps:
+                # kio does not look at the size.
+                if steps[tag](walk, at) != end:
+                    raise malformed(f"a tagged field {tag} has not the {size} bytes that it says")
+                kept.append(frame[field_at:end])
+            at = end
         if len(kept) < count:
             walk.cuts.append((start, at, unsigned_varint(len(kept)) + b"".join(kept)))
         return at
@@ -216,7 +234,7 @@ def _tags(known: frozenset[int]) -> _Step:
 
 
 def _varint(frame: bytes, at: int) -> tuple[int, int]:
-    """An unsigned one of up to five bytes, and where it ends."""
+    """One of up to 31 bits, and where it ends: there are no counts, lengths and tags that are larger."""
     byte = frame[at]
     if byte < 0x80:
         return byte, at + 1
@@ -226,9 +244,11 @@ def _varint(frame: bytes, at: int) -> tuple[int, int]:
         byte = frame[at]
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at + 1
+            break
         shift += 7
-    raise malformed("a varint is longer than five bytes")
+    if byte >= 0x80 or value >= 1 << 31:
+        raise malformed("a varint has more than 31 bits")
+    return value, at + 1
 
 
 def item_type(hint: Any) -> Any:

@@ -67,8 +67,27 @@ def test_null_is_refused_where_an_array_must_be(frame: bytes) -> None:
         read(frame)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\1" + bytes(4) + b"\xfe" + b"\2t" + bytes(4) + b"\0\0",  # neither null nor a cursor
+        b"\x82\x80\x80\x80\x10t\0" + bytes(4) + b"\xff\0",  # what is left of the count in 32 bits is 2
+    ],
+)
+def test_what_kio_reads_in_another_way_than_kafka_is_refused(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        read(request(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, body))
+
+
 def test_null_is_read_where_it_may_be() -> None:
     assert read(request(ApiKey.METADATA, 1, b"\xff\xff\xff\xff")).body.topics is None
+
+
+def test_a_null_that_is_written_in_two_bytes_is_one_all_the_same() -> None:
+    read_short, read_long = (
+        read(request(ApiKey.METADATA, 12, b"\2" + bytes(16) + null + b"\0\1\1\0")) for null in (b"\0", b"\x80\0")
+    )
+    assert read_long == read_short
 
 
 def test_tagged_fields_that_a_version_does_not_have_are_stepped_over() -> None:
@@ -84,6 +103,13 @@ def test_tagged_fields_that_a_version_has_are_kept_beside_others() -> None:
     body = bytes(4) * 3 + b"\0" + bytes(8) + b"\1\1\1"
     told = read(request(ApiKey.FETCH, 15, body + b"\2" + b"\0\3\3cl" + b"\x63\1x")).body
     assert told.cluster_id == "cl"
+
+
+@pytest.mark.parametrize("size", [b"\2", b"\4"])
+def test_a_tagged_field_is_as_long_as_it_says(size: bytes) -> None:
+    body = bytes(4) * 3 + b"\0" + bytes(8) + b"\1\1\1" + b"\1" + b"\0" + size + b"\3cl" + bytes(2)
+    with pytest.raises(Malformed, match="tagged field 0"):
+        read(request(ApiKey.FETCH, 15, body))
 
 
 def test_no_more_items_are_made_than_may_be() -> None:

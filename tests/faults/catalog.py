@@ -9,6 +9,7 @@ from tests.faults.scenarios import (
     crash_images,
     double_starts,
     full_disks,
+    kafka_kills,
     kills,
     lost_files,
     network_cuts,
@@ -87,6 +88,15 @@ FAULTS = {
             cycles_ci=50,
             cycles_full=1000,
             session_cycles=25,
+        ),
+        Fault(
+            "kafka-kill",
+            "kill -9 of the server under load of Kafka's own clients",
+            kafka_kills.run,
+            cycles_ci=10,
+            cycles_full=100,
+            session_cycles=25,
+            missing=kafka_kills.why_not,
         ),
         Fault(
             "compaction-kill",

@@ -4,10 +4,12 @@ The inputs that reach something new are kept in DIRECTORY, where a later search 
 own options. An input that shows a fault is written to the working directory as crash-*, and belongs into corpus/NAME.
 """
 
+import logging
 import sys
 from pathlib import Path
 
 import atheris
+import structlog
 
 with atheris.instrument_imports(
     include=["logserver.kafka", "logserver.bytes_in_flight", "logstore", "consumer_groups"]
@@ -20,6 +22,8 @@ BYTES_MAX = 8192
 
 
 def main() -> None:
+    # Every input that is refused is logged.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     name, directory, *options = sys.argv[1:]
     target = TARGETS[name]
     found = Path(directory)

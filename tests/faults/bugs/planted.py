@@ -91,7 +91,7 @@ BUGS = {
             "offsets-reset",
             "committed offsets are 0 after a restart",
             server_bugs.reset_offsets_at_start,
-            ("kill", "simulation"),
+            ("kill", "kafka-kill", "simulation"),
         ),
         PlantedBug(
             "commit-before-journal",
@@ -321,6 +321,12 @@ BUGS = {
             "sequences are not looked at: a retry is written again",
             server_bugs.append_duplicates,
             ("retry-table", "network-cut", "crash-image", "simulation"),
+        ),
+        PlantedBug(
+            "producers-forgotten",
+            "nobody remembers after a restart what producers wrote before it: a retry is written again",
+            server_bugs.forget_producers_at_start,
+            ("kafka-kill",),
         ),
     )
 }

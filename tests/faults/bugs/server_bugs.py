@@ -56,6 +56,19 @@ def append_duplicates(patch: Patch) -> None:
     patch(ProducerStates, "check", do_nothing)
 
 
+def forget_producers_at_start(patch: Patch) -> None:
+    init = Log.__init__
+
+    def init_without(log: Log, *arguments: Any, **named: Any) -> None:
+        init(log, *arguments, **named)
+        known = log._producers
+        log._producers = ProducerStates(producers_max=known._producers_max, next_offset=known.next_offset)
+
+    patch(Log, "__init__", init_without)
+    # And who is not known may begin anywhere.
+    patch(ProducerStates, "_check_unknown", do_nothing)
+
+
 # Clocks.
 
 

@@ -51,14 +51,17 @@ class Workload:
 
     def start(self) -> None:
         """Returns when the topic is there and all clients are under way."""
-        with Admin(server=self._server) as admin, suppress(TopicAlreadyExists):
-            admin.create_topic(self.topic, partitions=PARTITIONS)
+        self.create_topic()
         for number in range(PRODUCERS):
             self._spawn(self._produce, number)
         for number in range(ASSIGNED):
             self._spawn(self._consume, PRODUCERS + number, None)
         for number in range(MEMBERS):
             self._spawn(self._consume, PRODUCERS + ASSIGNED + number, GROUP)
+
+    def create_topic(self) -> None:
+        with Admin(server=self._server) as admin, suppress(TopicAlreadyExists):
+            admin.create_topic(self.topic, partitions=PARTITIONS)
 
     def stop(self) -> None:
         """Let the clients end, then read everything from the beginning. The server is up again."""

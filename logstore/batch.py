@@ -173,10 +173,12 @@ def check_keys(batch: Buffer) -> None:
     """
     keys = decode_column(batch, "key")
     if None in keys:
+        keyless = [index for index, key in enumerate(keys) if key is None]
         raise InvalidRecord(
-            f"record {keys.index(None)} of the batch has no key, and the topic is compacted: "
+            f"record {keyless[0]} of the batch has no key, and the topic is compacted: "
             "nobody could say which record replaces it",
             remedy="Give every record a key, or produce to a topic with cleanup.policy=delete.",
+            record_indexes=keyless,
         )
 
 

@@ -1,5 +1,6 @@
 """Every error of the storage engine. Each says what happened, with the facts, and carries what to do about it."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 
@@ -94,6 +95,11 @@ class BatchTooLarge(LogStoreError):
 
 class InvalidRecord(LogStoreError):
     """A record cannot be stored as it is, such as one without a key in a compacted topic."""
+
+    def __init__(self, message: str, *, remedy: str, record_indexes: Sequence[int] = ()) -> None:
+        """record_indexes: which records of the batch, where it is not about all of it."""
+        super().__init__(message, remedy=remedy)
+        self.record_indexes = tuple(record_indexes)
 
 
 class InvalidTimestamp(LogStoreError):

@@ -130,7 +130,8 @@ def test_an_epoch_that_is_not_the_members_is_fenced(member: Callable[..., Member
     alone.join()
     epoch = alone.epoch
     assert alone.beat(member_epoch=epoch + 1).error_code == FENCED_MEMBER_EPOCH
-    assert alone.beat(member_epoch=epoch - 2).error_code in (FENCED_MEMBER_EPOCH, INVALID_REQUEST)
+    if epoch > 2:  # else it would be a join, or a farewell
+        assert alone.beat(member_epoch=epoch - 2).error_code in (FENCED_MEMBER_EPOCH, INVALID_REQUEST)
     assert alone.beat(member_epoch=epoch).error_code == 0
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.conformance.batches import ATTRIBUTES_AT, batch, replaced, with_crc
 from tests.conformance.clients import Client
 from tests.conformance.conftest import new_topic
+from tests.conformance.reading import eventually
 from tests.conformance.wire import Connection
 
 CORRUPT_MESSAGE = 2
@@ -109,7 +110,9 @@ def test_an_unknown_topic_id_is_said(wire: Connection) -> None:
 def test_without_acks_there_is_no_answer(wire: Connection, topic: str) -> None:
     data = [{"name": topic, "partition_data": [{"index": 0, "records": batch([b"a", b"b"])}]}]
     wire.send("produce", 9, answered=False, acks=0, timeout=10_000, topic_data=data)
-    assert end_offset(wire, topic) == 2, "the next answer is for the next request, and sees what was produced"
+    assert end_offset(wire, topic) in (0, 2), "the next answer is for the next request"
+    # A broker that shows only what is on the disk takes its time.
+    eventually(lambda: end_offset(wire, topic) == 2)
 
 
 def test_without_acks_an_error_ends_the_connection(wire: Connection, topic: str) -> None:

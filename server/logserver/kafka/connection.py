@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 import structlog
 
-from logserver.appends import Acks, PendingAcks
+from logserver.appends import Ack, Acks, PendingAcks
 from logserver.broker import Broker
 from logserver.bytes_in_flight import BytesInFlight
 from logserver.context import ANONYMOUS, RequestContext
@@ -302,7 +302,7 @@ class Connection(asyncio.BufferedProtocol):
             kept = read_produce(header, memoryview(bytes(frame)), self._door.broker.store)
             self._start(self._produce_slowly(header, kept, acks))
         elif acks is Acks.ZERO:
-            self._produced_unasked(pending)
+            self._produced_unasked(pending.acks)
         else:
             answer = _Answer()
             answer.pending = pending
@@ -325,6 +325,7 @@ class Connection(asyncio.BufferedProtocol):
         )
         answered = await self._door.broker.appends.append_and_wait(context, request.appends, acks)
         if acks is Acks.ZERO:
+            self._produced_unasked(answered)
             return ()
         return (encode_produce_answer(header, request, answered),)
 
@@ -336,9 +337,9 @@ class Connection(asyncio.BufferedProtocol):
         answer.pending = None
         self._go_on_soon()
 
-    def _produced_unasked(self, pending: PendingAcks) -> None:
+    def _produced_unasked(self, acks: Sequence[Ack]) -> None:
         """With acks=0 a client learns of an error only by its connection that ends, as with Kafka."""
-        refused = [ack for ack in pending.acks if ack.error is not None]
+        refused = [ack for ack in acks if ack.error is not None]
         if refused:
             logger.info(
                 "a Kafka connection is closed: a batch with acks=0 was refused",

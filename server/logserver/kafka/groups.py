@@ -21,8 +21,8 @@ TRANSACTION_KEY = 1
 #: From this version of DescribeGroups on a group that is not there is an error, and not one that is dead (KIP-1043).
 NOT_FOUND_FROM = 6
 
-CLASSIC_TYPE = "Classic"
-CONSUMER_TYPE = "Consumer"
+CLASSIC_TYPE = "classic"
+CONSUMER_TYPE = "consumer"
 #: Of a member: how it takes part (KIP-1099).
 _CONSUMER_MEMBER = 1
 
@@ -66,7 +66,7 @@ class GroupHandlers:
         groups = []
         for listed in self._groups.list_groups():
             kind = CLASSIC_TYPE if listed.is_classic else CONSUMER_TYPE
-            if (states and listed.state.value.lower() not in states) or (types and kind.lower() not in types):
+            if (states and listed.state.value.lower() not in states) or (types and kind not in types):
                 continue
             groups.append(
                 {

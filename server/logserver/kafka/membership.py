@@ -11,8 +11,9 @@ from consumer_groups.classic_member import MemberProtocol
 from consumer_groups.classic_requests import JoinRequest, Leaver, SyncRequest
 from consumer_groups.coordinator import GroupCoordinator
 from consumer_groups.errors import GroupError, MemberIdRequired
-from consumer_groups.requests import HeartbeatRequest, TopicPartitions
+from consumer_groups.requests import JOIN_EPOCH, HeartbeatRequest, TopicPartitions
 from logserver.context import Operation, RequestContext, Resource, authorize
+from logserver.errors import InvalidRequest
 from logserver.kafka.errors import InvalidRegularExpression, error_code, message
 from logserver.kafka.messages import Fields, get, milliseconds
 from logstore.errors import LogStoreError
@@ -151,7 +152,7 @@ class MembershipHandlers:
         authorize(context, Operation.READ, Resource.GROUP, request.group_id)
         try:
             return await self._consumer_heartbeat(request, context)
-        except (*_REFUSALS, InvalidRegularExpression) as refused:
+        except (*_REFUSALS, InvalidRequest, InvalidRegularExpression) as refused:
             return {
                 "error_code": error_code(refused),
                 "error_message": message(refused),
@@ -162,6 +163,7 @@ class MembershipHandlers:
             }
 
     async def _consumer_heartbeat(self, request: Any, context: RequestContext) -> Fields:
+        _check_consumer(request)
         member_id = request.member_id
         if not member_id and request.__version__ < MEMBER_CHOOSES_ID_FROM:
             member_id = str(uuid4())
@@ -191,6 +193,24 @@ class MembershipHandlers:
             "heartbeat_interval": reply.heartbeat_interval_ms,
             "assignment": None if reply.assignment is None else {"topic_partitions": by_id(reply.assignment)},
         }
+
+
+def _check_consumer(request: Any) -> None:
+    """What Kafka wants of every such heartbeat, and of one that joins. Raises InvalidRequest."""
+    wrong = ""
+    if not request.group_id:
+        wrong = "the group's id is empty"
+    elif request.instance_id == "":
+        wrong = "the instance id is empty, where it may be left out"
+    elif request.member_epoch == JOIN_EPOCH:
+        if milliseconds(request.rebalance_timeout) < 0:
+            wrong = "a member joins without its rebalance timeout"
+        elif request.topic_partitions is None or request.topic_partitions:
+            wrong = "a member joins, and does not say that it owns nothing"
+        elif request.subscribed_topic_names is None and not get(request, "subscribed_topic_regex", None):
+            wrong = "a member joins without a subscription"
+    if wrong:
+        raise InvalidRequest(wrong, remedy="Send what KIP-848 asks of a member.")
 
 
 def _owned(partitions: Any) -> tuple[TopicPartitions, ...] | None:

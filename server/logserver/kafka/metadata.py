@@ -1,5 +1,6 @@
 """What there is: the cluster of one node, its topics and partitions, and the APIs that it speaks."""
 
+import re
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
@@ -74,12 +75,18 @@ _ON_TOPIC = _bits(
 _NOT_ASKED_FOR = -(2**31)
 
 
+#: What a client's software may be called (KIP-511).
+_SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+
+
 class MetadataHandlers:
     def __init__(self, broker: Broker, advertised: Address) -> None:
         self._broker = broker
         self._advertised = advertised
 
     async def api_versions(self, request: Any, context: RequestContext) -> Fields:
+        if not all(_SOFTWARE.fullmatch(each) for each in _software(request)):
+            return api_versions(ErrorCode.invalid_request)
         return api_versions()
 
     async def metadata(self, request: Any, context: RequestContext) -> Fields:
@@ -157,6 +164,12 @@ class MetadataHandlers:
 
     def _place(self) -> Fields:
         return {"host": self._advertised.host, "port": self._advertised.port}
+
+
+def _software(request: Any) -> tuple[str, ...]:
+    """Name and version of the client's software, from version 3 on."""
+    name = get(request, "client_software_name", None)
+    return () if name is None else (name, request.client_software_version)
 
 
 def api_versions(code: ErrorCode = ErrorCode.none) -> Fields:

@@ -11,6 +11,7 @@ from logserver.kafka.errors import error_code
 from logserver.kafka.leader_epochs import check_leader_epoch
 from logserver.kafka.messages import Fields, get
 from logserver.time_slice import TimeSlice
+from logstore.errors import UnknownTopicOrPartition
 from logstore.log import Log
 
 #: In the place of a timestamp. KIP-79, KIP-734 (the largest timestamp), KIP-405 and KIP-1005 (tiered storage: all of
@@ -20,6 +21,9 @@ EARLIEST = -2
 MAX_TIMESTAMP = -3
 EARLIEST_LOCAL = -4
 LATEST_TIERED = -5
+
+#: From which version of ListOffsets on.
+SPECIAL_FROM = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
 
 NO_OFFSET = -1
 NO_TIMESTAMP = -1
@@ -38,14 +42,16 @@ class OffsetHandlers:
                 await time_slice.give_way()
                 answer: dict[str, Any] = {"partition_index": part.partition_index, "error_code": ErrorCode.none}
                 try:
-                    answer |= await self._find(context, topic.name, part)
+                    answer |= await self._find(context, topic.name, part, request.__version__)
                 except Exception as refused:
                     answer["error_code"] = error_code(refused)
                 partitions.append(answer)
             topics.append({"name": topic.name, "partitions": partitions})
         return {"topics": topics}
 
-    async def _find(self, context: RequestContext, name: str, part: Any) -> Fields:
+    async def _find(self, context: RequestContext, name: str, part: Any, version: int) -> Fields:
+        if part.timestamp in SPECIAL_FROM and version < SPECIAL_FROM[part.timestamp]:
+            return {"error_code": ErrorCode.unsupported_version}
         log = await self._log(context, name, part.partition_index, get(part, "current_leader_epoch", -1))
         offset, timestamp_ms = await self._at(log, part.timestamp)
         # Kafka says nothing of the epoch where it found no record.
@@ -76,7 +82,8 @@ class OffsetHandlers:
                 answer: dict[str, Any] = {"partition": part.partition, "error_code": ErrorCode.none}
                 try:
                     log = await self._log(context, topic.topic, part.partition, part.current_leader_epoch)
-                    epoch, end_offset = log.epoch_end_offset(part.leader_epoch)
+                    known = part.leader_epoch <= self._broker.store.leader_epoch
+                    epoch, end_offset = log.epoch_end_offset(part.leader_epoch) if known else (-1, -1)
                     answer |= {"leader_epoch": epoch, "end_offset": end_offset}
                 except Exception as refused:
                     answer["error_code"] = error_code(refused)
@@ -86,6 +93,10 @@ class OffsetHandlers:
 
     async def _log(self, context: RequestContext, name: str, partition: int, leader_epoch: int) -> Log:
         topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
+        if partition < 0:
+            raise UnknownTopicOrPartition(
+                f"topic {name!r} has no partition {partition}", remedy="Ask for the topic's metadata again."
+            )
         log = await self._broker.topics.open_log(topic, partition)
         check_leader_epoch(leader_epoch, self._broker.store.leader_epoch)
         return log

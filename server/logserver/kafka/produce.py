@@ -20,8 +20,8 @@ from logserver.kafka.errors import (
 )
 from logserver.kafka.messages import RequestHeader
 from logserver.kafka.primitives import Reader, unsigned_varint
-from logstore.errors import InvalidRecord, UnknownTopicId
-from logstore.header import HEADER_SIZE
+from logstore.errors import InvalidRecord, UnknownTopicId, UnknownTopicOrPartition
+from logstore.header import HEADER_SIZE, crc_matches
 from logstore.topics import TopicStore
 
 TOPIC_IDS_FROM = 13
@@ -35,8 +35,9 @@ ACKS = {-1: Acks.ALL, 1: Acks.ONE, 0: Acks.ZERO}
 
 _INT32 = Struct(">i")
 _PARTITION = Struct(">ihqq")
-_BATCH_LENGTH = Struct(">8xi4xb")
-_ATTRIBUTES = Struct(">21xh")
+#: base_offset, batch_length, magic, attributes, last_offset_delta
+_BATCH_HEAD = Struct(">qi4xb4xhi")
+_RECORDS_COUNT = Struct(">57xi")
 _CODEC_MASK = 0b111
 _ZSTD = 4
 #: The time of the append, which is said only by topics with LogAppendTime; there are none here.
@@ -77,6 +78,7 @@ def read_produce(header: RequestHeader, frame: memoryview, store: TopicStore) ->
             name, unknown = _name_of(topic_id, store)
         else:
             wire_name = name = reader.string()
+            unknown = _unknown_topic(name, store)
         for _ in reader.array():
             partition = reader.int32()
             records = reader.nullable_bytes()
@@ -93,6 +95,15 @@ def read_produce(header: RequestHeader, frame: memoryview, store: TopicStore) ->
     return ProduceRequest(acks, timeout_ms, appends, topics)
 
 
+def _unknown_topic(name: str, store: TopicStore) -> Exception | None:
+    """As in Kafka, a topic is made by asking for its metadata, and not by producing to it."""
+    try:
+        store.topic(name)
+    except UnknownTopicOrPartition as error:
+        return error
+    return None
+
+
 def _name_of(topic_id: bytes, store: TopicStore) -> tuple[str, Exception | None]:
     try:
         return store.topic_by_id(UUID(bytes=topic_id)).name, None
@@ -105,12 +116,24 @@ def _refusal(records: memoryview | None, version: int) -> Exception | None:
     if records is None or len(records) < HEADER_SIZE:
         # A message of the old formats has fewer bytes than a header of today.
         return InvalidRecord("a partition has no record batch", remedy="Send exactly one batch a partition.")
-    length, magic = _BATCH_LENGTH.unpack_from(records)
+    base_offset, length, magic, attributes, last_offset_delta = _BATCH_HEAD.unpack_from(records)
     if magic != 2:
         return InvalidRecord(f"the batch is of format {magic}", remedy="Send record batches of format 2.")
     if 0 <= length + 12 < len(records):
         return InvalidRecord("a partition has more than one batch", remedy="Send exactly one batch a partition.")
-    if version < ZSTD_FROM and _ATTRIBUTES.unpack_from(records)[0] & _CODEC_MASK == _ZSTD:
+    if base_offset != 0:
+        return InvalidRecord(
+            f"the batch says that its offset is {base_offset}, which only the broker gives",
+            remedy="Send batches that begin at offset 0.",
+        )
+    (records_count,) = _RECORDS_COUNT.unpack_from(records)
+    if (records_count < 1 or last_offset_delta != records_count - 1) and crc_matches(records, 0, len(records)):
+        # The log would call it damaged, which is to be sent again. The client has made it so.
+        return InvalidRecord(
+            f"the batch has {records_count} records, and its last offset is {last_offset_delta} after its first",
+            remedy="Send batches with a record for each offset.",
+        )
+    if version < ZSTD_FROM and attributes & _CODEC_MASK == _ZSTD:
         return UnsupportedCompression(
             f"zstd needs version {ZSTD_FROM} of Produce or later", remedy="Use a newer client, or another codec."
         )
@@ -135,7 +158,12 @@ def encode_produce_answer(header: RequestHeader, request: ProduceRequest, acks: 
             if version >= LOG_START_FROM:
                 parts.append(ack.log_start_offset.to_bytes(8, "big", signed=True))
             if version >= MESSAGES_FROM:
-                parts.append(_count(0, flexible))  # of single records: the whole batch is refused
+                refused = ack.error.record_indexes if isinstance(ack.error, InvalidRecord) else ()
+                parts.append(_count(len(refused), flexible))
+                for index in refused:
+                    parts.append(_INT32.pack(index) + _string(text, flexible))
+                    if flexible:
+                        parts.append(b"\0")
                 parts.append(_string(text, flexible))
             if flexible:
                 parts.append(b"\0")

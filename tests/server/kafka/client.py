@@ -29,6 +29,10 @@ def framed(api_key: ApiKey, version: int | None = None, correlation_id: int = 1,
     return _SIZE.pack(len(body.getvalue())) + body.getvalue()
 
 
+#: Of Metadata, what nobody here looks at.
+UNASKED = {"include_cluster_authorized_operations": False, "include_topic_authorized_operations": False}
+
+
 class KafkaClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -47,6 +51,11 @@ class KafkaClient:
 
     async def call(self, api_key: ApiKey, version: int | None = None, **fields: Any) -> Any:
         return await self.answer(await self.send(api_key, version, **fields))
+
+    async def make(self, topic: str) -> None:
+        """As Kafka's clients do before they produce to it."""
+        asked = {"topics": [{"topic_id": None, "name": topic}], "allow_auto_topic_creation": True}
+        await self.call(ApiKey.METADATA, 8, **asked, **UNASKED)
 
     async def send(self, api_key: ApiKey, version: int | None = None, **fields: Any) -> tuple[Any, int]:
         """What `answer` needs to read the answer, the newest version without one."""

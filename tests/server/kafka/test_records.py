@@ -11,16 +11,11 @@ from logserver.context import SERVER_ITSELF
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.server import Server
 from logstore.batch import decode_batch
-from tests.server.kafka.client import KafkaClient
+from tests.server.kafka.client import UNASKED, KafkaClient
 from tests.server.kafka.conftest import Connect
 from tests.server.kafka.records import batch, fetch, produce
 
-#: Of Metadata, what nobody here looks at.
-UNASKED = {
-    "allow_auto_topic_creation": True,
-    "include_cluster_authorized_operations": False,
-    "include_topic_authorized_operations": False,
-}
+CREATING = UNASKED | {"allow_auto_topic_creation": True}
 
 
 def with_topic(fields: dict[str, Any], name: str, topic_id: UUID) -> dict[str, Any]:
@@ -130,7 +125,8 @@ async def test_a_session_that_is_out_of_step_is_refused(door: Server, kafka: Kaf
         (produce("t", bytes(16) + b"\1" + bytes(100)), ErrorCode.invalid_record),
         (produce("t", batch(bytes(1 << 20))), ErrorCode.message_too_large),
         (produce("t", batch(b"v"), partition=7), ErrorCode.unknown_topic_or_partition),
-        (produce("no/name", batch(b"v")), ErrorCode.invalid_topic_exception),
+        (produce("no-such", batch(b"v")), ErrorCode.unknown_topic_or_partition),
+        (produce("t", (7).to_bytes(8, "big") + batch(b"v")[8:]), ErrorCode.invalid_record),
         (produce("__consumer_offsets", batch(b"v")), ErrorCode.invalid_topic_exception),
     ],
 )
@@ -146,6 +142,7 @@ async def test_what_cannot_be_written_is_refused_by_kafkas_code(
 
 
 async def test_a_batch_of_an_idempotent_producer_is_written_once(door: Server, kafka: KafkaClient) -> None:
+    await kafka.make("t")
     identity = await kafka.call(
         ApiKey.INIT_PRODUCER_ID, transactional_id=None, transaction_timeout=0, producer_id=-1, producer_epoch=-1
     )
@@ -162,7 +159,7 @@ async def test_a_batch_of_an_idempotent_producer_is_written_once(door: Server, k
 async def test_topics_are_described_in_every_version(door: Server, kafka: KafkaClient, version: int) -> None:
     topic = door.broker.topics.create(SERVER_ITSELF, "t", 3, {})
     wanted = {"topic_id": None, "name": "t"}
-    answer = await kafka.call(ApiKey.METADATA, version, topics=[wanted], **UNASKED)
+    answer = await kafka.call(ApiKey.METADATA, version, topics=[wanted], **CREATING)
     [described] = answer.topics
     assert (described.name, len(described.partitions)) == ("t", 3)
     assert getattr(described, "topic_id", topic.topic_id) == topic.topic_id
@@ -171,14 +168,15 @@ async def test_topics_are_described_in_every_version(door: Server, kafka: KafkaC
 
 async def test_a_topic_is_made_by_asking_for_it_where_the_client_allows_it(door: Server, kafka: KafkaClient) -> None:
     wanted = [{"topic_id": None, "name": "new"}]
-    refused = await kafka.call(ApiKey.METADATA, topics=wanted, **UNASKED | {"allow_auto_topic_creation": False})
+    refused = await kafka.call(ApiKey.METADATA, topics=wanted, allow_auto_topic_creation=False, **UNASKED)
     assert refused.topics[0].error_code == ErrorCode.unknown_topic_or_partition
-    made = await kafka.call(ApiKey.METADATA, topics=wanted, **UNASKED)
+    made = await kafka.call(ApiKey.METADATA, topics=wanted, **CREATING)
     assert (made.topics[0].error_code, len(made.topics[0].partitions)) == (ErrorCode.none, 1)
 
 
 @pytest.mark.parametrize("version", API_VERSIONS[ApiKey.LIST_OFFSETS])
 async def test_offsets_are_found_by_place_and_by_time(door: Server, kafka: KafkaClient, version: int) -> None:
+    await kafka.make("t")
     for number in range(3):
         await kafka.call(ApiKey.PRODUCE, 9, **produce("t", batch(b"v", timestamp_ms=1000 * (number + 1))))
     found = []
@@ -198,6 +196,7 @@ async def test_offsets_are_found_by_place_and_by_time(door: Server, kafka: Kafka
 
 @pytest.mark.parametrize("version", API_VERSIONS[ApiKey.OFFSET_FOR_LEADER_EPOCH])
 async def test_where_an_epoch_ended_is_told(door: Server, kafka: KafkaClient, version: int) -> None:
+    await kafka.make("t")
     await kafka.call(ApiKey.PRODUCE, 9, **produce("t", batch(b"v")))
     part = {"partition": 0, "current_leader_epoch": -1, "leader_epoch": 0}
     answer = await kafka.call(

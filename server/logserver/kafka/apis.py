@@ -29,16 +29,16 @@ class ApiKey(IntEnum):
     DELETE_RECORDS = 21
     INIT_PRODUCER_ID = 22
     OFFSET_FOR_LEADER_EPOCH = 23
-    DELETE_GROUPS = 42
-    OFFSET_DELETE = 47
-    CONSUMER_GROUP_HEARTBEAT = 68
-    CONSUMER_GROUP_DESCRIBE = 69
     DESCRIBE_CONFIGS = 32
     ALTER_CONFIGS = 33
     DESCRIBE_LOG_DIRS = 35
     CREATE_PARTITIONS = 37
+    DELETE_GROUPS = 42
     INCREMENTAL_ALTER_CONFIGS = 44
+    OFFSET_DELETE = 47
     DESCRIBE_CLUSTER = 60
+    CONSUMER_GROUP_HEARTBEAT = 68
+    CONSUMER_GROUP_DESCRIBE = 69
     LIST_CONFIG_RESOURCES = 74
     DESCRIBE_TOPIC_PARTITIONS = 75
 
@@ -69,16 +69,16 @@ API_VERSIONS: Mapping[int, range] = MappingProxyType(
         ApiKey.DELETE_RECORDS: _versions(0, 2),
         ApiKey.INIT_PRODUCER_ID: _versions(0, 5),
         ApiKey.OFFSET_FOR_LEADER_EPOCH: _versions(2, 4),
-        ApiKey.DELETE_GROUPS: _versions(0, 2),
-        ApiKey.OFFSET_DELETE: _versions(0, 0),
-        ApiKey.CONSUMER_GROUP_HEARTBEAT: _versions(0, 1),
-        ApiKey.CONSUMER_GROUP_DESCRIBE: _versions(0, 1),
         ApiKey.DESCRIBE_CONFIGS: _versions(1, 4),
         ApiKey.ALTER_CONFIGS: _versions(0, 2),
         ApiKey.DESCRIBE_LOG_DIRS: _versions(1, 5),
         ApiKey.CREATE_PARTITIONS: _versions(0, 3),
+        ApiKey.DELETE_GROUPS: _versions(0, 2),
         ApiKey.INCREMENTAL_ALTER_CONFIGS: _versions(0, 1),
+        ApiKey.OFFSET_DELETE: _versions(0, 0),
         ApiKey.DESCRIBE_CLUSTER: _versions(0, 2),
+        ApiKey.CONSUMER_GROUP_HEARTBEAT: _versions(0, 1),
+        ApiKey.CONSUMER_GROUP_DESCRIBE: _versions(0, 1),
         ApiKey.LIST_CONFIG_RESOURCES: _versions(0, 1),
         ApiKey.DESCRIBE_TOPIC_PARTITIONS: _versions(0, 0),
     }

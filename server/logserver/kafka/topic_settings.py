@@ -157,7 +157,7 @@ def accepted(settings: Mapping[str, str]) -> dict[str, str]:
             ours[name] = value
         elif (value.lower() if fixed.type is ConfigType.BOOLEAN else value) != fixed.value:
             raise InvalidConfig(
-                f"{name} = {value!r} is not supported: {fixed.doc}",
+                f"{name} = {value!r} is not supported: {fixed.doc.removesuffix('.')}",
                 remedy=f"Leave {name} out, or give it {fixed.value!r}.",
             )
     return ours

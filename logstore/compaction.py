@@ -7,7 +7,8 @@ A pass reads from the dirty offset on, notes where each key was written last, as
 all segments up to there anew, without the records that a later one of the same key has replaced. What lies behind that
 point, in the last of these segments, stays for the next pass. Consecutive small segments become one. Offsets stay, so
 there are gaps. A tombstone, a key with a null value, stays for `delete_retention_ms` after it was first seen here, so
-that readers who saw the key before learn that it is gone: its batch then says until when, as KIP-534 has it. Records
+that readers who saw the key before learn that it is gone: its batch then says until when, as KIP-534 has it. That is
+a time of the wall clock, which may be set forward meanwhile: so the plan says which of these times are over. Records
 without a key are not ours to judge and stay.
 
 A pass is work for another process (design 4.12): it reads sealed segments and writes new files beside them, each synced
@@ -42,6 +43,7 @@ class CompactionPlan:
     seals: tuple[Seal, ...]  # of all segments that may be written anew, in order, from the log's start
     dirty_offset: int  # what is below was compacted before
     now_ms: int
+    past_horizon_ms: int  # tombstones that were to stay until then have done so, whatever the wall clock says
     delete_retention_ms: int
     segment_bytes: int
     index_interval_bytes: int
@@ -193,7 +195,7 @@ class _Pass:
         plan = self._plan
         for (header, batch), records in self._read(seal):
             horizon_ms = header.delete_horizon_ms
-            drops_tombstones = horizon_ms is not None and plan.now_ms >= horizon_ms
+            drops_tombstones = horizon_ms is not None and horizon_ms <= plan.past_horizon_ms
             kept = [
                 record
                 for record in records

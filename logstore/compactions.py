@@ -75,12 +75,15 @@ class Compactions:
         if best is None:
             return None
         _, log, seals = best
+        wall_ms, delete_retention_ms = self._clock.wall_ms(), log.config.delete_retention_ms
         plan = CompactionPlan(
             directory=log.directory,
             seals=seals,
             dirty_offset=log.compacted_offset,
-            now_ms=self._clock.wall_ms(),
-            delete_retention_ms=log.config.delete_retention_ms,
+            now_ms=wall_ms,
+            # Where the wall clock would be now if it had not jumped since tombstones were stamped that are due now.
+            past_horizon_ms=min(wall_ms, past.ago(delete_retention_ms) + delete_retention_ms),
+            delete_retention_ms=delete_retention_ms,
             segment_bytes=log.config.segment_bytes,
             index_interval_bytes=log.config.index_interval_bytes,
             keys_max=KEYS_MAX,

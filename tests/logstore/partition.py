@@ -34,6 +34,20 @@ class ManualClock:
         return self.now_ms
 
 
+class JumpingClock(ManualClock):
+    """A wall clock that can be set back, beside a monotonic one."""
+
+    wall_ahead_ms = 0
+
+    def wall_ms(self) -> int:
+        return NOW_MS + self.now_ms + self.wall_ahead_ms
+
+    def copy(self) -> "JumpingClock":
+        clock = JumpingClock()
+        clock.now_ms, clock.wall_ahead_ms = self.now_ms, self.wall_ahead_ms
+        return clock
+
+
 def batch_of(*values: bytes, timestamp_ms: int = NOW_MS, producer_id: int = -1, sequence: int = -1) -> bytes:
     records = [Record(0, timestamp_ms, None, value) for value in values]
     epoch = 0 if producer_id >= 0 else -1

@@ -39,9 +39,8 @@ def keyed_log(seed: int) -> Partition:
 
 def pass_over(partition: Partition) -> CompactionResult:
     """What the helper process does: files are written, and nothing of the log refers to them."""
-    plan = CompactionPlan(
-        partition.directory, tuple(partition.log.seals), 0, partition.clock.wall_ms(), 10**9, 1024, 200, 1000
-    )
+    now_ms = partition.clock.wall_ms()
+    plan = CompactionPlan(partition.directory, tuple(partition.log.seals), 0, now_ms, now_ms, 10**9, 1024, 200, 1000)
     return compact(plan, partition.disk, lambda size: None)
 
 

@@ -59,6 +59,7 @@ class CompactedLog:
             tuple(self.seals),
             self.dirty_offset,
             self.now_ms,
+            self.now_ms,
             DELETE_RETENTION_MS,
             segment_bytes,
             100,

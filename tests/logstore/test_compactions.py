@@ -10,10 +10,11 @@ from logstore import files
 from logstore.batch import Record, decode_batch, encode_batch, iter_headers
 from logstore.compaction import CompactionResult, compact
 from logstore.compactions import KEPT_MS, PAUSE_MS, PlannedCompaction
-from logstore.config import TopicConfig
+from logstore.config import DAY_MS, HOUR_MS, TopicConfig
 from logstore.errors import CorruptBatch, InvalidRecord, OffsetOutOfRange, StorageFull
 from logstore.log import Log
 from tests.logstore.disk import PowerCut, SimulatedDisk
+from tests.logstore.partition import JumpingClock
 from tests.logstore.store import Opened
 from tests.logstore.verified import verify
 
@@ -195,7 +196,6 @@ def test_a_log_to_which_nothing_is_appended_any_more_is_compacted_all_the_same()
     store.check()
 
 
-HOUR_MS = 3_600_000
 AT_LAST = replace(COMPACTED, min_cleanable_dirty_ratio=1.0, max_compaction_lag_ms=HOUR_MS)
 
 
@@ -222,6 +222,48 @@ def test_a_log_is_compacted_once_a_record_has_waited_for_long_enough_however_lit
 
 def active_bytes(store: CompactedStore) -> int:
     return store.log._segments[-1].end_position
+
+
+def store_with_a_tombstone(delete_retention_ms: int) -> tuple[CompactedStore, JumpingClock]:
+    """Which a pass has seen, and which is the only one of its key."""
+    config = COMPACTED.with_changes({"delete.retention.ms": str(delete_retention_ms), "min.cleanable.dirty.ratio": "0"})
+    store = CompactedStore(3, config)
+    clock = JumpingClock()
+    clock.now_ms = store.opened.clock.now_ms
+    store.opened.clock = clock
+    store.have_snapshot()
+    now_ms = clock.wall_ms()
+    store.log.append(encode_batch([Record(0, now_ms, b"gone", None)]), now_ms)
+    assert has_tombstone_after_a_pass(store)
+    return store, clock
+
+
+def has_tombstone_after_a_pass(store: CompactedStore) -> bool:
+    store.write(10)
+    for _ in range(3):  # the first asks for a snapshot
+        store.compact()
+        store.opened.settle()
+    return b"gone" in {record.key for record in store.read()}
+
+
+@pytest.mark.parametrize("jump_ms", [HOUR_MS, 365 * DAY_MS])
+def test_a_tombstone_stays_its_time_though_the_wall_clock_is_set_forward(jump_ms: int) -> None:
+    store, clock = store_with_a_tombstone(HOUR_MS // 2)
+    clock.wall_ahead_ms += jump_ms
+    assert has_tombstone_after_a_pass(store), "at once"
+    clock.now_ms += HOUR_MS // 4
+    assert has_tombstone_after_a_pass(store), "half of its time later"
+    clock.now_ms += HOUR_MS // 2
+    assert not has_tombstone_after_a_pass(store)
+
+
+def test_a_tombstone_stays_until_its_batch_says_though_the_wall_clock_is_set_back() -> None:
+    store, clock = store_with_a_tombstone(HOUR_MS // 2)
+    clock.wall_ahead_ms -= HOUR_MS
+    clock.now_ms += HOUR_MS
+    assert has_tombstone_after_a_pass(store), "readers go by what the batch says"
+    clock.now_ms += HOUR_MS
+    assert not has_tombstone_after_a_pass(store)
 
 
 @pytest.mark.parametrize("restarts", [False, True])

@@ -193,7 +193,7 @@ def compacted() -> SimulatedDisk:
     disk = disk.kill()
     directory = logs(disk)[0].parent
     seals = [read_seal(disk, directory / name) for name in disk.list_dir(directory) if name.endswith(files.SEAL_SUFFIX)]
-    result = compact(CompactionPlan(directory, tuple(seals), 0, 0, 0, 1024, 128, 10_000), disk, lambda size: None)
+    result = compact(CompactionPlan(directory, tuple(seals), 0, 0, 0, 0, 1024, 128, 10_000), disk, lambda size: None)
     assert result.records_kept < result.records_read
     for seal in seals:
         for name in disk.list_dir(directory):

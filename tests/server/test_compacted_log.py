@@ -46,7 +46,7 @@ def take_out(directory: Path, seals: Sequence[Seal]) -> None:
     dirty_offset = 0
     for now_ms in (NOW_MS, NOW_MS + 10):
         # No segment fits into one with others: so those of which nothing is left stay.
-        plan = CompactionPlan(directory, tuple(seals), dirty_offset, now_ms, 1, 1, 200, 1000)
+        plan = CompactionPlan(directory, tuple(seals), dirty_offset, now_ms, now_ms, 1, 1, 200, 1000)
         result = compact(plan, disk, lambda size: None)
         for seal in result.seals:
             disk.replace_file(files.seal_path(directory, seal.base_offset), seal.encode())

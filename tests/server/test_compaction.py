@@ -27,7 +27,7 @@ def plan_for(directory: Path) -> CompactionPlan:
     for path, data in simulated(log).files().items():
         if path.parent == log.directory:
             (target / path.name).write_bytes(data)
-    return CompactionPlan(target, tuple(log.log.seals), 0, 0, 10**9, 1024, 200, 1000)
+    return CompactionPlan(target, tuple(log.log.seals), 0, 0, 0, 10**9, 1024, 200, 1000)
 
 
 async def test_another_process_does_what_this_one_would(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ async def test_what_is_due_is_compacted_one_after_the_other_and_a_failure_is_tol
 
 
 def test_a_plan_is_the_same_on_the_other_side(tmp_path: Path) -> None:
-    plan = CompactionPlan(tmp_path, tuple(keyed_log(1).log.seals), 3, 4, 5, 6, 7, 8)
+    plan = CompactionPlan(tmp_path, tuple(keyed_log(1).log.seals), 3, 4, 5, 6, 7, 8, 9)
     assert plan_from_json(json.loads(request_as_json(plan, 1))["plan"]) == plan
 
 

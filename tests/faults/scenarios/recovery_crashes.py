@@ -15,8 +15,9 @@ from tests.faults.bugs.planted import planted
 from tests.faults.runs import Session, Tally
 from tests.faults.storage.kept_files import check_kept
 from tests.faults.storage.model import StoreModel, tell
-from tests.faults.storage.workload import STORE, JumpingClock, Stop, StorageWorkload, tiny_limits
+from tests.faults.storage.workload import STORE, Stop, StorageWorkload, tiny_limits
 from tests.logstore.disk import PowerCut, SimulatedDisk
+from tests.logstore.partition import JumpingClock
 from tests.logstore.store import Opened
 
 CRASHES_MAX = 10

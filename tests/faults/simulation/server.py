@@ -24,8 +24,8 @@ from logstore.errors import LogStoreError, UnknownTopicId, UnknownTopicOrPartiti
 from logstore.log import Appended, Log
 from logstore.topics import TopicStore
 from tests.faults.simulation.loop import SimulatedLoop
-from tests.faults.storage.workload import JumpingClock
 from tests.logstore.disk import SimulatedDisk
+from tests.logstore.partition import JumpingClock
 from tests.logstore.store import DATA
 
 #: A producer is never forgotten: a clock that is set forward over a restart cannot be told from a long stop.

@@ -15,7 +15,8 @@ from tests.faults.storage.damage import Damage, Key, judge_damaged
 from tests.faults.storage.data_directories import Copy, DataDirectory
 from tests.faults.storage.kept_files import check_kept, check_untouched
 from tests.faults.storage.model import Violation
-from tests.faults.storage.workload import STORE, JumpingClock
+from tests.faults.storage.workload import STORE
+from tests.logstore.partition import JumpingClock
 from tests.logstore.store import DATA, Opened
 
 TOPIC = "topic"

@@ -28,8 +28,9 @@ from logstore.disk import ARRAY_DATA, Disk
 from logstore.index import COLUMNS, ROW_BYTES
 from logstore.linux_disk import LinuxDisk
 from tests.faults.storage.model import StoreModel, new_batch
-from tests.faults.storage.workload import JumpingClock, Stop, StorageWorkload, tiny_limits
+from tests.faults.storage.workload import Stop, StorageWorkload, tiny_limits
 from tests.logstore.disk import SimulatedDisk
+from tests.logstore.partition import JumpingClock
 from tests.logstore.store import DATA
 
 #: Of most Linuxes, in memory.

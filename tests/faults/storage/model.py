@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from logstore.batch import BatchHeader, Compression, Record, encode_batch, iter_headers, read_header, stamped_prefix
+from logstore.batch import BatchHeader, Compression, Record, encode_batch, read_header, stamped_prefix
 from logstore.catalog import Topic
 from logstore.errors import LogStoreError
 from logstore.log import Appended, Log, TimestampedOffset
@@ -40,6 +40,13 @@ def tell(error: Exception) -> str:
     return str(error) if isinstance(error, Violation) else "".join(traceback.format_exception(error))
 
 
+class Horizon(NamedTuple):
+    """A pass has written into a batch until when its tombstones stay."""
+
+    written_ms: int  # by the monotonic clock
+    delete_retention_ms: int  # as it was then
+
+
 class StoredBatch(NamedTuple):
     """One batch as the log must have it."""
 
@@ -49,6 +56,7 @@ class StoredBatch(NamedTuple):
     append_ms: int
     records: tuple[Record, ...]
     data: bytes  # sent again as it stands, it is the same batch for the log
+    horizon: "Horizon | None" = None  # of its tombstones
 
     @property
     def next_offset(self) -> int:
@@ -111,17 +119,10 @@ class PartitionModel:
             self.rewritten.update(rewrite.changed)
             self.pending.remove(rewrite)
 
-    def note_found(self, data: bytes, start_offset: int) -> None:
-        """This is all that was read after a start: whatever was handed to the log is in it, or is not."""
-        found = {header.base_offset: data[at : at + header.size] for at, header in iter_headers(data)}
-        for rewrite in self.pending:
-            seen = {
-                base_offset: left
-                for base_offset, left in rewrite.changed.items()
-                if self.batches[self.index_of(base_offset)].next_offset > start_offset
-            }
-            if all(found.get(base_offset) == (left and left.data) for base_offset, left in seen.items()):
-                self.rewritten.update(rewrite.changed)
+    def note_found(self, seals: Sequence[Seal]) -> None:
+        """A start shows these: whatever was handed to the log is in it, or is not. The bytes are for others to compare:
+        what a pass has changed below the log's start is in no reader's, and in the file all the same."""
+        self.note_taken_over(seals)
         self.pending = []
 
     def expect(self, batch: StoredBatch) -> None:
@@ -290,7 +291,7 @@ def judge_log(
     after = model.adopted(start, end, now_ms)
     if model.pending:
         after.pending = list(model.pending)
-        after.note_found(data, start)
+        after.note_found(log.seals)
     check_bytes(data, after.kept(start, end))
     _check_places(log, after, rng)
     _check_epochs(log, appended, end)

@@ -2,13 +2,15 @@
 
 A record may be missing only if a newer one of its key is below the end of what the pass was given, which is sealed,
 seen by readers and old enough; or if it is a tombstone that was kept for as long as its batch has said since an earlier
-pass, and nothing of its key is left. Below the offset up to which the pass says that it is done no key is twice.
-Whatever is there is where it was, in its batch, with the same key, value, time and headers.
+pass, also by a clock that does not jump, and nothing of its key is left. Below the offset up to which the pass says
+that it is done no key is twice. Whatever is there is where it was, in its batch, with the same key, value, time and
+headers.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from logstore import files
 from logstore.batch import BatchHeader, Record, decode_batch, iter_headers
@@ -17,7 +19,27 @@ from logstore.disk import Disk
 from logstore.header import DELETE_HORIZON
 from logstore.log import Log
 from logstore.seal import Seal
-from tests.faults.storage.model import PartitionModel, Rewrite, StoredBatch, Violation
+from tests.faults.storage.model import Horizon, PartitionModel, Rewrite, StoredBatch, Violation
+
+
+class PassTime(NamedTuple):
+    """When a pass was planned, and what the process that planned it can know of the clocks."""
+
+    monotonic_ms: int
+    started_monotonic_ms: int
+    started_wall_ms: int
+    is_steady: bool  # the wall clock has not jumped since
+
+    def kept_ms(self, batch: StoredBatch) -> int:
+        """For how long the tombstones have stayed; those of an earlier process by the wall clock at the start, too."""
+        horizon, until_ms = batch.horizon, batch.header.delete_horizon_ms
+        assert horizon is not None
+        assert until_ms is not None
+        kept_ms = self.monotonic_ms - horizon.written_ms
+        if horizon.written_ms > self.started_monotonic_ms:
+            return kept_ms
+        seemed_ms = self.started_wall_ms - (until_ms - horizon.delete_retention_ms)
+        return max(kept_ms, seemed_ms + self.monotonic_ms - self.started_monotonic_ms)
 
 
 def judge_plan(plan: CompactionPlan, log: Log, model: PartitionModel, age_ms: Callable[[StoredBatch], int]) -> None:
@@ -36,12 +58,12 @@ def judge_plan(plan: CompactionPlan, log: Log, model: PartitionModel, age_ms: Ca
 
 
 def judge_pass(
-    plan: CompactionPlan, result: CompactionResult, log: Log, model: PartitionModel, disk: Disk
+    plan: CompactionPlan, result: CompactionResult, log: Log, model: PartitionModel, disk: Disk, time: PassTime
 ) -> list[Rewrite]:
     """Raise Violation unless the log may take over what the pass has written; return what that is."""
     _check_seals(plan, result)
     there = [seal for seal in result.seals if disk.exists(_path(plan, seal))]
-    rewrites = [Rewrite(seal, _changed(plan, seal, model, disk)) for seal in there]
+    rewrites = [Rewrite(seal, _changed(plan, seal, model, disk, time)) for seal in there]
     if gone := [seal for seal in result.seals if seal not in there]:
         # Retention removed what it was to replace, and it along: of the others nobody can say what was in it.
         if gone[-1].base_offset >= log.log_start_offset:
@@ -50,9 +72,9 @@ def judge_pass(
     changed = {base_offset: left for rewrite in rewrites for base_offset, left in rewrite.changed.items()}
     before = {batch.base_offset: batch for batch in model.kept(plan.seals[0].base_offset, plan.seals[-1].next_offset)}
     after = {base_offset: changed.get(base_offset, batch) for base_offset, batch in before.items()}
-    _check_missing(plan, before, after)
+    _check_missing(plan, time, before, after)
     _check_horizons(plan, result, before, after)
-    _check_is_done(plan, result, before, after)
+    _check_is_done(plan, result, time, before, after)
     return rewrites
 
 
@@ -69,7 +91,9 @@ def _check_seals(plan: CompactionPlan, result: CompactionResult) -> None:
         raise Violation(f"a pass from {plan.dirty_offset} to {ends[-1]} is done up to {result.dirty_offset}")
 
 
-def _changed(plan: CompactionPlan, seal: Seal, model: PartitionModel, disk: Disk) -> dict[int, StoredBatch | None]:
+def _changed(
+    plan: CompactionPlan, seal: Seal, model: PartitionModel, disk: Disk, time: PassTime
+) -> dict[int, StoredBatch | None]:
     """The batches of which the segment has something else than there was, or nothing."""
     written = dict(_read_segment(plan, seal, disk))
     changed: dict[int, StoredBatch | None] = {}
@@ -78,7 +102,7 @@ def _changed(plan: CompactionPlan, seal: Seal, model: PartitionModel, disk: Disk
         if found is None:
             changed[batch.base_offset] = None
         elif found[1] != batch.data:
-            changed[batch.base_offset] = _rewritten(batch, *found)
+            changed[batch.base_offset] = _rewritten(batch, *found, Horizon(time.monotonic_ms, plan.delete_retention_ms))
     if written:
         raise Violation(f"batches at offsets {sorted(written)} were written, and were not there")
     return changed
@@ -104,7 +128,7 @@ def _read_segment(plan: CompactionPlan, seal: Seal, disk: Disk) -> Iterator[tupl
         yield header.base_offset, (header, data[at : at + header.size])
 
 
-def _rewritten(batch: StoredBatch, header: BatchHeader, data: bytes) -> StoredBatch:
+def _rewritten(batch: StoredBatch, header: BatchHeader, data: bytes, horizon: Horizon) -> StoredBatch:
     """The batch with some of its records, unless there is anything else in it."""
     records = tuple(decode_batch(data))
     expected = batch.header._replace(
@@ -124,7 +148,7 @@ def _rewritten(batch: StoredBatch, header: BatchHeader, data: bytes) -> StoredBa
     if not all(record in there for record in records):
         offsets = [record.offset for record in records]
         raise Violation(f"the batch at offset {batch.base_offset} has {offsets}, and not all of it was appended there")
-    return batch._replace(header=header, records=records, data=data)
+    return batch._replace(header=header, records=records, data=data, horizon=batch.horizon or horizon)
 
 
 Batches = Mapping[int, StoredBatch | None]
@@ -137,7 +161,7 @@ def _records(batches: Batches) -> Iterator[tuple[StoredBatch, Record]]:
                 yield batch, record
 
 
-def _check_missing(plan: CompactionPlan, before: Batches, after: Batches) -> None:
+def _check_missing(plan: CompactionPlan, time: PassTime, before: Batches, after: Batches) -> None:
     newest = {record.key: record.offset for _, record in _records(before)}
     there = {record.offset for _, record in _records(after)}
     keys_left = {record.key for _, record in _records(after)}
@@ -154,6 +178,12 @@ def _check_missing(plan: CompactionPlan, before: Batches, after: Batches) -> Non
             raise Violation(f"{what} is gone, and is the newest of its key before {plan.seals[-1].next_offset}")
         if horizon_ms is None or plan.now_ms < horizon_ms:
             raise Violation(f"{what} is a tombstone and gone at {plan.now_ms}, and was to stay until {horizon_ms}")
+        assert batch.horizon is not None
+        least_ms = min(batch.horizon.delete_retention_ms, plan.delete_retention_ms)
+        if time.kept_ms(batch) < least_ms:
+            raise Violation(
+                f"{what} is a tombstone and gone after {time.kept_ms(batch)} ms, and delete.retention.ms is {least_ms}"
+            )
         if record.key in keys_left:
             raise Violation(f"{what} is a tombstone and gone, and what it deletes is there")
 
@@ -173,7 +203,9 @@ def _check_horizons(plan: CompactionPlan, result: CompactionResult, before: Batc
             raise Violation(f"the tombstones of the batch at offset {base_offset} stay until {now}, not {expected}")
 
 
-def _check_is_done(plan: CompactionPlan, result: CompactionResult, before: Batches, after: Batches) -> None:
+def _check_is_done(
+    plan: CompactionPlan, result: CompactionResult, time: PassTime, before: Batches, after: Batches
+) -> None:
     offsets: dict[bytes | None, list[int]] = defaultdict(list)
     for batch, record in _records(after):
         if record.key is None or batch.base_offset >= result.dirty_offset:
@@ -181,7 +213,7 @@ def _check_is_done(plan: CompactionPlan, result: CompactionResult, before: Batch
         old = before[batch.base_offset]
         horizon_ms = old and old.header.delete_horizon_ms
         offsets[record.key].append(record.offset)
-        if record.value is None and horizon_ms is not None and horizon_ms <= plan.now_ms:
+        if record.value is None and horizon_ms is not None and horizon_ms <= plan.now_ms and time.is_steady:
             raise Violation(f"the tombstone at offset {record.offset} was to go at {horizon_ms}, and is there")
     for key, of_key in offsets.items():
         if len(of_key) > 1:

@@ -32,9 +32,9 @@ from tests.faults.storage.model import (
     judge_store,
     new_batch,
 )
-from tests.faults.storage.passes import judge_pass, judge_plan
+from tests.faults.storage.passes import PassTime, judge_pass, judge_plan
 from tests.logstore.disk import PowerCut, SimulatedDisk
-from tests.logstore.partition import NOW_MS, ManualClock
+from tests.logstore.partition import JumpingClock
 from tests.logstore.store import Opened
 
 TOPICS = ("a", "b", "c")
@@ -56,20 +56,6 @@ def tiny_limits() -> Iterator[None]:
     compaction has replaced is removed after 5 s."""
     with patch("logstore.log.SNAPSHOT_INTERVAL_BYTES", 2048), patch("logstore.compactions.KEPT_MS", KEPT_MS):
         yield
-
-
-class JumpingClock(ManualClock):
-    """A wall clock that can be set back, beside a monotonic one."""
-
-    wall_ahead_ms = 0
-
-    def wall_ms(self) -> int:
-        return NOW_MS + self.now_ms + self.wall_ahead_ms
-
-    def copy(self) -> "JumpingClock":
-        clock = JumpingClock()
-        clock.now_ms, clock.wall_ahead_ms = self.now_ms, self.wall_ahead_ms
-        return clock
 
 
 class Stop(Enum):
@@ -119,6 +105,7 @@ class StorageWorkload:
         self._unjudged: Stop | None = None  # how the last process ended, until its store was judged
         self._is_in_round = False
         self._started_at = 0, 0  # by the wall and by the monotonic clock
+        self._jumped_at_ms = -1  # the wall clock, last; by the monotonic one
         self._logs: dict[tuple[UUID, int], Log] = {}
         self._relaxed: set[UUID] = set()  # topics whose readers may have seen what is not on the disk
         self._operations, self._weights = zip(*self._list_operations(), strict=True)
@@ -431,6 +418,9 @@ class StorageWorkload:
         planned = self.store.store.plan_compaction()
         if planned is None:
             return
+        started_wall_ms, started_ms = self._started_at
+        planned_ms = self.clock.monotonic_ms()
+        time = PassTime(planned_ms, started_ms, started_wall_ms, is_steady=self._jumped_at_ms < started_ms)
         log, key = planned.log, (planned.log.topic, planned.log.partition)
         partition = self.model.partitions[key]
         partition.note_taken_over(log.seals)
@@ -445,7 +435,7 @@ class StorageWorkload:
         if result is None or self.rng.random() < 0.1:
             self.store.store.compactions.give_up(planned)
             return
-        rewrites = judge_pass(planned.plan, result, log, partition, self.disk)
+        rewrites = judge_pass(planned.plan, result, log, partition, self.disk, time)
         for _ in range(self.rng.choice((0, 0, 4))):  # before the server hears of it
             self.rng.choice((self._append_somewhere, self._settle, self._retain, self._delete_records))()
             self._note_published()
@@ -453,6 +443,8 @@ class StorageWorkload:
         self.store.store.compactions.take(planned, result)
         self.counts["passes"] += 1
         self.counts["segments compacted"] += len(rewrites)
+        if self._sets_clock and self.rng.random() < 0.3:
+            self._set_clock()  # now that tombstones wait for their time
 
     def _run_pass(self, planned: PlannedCompaction) -> CompactionResult | None:
         """None if there is no room for it, the disk has failed it, or what it reads was deleted meanwhile."""
@@ -545,7 +537,13 @@ class StorageWorkload:
     def _pass_time(self) -> None:
         self.clock.now_ms += self.rng.choice((KEPT_MS, self.rng.randrange(600_000)))
         if self._sets_clock:
-            self.clock.wall_ahead_ms = self.rng.choice((0, 0, -HOUR_MS, HOUR_MS, -365 * DAY_MS))
+            self._set_clock()
+
+    def _set_clock(self) -> None:
+        before_ms = self.clock.wall_ahead_ms
+        self.clock.wall_ahead_ms = self.rng.choice((0, 0, -HOUR_MS, HOUR_MS, -365 * DAY_MS))
+        if self.clock.wall_ahead_ms != before_ms:
+            self._jumped_at_ms = self.clock.monotonic_ms()
 
     def _stop_and_start(self) -> None:
         try:

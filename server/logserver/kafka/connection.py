@@ -37,6 +37,11 @@ FIRST_REQUEST_BYTES_MAX = 512 << 10
 OTHER_REQUEST_BYTES_MAX = 16 << 20
 #: A request of up to so much gets its memory at once, a larger one as it comes.
 RECEIVED_AT_ONCE = 2 << 20
+#: Kafka's connections.max.idle.ms.
+IDLE_MS_MAX = 600_000
+#: A request that was begun must come whole in so long, a large one at so many bytes a second after that.
+REQUEST_MS_MAX = 60_000
+BYTES_PER_SECOND_MIN = 16 << 10
 #: Produce requests of one connection that wait for a sync.
 PIPELINED_MAX = 100
 
@@ -105,7 +110,8 @@ class Connection(asyncio.BufferedProtocol):
         self.fetch_session = FetchSession(door.session_places)
         self.peer = ""
         self.context = RequestContext(ANONYMOUS, "", "kafka", "", None)
-        #: Monotonic: since when the connection waits for the rest of a request, or for the next one.
+        #: Monotonic: since when the connection waits for the rest of a request, or for the next one. Another byte of
+        #: one is no new beginning.
         self.waiting_since_ms = self._clock.monotonic_ms()
 
     # The transport's side.
@@ -125,12 +131,12 @@ class Connection(asyncio.BufferedProtocol):
         return self._received.free(self._wanted_bytes(), at_once=RECEIVED_AT_ONCE if self._is_proven else 0)
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.waiting_since_ms = self._clock.monotonic_ms()
         try:
             if len(self._received):
                 self._received.add(nbytes)
                 self._handle_received()
             else:
+                self.waiting_since_ms = self._clock.monotonic_ms()
                 data = self._door.shared[:nbytes]
                 handled = self._handle(data)
                 if handled < nbytes and not self._is_closing:
@@ -172,8 +178,11 @@ class Connection(asyncio.BufferedProtocol):
         return self._received.counter
 
     @property
-    def has_part_of_request(self) -> bool:
-        return len(self._received) > 0
+    def wait_ms_max(self) -> int:
+        """How long it may be silent, or take for a request that it has begun, so that a byte a second is not enough."""
+        if self._is_waiting_for_turn or not len(self._received):
+            return IDLE_MS_MAX
+        return REQUEST_MS_MAX + len(self._received) * 1000 // BYTES_PER_SECOND_MIN
 
     def release_memory(self) -> None:
         """Called now and then for those that are idle."""
@@ -265,6 +274,7 @@ class Connection(asyncio.BufferedProtocol):
         return not self._answers
 
     def _begin(self, header: RequestHeader, frame: memoryview) -> None:
+        self.waiting_since_ms = self._clock.monotonic_ms()
         if header.client_id != self.context.client_id:
             self.context = RequestContext(ANONYMOUS, header.client_id, "kafka", self.peer, None)
         if header.api_key == ApiKey.PRODUCE and header.version in API_VERSIONS[ApiKey.PRODUCE]:

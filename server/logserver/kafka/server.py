@@ -31,10 +31,6 @@ logger = structlog.get_logger()
 STRANGERS_BYTES_MAX = 32 << 20
 #: Between two looks for connections that say nothing.
 SWEEP_MS = 5_000
-#: Kafka's connections.max.idle.ms.
-IDLE_MS_MAX = 600_000
-#: A request that was begun must come whole in so long.
-REQUEST_MS_MAX = 60_000
 BACKLOG = 1024
 #: A request of more bytes is counted while it is under way, unless it is Produce, which is read in place.
 LARGE_BYTES = 4 << 10
@@ -143,18 +139,21 @@ class KafkaServer:
         return _answered(header, self._handlers.of(header.api_key), request, connection.context)
 
     def _sweep(self) -> None:
+        self.sweep()
+        self._sweeping = asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
+
+    def sweep(self) -> None:
         """Cut who has begun a request and does not end it, or says nothing at all."""
         now_ms = self._clock.monotonic_ms()
         for connection in list(self._connections):
             waited_ms = now_ms - connection.waiting_since_ms
             if not connection.is_idle:
                 continue
-            if waited_ms > (REQUEST_MS_MAX if connection.has_part_of_request else IDLE_MS_MAX):
-                logger.info("a Kafka connection is closed: it was silent", peer=connection.peer, ms=waited_ms)
+            if waited_ms > connection.wait_ms_max:
+                logger.info("a Kafka connection is closed: it was silent or slow", peer=connection.peer, ms=waited_ms)
                 connection.abort()
             elif waited_ms > SWEEP_MS:
                 connection.release_memory()
-        self._sweeping = asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
 
 
 async def _answered(header: RequestHeader, handler: Handler, request: Any, context: RequestContext) -> Frame:

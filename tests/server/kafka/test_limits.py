@@ -9,13 +9,21 @@ from kio.schema.errors import ErrorCode
 from logserver.kafka import fetch_sessions
 from logserver.kafka.apis import ApiKey
 from logserver.kafka.buffers import OWN_BYTES_MIN
-from logserver.kafka.connection import OTHER_REQUEST_BYTES_MAX
+from logserver.kafka.connection import (
+    FIRST_REQUEST_BYTES_MAX,
+    OTHER_REQUEST_BYTES_MAX,
+    REQUEST_MS_MAX,
+    Connection,
+)
 from logserver.kafka.messages import ITEMS_MAX
 from logserver.kafka.server import ITEM_BYTES
+from logserver.moved_time import MovedClock
 from logserver.server import Server
+from tests.fuzz.fakes import HeldTransport
 from tests.server.kafka.client import KafkaClient
 from tests.server.kafka.conftest import Connect
 from tests.server.kafka.records import fetch
+from tests.server.kafka.test_connection import receive
 
 NOTHING: dict[str, Any] = {"client_software_name": "test", "client_software_version": "1"}
 
@@ -76,3 +84,40 @@ async def test_a_client_gets_no_fetch_session_while_others_remember_too_much(
     await other.close()
     while (await third.call(ApiKey.FETCH, 11, **fetch("t", 0, **new))).session_id == 0:
         await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock(door: Server, monkeypatch: pytest.MonkeyPatch) -> MovedClock:
+    """The server's, from now on."""
+    clock = MovedClock(0)
+    monkeypatch.setattr(door.kafka, "_clock", clock)
+    monkeypatch.setattr(door.broker, "clock", clock)
+    return clock
+
+
+async def test_a_byte_a_second_is_not_enough(door: Server, clock: MovedClock) -> None:
+    assert door.kafka is not None
+    connection, transport = Connection(door.kafka), HeldTransport()
+    connection.connection_made(transport)
+    seconds = 0
+    while not transport.is_closing() and seconds < 1000:
+        receive(connection, (100).to_bytes(4, "big") if not seconds else b"\0")
+        clock.ahead_ms += 1000
+        door.kafka.sweep()
+        seconds += 1
+    connection.connection_lost(None)
+    assert REQUEST_MS_MAX // 1000 <= seconds <= REQUEST_MS_MAX // 1000 + 2
+
+
+async def test_a_large_request_may_come_slowly_as_long_as_it_comes(door: Server, clock: MovedClock) -> None:
+    assert door.kafka is not None
+    connection, transport = Connection(door.kafka), HeldTransport()
+    connection.connection_made(transport)
+    receive(connection, FIRST_REQUEST_BYTES_MAX.to_bytes(4, "big"))
+    for _ in range(24):
+        receive(connection, bytes(20 << 10))
+        clock.ahead_ms += 3500
+        door.kafka.sweep()
+    assert REQUEST_MS_MAX < 24 * 3500
+    assert not transport.is_closing()
+    connection.connection_lost(None)

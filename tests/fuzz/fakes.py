@@ -26,7 +26,12 @@ class StoodStill(Clock):
         return 0
 
 
-class NoTopics:
+class NamedTopics:
+    """Has every name, and no id."""
+
+    def topic(self, name: str) -> object:
+        return name
+
     def topic_by_id(self, topic_id: UUID) -> Any:
         raise UnknownTopicId(f"no topic has the id {topic_id}", remedy="Ask again.")
 
@@ -56,7 +61,7 @@ class Appends:
 class FakeBroker:
     def __init__(self) -> None:
         self.clock = StoodStill()
-        self.store = NoTopics()
+        self.store = NamedTopics()
         self.appends = Appends()
         self.connections = Connections(1 << 20, 1 << 20)
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from functools import cache
 from struct import Struct
+from typing import Any
 
 from logserver.kafka.apis import ApiKey
 from logserver.kafka.connection import Connection
@@ -32,7 +33,17 @@ def run(data: bytes) -> None:
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     """One for all: to make one takes longer than what is tried in it."""
-    return asyncio.new_event_loop()
+    loop = asyncio.new_event_loop()
+
+    def fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        _failures.append(context.get("exception") or AssertionError(context["message"]))
+
+    loop.set_exception_handler(fail)
+    return loop
+
+
+#: What callbacks of the loop have raised.
+_failures: list[BaseException] = []
 
 
 async def _received(data: bytes, cut: int) -> tuple[object, ...]:
@@ -44,6 +55,8 @@ async def _received(data: bytes, cut: int) -> tuple[object, ...]:
     while position < len(data) and not transport.is_closing():
         if not transport.is_reading():
             await asyncio.sleep(0)
+            if _failures:
+                raise _failures.pop()
             continue
         buffer = connection.get_buffer(-1)
         size = min(len(buffer), len(data) - position, rng.randint(1, 256) if cut else len(data))
@@ -56,6 +69,8 @@ async def _received(data: bytes, cut: int) -> tuple[object, ...]:
         await asyncio.sleep(0)
         now = (len(door.begun), len(transport.written))
         quiet, seen = (quiet + 1, seen) if now == seen else (0, now)
+        if _failures:
+            raise _failures.pop()
     held = len(connection._received)
     connection.connection_lost(None)
     assert door.strangers.used_bytes == door.fake.connections.total.used_bytes == 0

@@ -13,7 +13,7 @@ from logstore.errors import CorruptBatch
 from logstore.header import HEADER_SIZE, check_batch
 from logstore.topics import TopicStore
 from tests.fuzz.examples import example_request
-from tests.fuzz.fakes import NoTopics
+from tests.fuzz.fakes import NamedTopics
 
 
 def run(data: bytes) -> None:
@@ -22,7 +22,7 @@ def run(data: bytes) -> None:
         header = read_header(frame)
         if header.api_key != ApiKey.PRODUCE or header.version not in API_VERSIONS[ApiKey.PRODUCE]:
             return
-        request = read_produce(header, frame, cast(TopicStore, NoTopics()))
+        request = read_produce(header, frame, cast(TopicStore, NamedTopics()))
     except Malformed:
         return
     acks = []

@@ -1,15 +1,13 @@
 """Where the brokers of the suite come from."""
 
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.conformance.absent import Absent
 from tests.conformance.apache import ApacheKafka
-from tests.processes import ENVIRONMENT, SHORT_SESSIONS, Program, program
+from tests.processes import SHORT_SESSIONS, Program, program
 
 KAFKA_ADDRESS = re.compile(r"kafka=(\S+)")
 
@@ -27,17 +25,12 @@ def apache(directory: Path) -> Iterator[Broker]:
 
 
 @contextmanager
-def tailrace(directory: Path) -> Iterator[Broker]:
-    """`logserver` with its Kafka door. Raises Absent while it has none."""
+def tailrace(directory: Path, *options: str) -> Iterator[Broker]:
+    """`logserver` with its Kafka door."""
     command = program("logserver.main")
-    # Wide, so that no option is broken over two lines.
-    environment = ENVIRONMENT | {"COLUMNS": "200"}
-    options = subprocess.run([*command, "--help"], env=environment, check=True, capture_output=True, text=True).stdout
-    if "--kafka-listen" not in options:
-        raise Absent("this logserver has no Kafka door yet: its --help does not name --kafka-listen")
     listen = ["--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"]
     where = ["--data-dir", str(directory / "data")]
-    with Program([*command, *where, *listen, *SHORT_SESSIONS], log=directory / "logserver.log") as server:
+    with Program([*command, *where, *listen, *SHORT_SESSIONS, *options], log=directory / "logserver.log") as server:
         server.ready()
         address = KAFKA_ADDRESS.search(server.ready_line)
         assert address is not None, f"the ready line does not say where Kafka clients connect: {server.ready_line!r}"

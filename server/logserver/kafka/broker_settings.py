@@ -48,7 +48,7 @@ def _rows(config: ServerConfig, node_id: int, advertised: Address) -> Iterator[_
         f"PLAINTEXT://{advertised}",
         ConfigType.STRING,
         "What clients are told to connect to: --kafka-advertise.",
-        "kafka_advertise",
+        "kafka_listen" if config.kafka_advertise is None else "kafka_advertise",
     )
     yield _Row("log.dir", directory, ConfigType.STRING, "Directory of the logs: --data-dir.", "data_dir")
     yield _Row("log.dirs", directory, ConfigType.STRING, "Directory of the logs: --data-dir.", "data_dir")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from tests.conformance.differences import DIFFERENCES
+from tests.conformance.kafka_python_own import EXPECTED
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "kafka-compatibility.md").read_text()
 
@@ -15,6 +16,10 @@ def test_the_table_of_apis_is_what_is_advertised() -> None:
     assert told == {int(key): versions for key, versions in API_VERSIONS.items()}
     names = {int(key): name.lower() for key, name, _, _ in rows}
     assert names == {int(key): key.name.replace("_", "").lower() for key in ApiKey}
+
+
+def test_the_tests_of_others_that_fail_are_listed_with_their_reasons() -> None:
+    assert dict(re.findall(r"^\| `(test_\w+)` \| (.+) \|$", DOCUMENT, re.MULTILINE)) == EXPECTED
 
 
 def test_every_difference_that_the_conformance_suite_expects_has_its_section() -> None:

@@ -311,6 +311,8 @@ class _Chain:
         # Append times above the recovery point are lost. Now is never too early, so nothing is kept shorter.
         last_append_ms = max(known_ms, self._last_append_ms, self._now_ms if is_above else -1)
         cells = scan.cells
+        # Where compaction, or damage, has left no batch, there were some all the same.
+        append_ms = last_append_ms if cells or behind.next_offset > base else -1
         for at in range(3, len(cells), COLUMNS):
             if cells[at] == UNKNOWN_MS:
                 cells[at] = last_append_ms
@@ -319,8 +321,8 @@ class _Chain:
             next_offset=behind.next_offset,
             end_position=behind.end_position,
             max_timestamp_ms=behind.max_timestamp_ms,
-            first_append_ms=RowTable(cells)[0].append_time_ms if cells else -1,
-            last_append_ms=last_append_ms if cells else -1,
+            first_append_ms=RowTable(cells)[0].append_time_ms if cells else append_ms,
+            last_append_ms=append_ms,
             index=ActiveIndex(self._disk, files.active_index_path(self._directory, base), in_memory=cells),
             damaged=behind.damaged,
             lost_offset=lost_offset,

@@ -155,3 +155,23 @@ def test_damage_in_a_segment_with_gaps_is_told_and_stepped_over() -> None:
         after.read(header.base_offset)
     behind = list(read_from(after, header.next_offset))
     assert behind == [record for record in whole if record.offset >= header.next_offset]
+
+
+def test_of_a_segment_that_compaction_has_emptied_the_append_times_are_not_too_early_without_its_seal() -> None:
+    partition = Partition(SimulatedDisk(), config=CONFIG)
+    while partition.log.segments_count < 3:
+        partition.log.append(encode_batch([Record(0, 0, b"key", bytes(300))]), partition.clock.wall_ms())
+        partition.sync_now()
+    now_ms = partition.clock.wall_ms()
+    seals = tuple(partition.log.seals)
+    plan = CompactionPlan(partition.directory, seals, 0, now_ms, now_ms, 10**9, 1, 200, 1000)
+    result = compact(plan, partition.disk, lambda size: None)
+    assert result.seals[0].end_position == 0
+    partition.close()
+    commit(partition, result)
+    disk = simulated(partition).kill()
+    disk.remove(files.seal_path(partition.directory, 0))
+    disk.remove(files.log_path(partition.directory, 0))
+    after = Partition(disk, config=CONFIG)
+    assert not after.log.holes
+    assert after.log.append_time_ms(0) >= now_ms

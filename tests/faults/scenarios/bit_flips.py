@@ -15,6 +15,7 @@ from logstore.header import HEADER_SIZE, read_header
 from logstore.linux_disk import LinuxDisk
 from tests.faults.bugs.planted import planted
 from tests.faults.runs import Session, Tally
+from tests.faults.storage.damage import Damage
 from tests.faults.storage.damaged_directories import damage_of, kind_of, try_directory
 from tests.faults.storage.data_directories import Copy, DataDirectory, make_data_directory, real_directory
 from tests.faults.storage.model import tell
@@ -24,6 +25,7 @@ from tests.logstore.store import DATA
 FLIPS_PER_DIRECTORY = 50
 #: So many bytes at the head of a batch are before what its CRC covers.
 UNCOVERED_BYTES = 17
+OFFSET_BYTES = 8
 #: What mmap-ninja keeps of an array beside its rows is not in the disk in memory, and so is flipped on a real one.
 ARRAY_FILES = "array"
 
@@ -69,7 +71,16 @@ def _flip_in_memory(directory: DataDirectory, path: Path, rng: random.Random, ta
         position = rng.choice(_batch_positions(data)) + rng.randrange(UNCOVERED_BYTES)
     copy.disk.flip_bit(path, position, rng.randrange(8))
     damage = damage_of(directory, path, range(position, position + 1))
+    parsed, key = files.parse_segment_file(path.name), directory.partition_of(path)
+    if parsed is not None and parsed.generation > 0 and key is not None and _is_in_offset(data, position):
+        # TODAY: no CRC covers it, and where compaction has left gaps another offset may fit as well.
+        damage |= Damage(exchanged=frozenset({key}))
     try_directory(copy, directory, damage, rng, tally.counts)
+
+
+def _is_in_offset(data: bytes, position: int) -> bool:
+    """Whether the byte is of the first field of a batch, its offset."""
+    return any(at <= position < at + OFFSET_BYTES for at in _batch_positions(data))
 
 
 def _batch_positions(data: bytes) -> list[int]:

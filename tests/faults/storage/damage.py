@@ -68,8 +68,7 @@ def judge_damaged(
             if key in damage.offsets:
                 _judge_damaged_log(log, key, partition, damage, now_ms, counts)
             else:
-                known_from = log.log_start_offset if key in damage.snapshots else 0
-                judge_log(log, partition, rng, whole=True, now_ms=now_ms, producers_from=known_from)
+                judge_log(log, partition, rng, whole=True, now_ms=now_ms, forgets=key in damage.snapshots)
                 _append(log, partition, now_ms)
         except Violation as error:
             raise Violation(f"{key}: {error}") from error
@@ -109,7 +108,7 @@ def _is_readable(log: Log, batch: StoredBatch, counts: Counter[str], *, is_excha
 
 
 def _append(log: Log, partition: PartitionModel, now_ms: int) -> None:
-    batch = new_batch([Record(0, now_ms, None, b"after the damage")], log, now_ms)
+    batch = new_batch([Record(0, now_ms, b"a key of its own", b"after the damage")], log, now_ms)
     answer = log.append(batch.data, now_ms)
     if batch.base_offset != partition.end_offset or answer != batch.answer:
         raise Violation(f"an append is given {answer}, and {partition.end_offset} is next")

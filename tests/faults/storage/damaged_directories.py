@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from logstore import files
+from logstore.config import INT64_MAX
 from logstore.errors import DataDirectoryUnusable, FormatTooNew, MetadataCorrupt
 from logstore.identity import META
 from tests.faults.storage.damage import Damage, Key, judge_damaged
@@ -41,7 +42,10 @@ def damage_of(directory: DataDirectory, path: Path, positions: range) -> Damage:
         return Damage(is_start_refused=True)
     if partition is not None and kind == files.SNAPSHOT:
         return Damage(snapshots=frozenset({partition}))
-    if partition is not None and kind == files.LOG_SUFFIX:
+    if partition is not None and kind == files.SEAL_SUFFIX and directory.has_superseded_logs(path.parent):
+        # Without it nobody knows that these are: what compaction has taken out, and is not removed yet, is there again.
+        return Damage({partition: [range(0, INT64_MAX)]}, exchanged=frozenset({partition}))
+    if partition is not None and kind == files.LOG_SUFFIX and not directory.is_superseded(path):
         return Damage({partition: [_lost_offsets(directory, partition, path, positions)]})
     return Damage()
 
@@ -52,7 +56,7 @@ def _lost_offsets(directory: DataDirectory, key: Key, path: Path, positions: ran
     assert parsed is not None
     partition = directory.model.partitions[key]
     position, end, first = 0, parsed.base_offset, None
-    for batch in partition.batches[partition.index_of(parsed.base_offset) :]:
+    for batch in partition.kept(parsed.base_offset, partition.end_offset):
         if position >= directory.size_of(path):
             break
         position += len(batch.data)

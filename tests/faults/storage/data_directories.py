@@ -1,8 +1,9 @@
 """A stopped data directory of a realistic mix, to be damaged in copies.
 
 Topics in small segments with batches of every codec, idempotent producers, log starts that retention has moved, several
-leader epochs, bytes that recoveries have set aside, and the journal of consumer groups. Everything was synced, and the
-last stop was clean or a kill.
+leader epochs, bytes that recoveries have set aside, and the journal of consumer groups; in half of the directories
+segments that compaction has written anew, merged and with gaps. Everything was synced, and the last stop was clean or a
+kill.
 """
 
 import os
@@ -27,6 +28,7 @@ from logstore.data_directory import TOPICS
 from logstore.disk import ARRAY_DATA, Disk
 from logstore.index import COLUMNS, ROW_BYTES
 from logstore.linux_disk import LinuxDisk
+from logstore.seal import Seal, read_seal
 from tests.faults.storage.model import StoreModel, new_batch
 from tests.faults.storage.workload import Stop, StorageWorkload, tiny_limits
 from tests.logstore.disk import SimulatedDisk
@@ -108,7 +110,29 @@ class DataDirectory:
         if key is None:
             return True
         parsed = files.parse_segment_file(path.name)
-        return parsed is not None and parsed.base_offset < self.model.partitions[key].start_offset
+        if parsed is None:
+            return False
+        return parsed.base_offset < self.model.partitions[key].start_offset or self.is_superseded(path)
+
+    def is_superseded(self, path: Path) -> bool:
+        """Whether a pass of compaction has written what this file of a segment had anew, or was about to."""
+        parsed = files.parse_segment_file(path.name)
+        if parsed is None:
+            return False
+        for seal in self._seals(path.parent):
+            if seal.base_offset < parsed.base_offset < seal.next_offset:
+                return True
+            if parsed.suffix == files.LOG_SUFFIX and seal.base_offset == parsed.base_offset:
+                return seal.generation != parsed.generation
+        return parsed.suffix == files.LOG_SUFFIX and parsed.generation > 0
+
+    def has_superseded_logs(self, directory: Path) -> bool:
+        names = (path for path in self.disk.files() if path.parent == directory and path.suffix == files.LOG_SUFFIX)
+        return any(map(self.is_superseded, names))
+
+    def _seals(self, directory: Path) -> list[Seal]:
+        paths = (path for path in self.disk.files() if path.parent == directory and path.suffix == files.SEAL_SUFFIX)
+        return [read_seal(self.disk, path) for path in sorted(paths)]
 
 
 def make_data_directory(rng: random.Random) -> DataDirectory:
@@ -120,7 +144,7 @@ def make_data_directory(rng: random.Random) -> DataDirectory:
             model=StoreModel(),
             has_troubles=False,
             codecs=tuple(Compression),
-            compacts=False,
+            compacts=rng.random() < 0.5,
         )
         workload.start(Stop.CLEAN)
         _begin_journal(workload)

@@ -20,6 +20,7 @@ import traceback
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from logstore.batch import BatchHeader, Compression, Record, encode_batch, read_header, stamped_prefix
@@ -272,9 +273,9 @@ def judge_store(store: TopicStore, model: StoreModel, rng: random.Random, *, who
 
 
 def judge_log(
-    log: Log, model: PartitionModel, rng: random.Random, *, whole: bool, now_ms: int, producers_from: int = 0
+    log: Log, model: PartitionModel, rng: random.Random, *, whole: bool, now_ms: int, forgets: bool = False
 ) -> PartitionModel:
-    """`producers_from`: what was lost of producers is what they wrote before that offset."""
+    """`forgets`: the snapshot is lost, so that of producers is known what they wrote in batches that are there."""
     start, end = log.log_start_offset, log.high_watermark
     least = model.returned_offset if whole else model.synced_offset
     if log.log_end_offset != end:
@@ -294,8 +295,8 @@ def judge_log(
         after.note_found(log.seals)
     check_bytes(data, after.kept(start, end))
     _check_places(log, after, rng)
-    _check_epochs(log, appended, end)
-    _check_producers(log, after, producers_from)
+    _check_epochs(log, after.kept(start, end) if forgets else appended, end)
+    _check_producers(log, after, forgets=forgets)
     return after
 
 
@@ -368,18 +369,21 @@ def _at_or_after(time_ms: int, batches: Iterable[StoredBatch], start_offset: int
 def _check_epochs(log: Log, batches: Sequence[StoredBatch], end: int) -> None:
     """Every epoch that a batch has ended where the next one began."""
     ends: dict[int, int] = {}
-    for batch in batches:
-        ends[batch.leader_epoch] = batch.next_offset
+    for batch, following in pairwise(batches):
+        ends[batch.leader_epoch] = following.base_offset
+    for batch in batches[-1:]:
+        ends[batch.leader_epoch] = end
     for epoch, end_offset in ends.items():
         if log.epoch_end_offset(epoch) != (epoch, end_offset):
             raise Violation(f"epoch {epoch} ended at {end_offset}, not {log.epoch_end_offset(epoch)}")
 
 
-def _check_producers(log: Log, model: PartitionModel, start_offset: int) -> None:
+def _check_producers(log: Log, model: PartitionModel, *, forgets: bool) -> None:
     """Whatever of the last five batches is sent again gets its first answer."""
     for producer_id, batches in model.producers.items():
         for batch in batches:
-            if batch.base_offset < start_offset:
+            is_there = batch.next_offset > log.log_start_offset and model.rewritten.get(batch.base_offset, batch)
+            if forgets and not is_there:
                 continue
             try:
                 answer = log.append(batch.data, batch.header.max_timestamp_ms)

@@ -166,12 +166,16 @@ def decode_batch(batch: Buffer, *, inflated_bytes_max: int = INFLATED_BYTES_MAX)
     ]
 
 
+#: Clients fill batches of a mebibyte; to open more than this takes time that others wait for.
+CHECKED_BYTES_MAX = 16 << 20
+
+
 def check_keys(batch: Buffer) -> None:
     """Check that every record of a batch has a key, as a log wants that keeps one record of each.
 
     Raises `InvalidRecord`, and `CorruptBatch` as `open_batch`.
     """
-    keys = decode_column(batch, "key")
+    keys = decode_column(batch, "key", inflated_bytes_max=CHECKED_BYTES_MAX)
     if None in keys:
         keyless = [index for index, key in enumerate(keys) if key is None]
         raise InvalidRecord(

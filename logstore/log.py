@@ -197,11 +197,11 @@ class Log:
         if duplicate is not None:
             return Appended(duplicate.base_offset, duplicate.last_offset, True)
         config = self.config
-        if config.is_compacted:
-            check_keys(batch)
         size = len(batch)
         if size > config.max_message_bytes:
             raise _too_large(size, config.max_message_bytes)
+        if config.is_compacted:
+            check_keys(batch)
         if header.max_timestamp_ms > now_ms + config.timestamp_after_max_ms:
             raise _too_far_ahead(header.max_timestamp_ms, now_ms, config.timestamp_after_max_ms)
         if header.attributes & NOT_FOR_PRODUCERS:

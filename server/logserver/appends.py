@@ -247,6 +247,9 @@ class Appends:
 
     def _refused(self, ack: Ack, acks: Acks, reason: Exception) -> None:
         ack.error = reason
+        if isinstance(reason, ExplainedError) and not isinstance(reason, StorageFailed):
+            # Its frames lead back here, and hold what a batch was inflated into until the garbage is collected.
+            reason.__traceback__ = reason.__context__ = None
         if isinstance(reason, StorageFailed):
             self._on_failure(reason)
         if acks is Acks.ZERO:

@@ -2,8 +2,11 @@
 
 All connections of a loop receive into one shared buffer, and what is whole in there is handled at once, so an idle
 connection holds none. Only a request that comes in several reads gets a buffer of its own. It grows with what really
-came, so that who only announces a large request costs nothing, and all of them together have a bound.
+came, so that who only announces a large request costs nothing, and all of them together have a bound. Their memory is
+not cleared beforehand: what nothing was received into takes no page of the machine.
 """
+
+import numpy as np
 
 from logserver.bytes_in_flight import BytesInFlight
 from logserver.errors import Overloaded
@@ -11,6 +14,7 @@ from logserver.errors import Overloaded
 SHARED_BYTES = 256 << 10
 #: A buffer of its own has so much at least.
 OWN_BYTES_MIN = 16 << 10
+_NONE = memoryview(b"")
 
 
 class ReceiveBuffer:
@@ -21,13 +25,13 @@ class ReceiveBuffer:
     def __init__(self, counter: BytesInFlight) -> None:
         """counter: of the bytes of all such buffers."""
         self.counter = counter
-        self._memory = bytearray()
+        self._memory = _NONE
         self._start = 0  # of what is not handled
         self._end = 0
 
     @property
     def pending(self) -> memoryview:
-        return memoryview(self._memory)[self._start : self._end]
+        return self._memory[self._start : self._end]
 
     def __len__(self) -> int:
         return self._end - self._start
@@ -42,8 +46,8 @@ class ReceiveBuffer:
         """Where to receive more of a request, of which all so far is here. It gets its whole size, if that is no more
         than at_once, and else twice what has come."""
         assert len(self) < request_bytes
-        self._make_room(min(request_bytes, max(at_once, 2 * len(self))))
-        return memoryview(self._memory)[self._end :]
+        self._make_room(request_bytes if request_bytes <= at_once else min(request_bytes, 2 * len(self)))
+        return self._memory[self._end :]
 
     def add(self, size: int) -> None:
         """So much was received into `free`."""
@@ -64,7 +68,7 @@ class ReceiveBuffer:
     def release(self) -> None:
         """Give the memory back, with what is in it."""
         self.counter.remove(len(self._memory))
-        self._memory = bytearray()
+        self._memory = _NONE
         self._start = self._end = 0
 
     def _make_room(self, size: int) -> None:
@@ -77,7 +81,7 @@ class ReceiveBuffer:
         else:
             if not self.counter.has_room:
                 raise too_much_pending(self.counter)
-            grown = bytearray(max(size, OWN_BYTES_MIN))
+            grown = np.empty(max(size, OWN_BYTES_MIN), np.uint8).data
             grown[:pending] = self.pending
             self.counter.add(len(grown) - len(self._memory))
             self._memory = grown

@@ -27,6 +27,7 @@ from logserver.kafka.fetch_sessions import FetchSession, SessionPlaces
 from logserver.kafka.messages import RequestHeader, read_header
 from logserver.kafka.primitives import malformed
 from logserver.kafka.produce import ProduceRequest, encode_produce_answer, read_produce
+from logserver.time_slice import SLICE_MS
 from logstore.batch import Buffer
 
 logger = structlog.get_logger()
@@ -222,6 +223,7 @@ class Connection(asyncio.BufferedProtocol):
         """Begin the requests that are whole, as far as it is their turn; return how many bytes those were."""
         at = 0
         self._is_waiting_for_turn = False
+        until_ms = self._clock.monotonic_ms() + SLICE_MS
         while len(data) - at >= _SIZE_BYTES:
             size = self._checked_size(data[at:])
             end = at + _SIZE_BYTES + size
@@ -229,7 +231,10 @@ class Connection(asyncio.BufferedProtocol):
                 break
             frame = data[at + _SIZE_BYTES : end]
             header = read_header(frame)
-            if not self._is_turn_of(header):
+            is_over = at > 0 and self._clock.monotonic_ms() >= until_ms
+            if is_over or not self._is_turn_of(header):
+                if is_over:
+                    self._go_on_soon()  # after others
                 self._pause()
                 self._is_waiting_for_turn = True
                 return at

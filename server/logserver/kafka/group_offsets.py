@@ -11,6 +11,8 @@ from consumer_groups.requests import CommittedOffset, OffsetCommit, TopicPartiti
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.kafka.errors import error_code
 from logserver.kafka.messages import Fields, get
+from logserver.time_slice import TimeSlice
+from logstore.clock import Clock
 from logstore.errors import LogStoreError, UnknownTopicId, UnknownTopicOrPartition
 
 NO_OFFSET = -1
@@ -19,8 +21,9 @@ _REFUSALS = (GroupError, LogStoreError)
 
 
 class GroupOffsetHandlers:
-    def __init__(self, groups: GroupCoordinator) -> None:
+    def __init__(self, groups: GroupCoordinator, clock: Clock) -> None:
         self._groups = groups
+        self._clock = clock
 
     async def offset_commit(self, request: Any, context: RequestContext) -> Fields:
         authorize(context, Operation.READ, Resource.GROUP, request.group_id)
@@ -74,7 +77,10 @@ class GroupOffsetHandlers:
             if request.topics is None:
                 answer["topics"] = await self._fetch_all(request.group_id)
             else:
-                answer["topics"] = [await self._fetch_topic(request.group_id, topic) for topic in request.topics]
+                time_slice = TimeSlice(self._clock)
+                answer["topics"] = [
+                    await self._fetch_topic(request.group_id, topic, time_slice) for topic in request.topics
+                ]
         except _REFUSALS as refused:
             answer["error_code"] = error_code(refused)
         return answer
@@ -92,7 +98,8 @@ class GroupOffsetHandlers:
             for name, offsets in topics.items()
         ]
 
-    async def _fetch_topic(self, group: str, topic: Any) -> Fields:
+    async def _fetch_topic(self, group: str, topic: Any, time_slice: TimeSlice) -> Fields:
+        await time_slice.give_way()
         partitions = []
         for number in topic.partition_indexes:
             wanted = TopicPartitions(get(topic, "name", ""), get(topic, "topic_id", None), (number,))

@@ -30,7 +30,7 @@ class Handlers:
         producer_ids = ProducerIdHandlers(broker)
         groups = GroupHandlers(broker, advertised)
         membership = MembershipHandlers(broker.groups)
-        group_offsets = GroupOffsetHandlers(broker.groups)
+        group_offsets = GroupOffsetHandlers(broker.groups, broker.clock)
         self._by_key: dict[int, Handler] = {
             ApiKey.API_VERSIONS: metadata.api_versions,
             ApiKey.METADATA: metadata.metadata,

@@ -4,6 +4,7 @@ import asyncio
 import resource
 import socket
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 import structlog
@@ -34,6 +35,8 @@ SWEEP_MS = 5_000
 BACKLOG = 1024
 #: A request of more bytes is counted while it is under way, unless it is Produce, which is read in place.
 LARGE_BYTES = 4 << 10
+#: What waits for others to do something: the rest has an answer at once.
+WAITING = frozenset({ApiKey.FETCH, ApiKey.JOIN_GROUP, ApiKey.SYNC_GROUP})
 #: What an item takes while its request is under way.
 ITEM_BYTES = 512
 
@@ -55,7 +58,7 @@ class KafkaServer:
         self.strangers = BytesInFlight(STRANGERS_BYTES_MAX, "connections that have had no answer yet")
         self.broker: Broker
         self.session_places = SessionPlaces()
-        self._reading_large = asyncio.Lock()
+        self._large = asyncio.Lock()
         self._connections: set[Connection] = set()
         self._connections_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._server: asyncio.Server | None = None
@@ -124,13 +127,18 @@ class KafkaServer:
         return self._answer_read(header, read_body(header, frame).body, connection)
 
     async def _answer_large(self, header: RequestHeader, frame: bytes, connection: Connection) -> Frame:
-        """What has many items takes time to read, so that one is read in each turn of the loop, and memory until it is
-        answered."""
-        with connection.in_flight.hold(len(frame)):
-            async with self._reading_large:
+        """What has many items takes time to read and to answer, so that one comes after the other, and memory until it
+        is answered."""
+        with ExitStack() as held:
+            held.enter_context(connection.in_flight.hold(len(frame)))
+            async with self._large:
                 request, items = read_body(header, memoryview(frame))
-                await asyncio.sleep(0)  # before the next one is read
-        with connection.in_flight.hold(len(frame) + items * ITEM_BYTES):
+                await asyncio.sleep(0)
+                held.enter_context(connection.in_flight.hold(items * ITEM_BYTES))
+                if header.api_key not in WAITING:
+                    answer = await self._answer_read(header, request, connection)
+                    await asyncio.sleep(0)  # before the next one
+                    return answer
             return await self._answer_read(header, request, connection)
 
     def _answer_read(self, header: RequestHeader, request: Any, connection: Connection) -> Coroutine[Any, Any, Frame]:

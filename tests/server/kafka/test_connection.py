@@ -185,6 +185,8 @@ async def test_requests_that_are_answered_at_once_are_taken_once_however_they_ar
         framed(ApiKey.PRODUCE, 9, number, **produce("t", batch(b"%d" % number), acks=1)) for number in range(50)
     )
     for start in range(0, len(requests), 1000):
+        while not transport.is_reading():
+            await asyncio.sleep(0)
         receive(connection, requests[start : start + 1000])
     while len(transport.written) < 50:
         await asyncio.sleep(0)

@@ -6,12 +6,16 @@ from typing import Any
 import pytest
 from kio.schema.errors import ErrorCode
 
+from logserver.appends import Acks, BatchAppend
+from logserver.bytes_in_flight import BytesInFlight
+from logserver.context import ANONYMOUS, RequestContext
 from logserver.kafka import fetch_sessions
 from logserver.kafka.apis import ApiKey
-from logserver.kafka.buffers import OWN_BYTES_MIN
+from logserver.kafka.buffers import OWN_BYTES_MIN, ReceiveBuffer
 from logserver.kafka.connection import (
     FIRST_REQUEST_BYTES_MAX,
     OTHER_REQUEST_BYTES_MAX,
+    RECEIVED_AT_ONCE,
     REQUEST_MS_MAX,
     Connection,
 )
@@ -19,11 +23,13 @@ from logserver.kafka.messages import ITEMS_MAX
 from logserver.kafka.server import ITEM_BYTES
 from logserver.moved_time import MovedClock
 from logserver.server import Server
+from logstore.errors import CorruptBatch
 from tests.fuzz.fakes import HeldTransport
-from tests.server.kafka.client import KafkaClient
+from tests.server.kafka.client import KafkaClient, framed
 from tests.server.kafka.conftest import Connect
-from tests.server.kafka.records import fetch
+from tests.server.kafka.records import batch, fetch, produce
 from tests.server.kafka.test_connection import receive
+from tests.server.kafka.test_messages import Hurrying
 
 NOTHING: dict[str, Any] = {"client_software_name": "test", "client_software_version": "1"}
 
@@ -120,4 +126,45 @@ async def test_a_large_request_may_come_slowly_as_long_as_it_comes(door: Server,
         door.kafka.sweep()
     assert REQUEST_MS_MAX < 24 * 3500
     assert not transport.is_closing()
+    connection.connection_lost(None)
+
+
+def test_who_announces_a_large_request_gets_memory_for_what_came() -> None:
+    buffer = ReceiveBuffer(BytesInFlight(1 << 30, "test"))
+    buffer.put(memoryview(bytes(4)))
+    assert len(buffer.free(100 << 20, at_once=RECEIVED_AT_ONCE)) < OWN_BYTES_MIN
+    buffer.release()
+    buffer.put(memoryview(bytes(4)))
+    assert len(buffer.free(1 << 20, at_once=RECEIVED_AT_ONCE)) == (1 << 20) - 4
+
+
+async def test_what_a_refused_batch_was_inflated_into_is_let_go(door: Server, kafka: KafkaClient) -> None:
+    await kafka.make("t")
+    context = RequestContext(ANONYMOUS, "", "kafka", "", None)
+    damaged = bytearray(batch(b"v"))
+    damaged[-1] ^= 1
+    appends = [BatchAppend("t", b"", 0, bytes(damaged))]
+    [ack] = await door.broker.appends.append_and_wait(context, appends, Acks.ALL)
+    assert isinstance(ack.error, CorruptBatch)
+    assert ack.error.__traceback__ is None
+    assert ack.error.__context__ is None
+
+
+async def test_who_sends_many_requests_at_once_gives_way_between_them(
+    door: Server, kafka: KafkaClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kafka.make("t")
+    await kafka.call(ApiKey.PRODUCE, 9, **produce("t", batch(b"opens the log")))
+    assert door.kafka is not None
+    log = door.broker.store.log("t", 0)
+    monkeypatch.setattr(door.broker, "clock", Hurrying())
+    connection, transport = Connection(door.kafka), HeldTransport()
+    connection.connection_made(transport)
+    receive(connection, 3 * framed(ApiKey.PRODUCE, 9, **produce("t", batch(b"v"), acks=1)))
+    assert log.log_end_offset == 2
+    assert not transport.is_reading()
+    while len(transport.written) < 3:
+        await asyncio.sleep(0)
+    assert log.log_end_offset == 4
+    assert transport.is_reading()
     connection.connection_lost(None)

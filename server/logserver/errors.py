@@ -25,6 +25,14 @@ class InvalidRequest(LogServerError):
     """A field is missing, negative, absurd or contradicts another."""
 
 
+class InvalidPartitionNumber(InvalidRequest):
+    """No partition has a negative number. Kafka says of it what it says of one that is not there."""
+
+
+class NegativeOffset(InvalidRequest):
+    """No record has a negative offset. Kafka says of it what it says of one that is not there."""
+
+
 class RequestTooLarge(LogServerError):
     """The request names more than one call may."""
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from logserver.context import Operation, RequestContext
-from logserver.errors import InvalidRequest
+from logserver.errors import NegativeOffset
 from logserver.time_slice import TimeSlice
 from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters, finish
@@ -120,10 +120,10 @@ class Fetches:
         """Whole batches from offset on, at least one; none, where compaction took all up to the high watermark out; or
         None at the high watermark.
 
-        Raises InvalidRequest, OffsetOutOfRange, DataLoss.
+        Raises NegativeOffset, OffsetOutOfRange, DataLoss.
         """
         if offset < 0:
-            raise InvalidRequest(
+            raise NegativeOffset(
                 f"offset {offset} is negative", remedy="Ask for the earliest or latest offset, and read from there."
             )
         read = None

@@ -25,6 +25,8 @@ _Row = tuple[StatusCode, "ErrorCode.ValueType"]
 #: Every row by the exact class or the nearest base. What is in no row is a bug: INTERNAL.
 TABLE: dict[type[ExplainedError], _Row] = {
     server.InvalidRequest: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_INVALID_REQUEST),
+    server.InvalidPartitionNumber: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_INVALID_REQUEST),
+    server.NegativeOffset: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_INVALID_REQUEST),
     server.RequestTooLarge: (StatusCode.INVALID_ARGUMENT, ErrorCode.ERROR_CODE_REQUEST_TOO_LARGE),
     server.InternalTopic: (StatusCode.PERMISSION_DENIED, ErrorCode.ERROR_CODE_INVALID_TOPIC),
     server.Overloaded: (StatusCode.RESOURCE_EXHAUSTED, ErrorCode.ERROR_CODE_OVERLOADED),

@@ -9,7 +9,7 @@ import structlog
 
 from logserver.context import SERVER_ITSELF, Operation, RequestContext, Resource, authorize
 from logserver.damage import DamageMet
-from logserver.errors import InternalTopic, InvalidRequest, RequestTimedOut
+from logserver.errors import InternalTopic, InvalidPartitionNumber, InvalidRequest, RequestTimedOut
 from logserver.openings import Openings
 from logserver.time_slice import TimeSlice
 from logserver.waiters import HighWatermarkWaiters
@@ -128,13 +128,13 @@ class Topics:
 
     def log(self, topic: Topic, partition: int) -> Log:
         """The log of a partition, here and now: for who has opened it before. Raises UnknownTopicOrPartition and
-        InvalidRequest."""
+        InvalidPartitionNumber."""
         self._check_partition(topic, partition)
         return self._store.log(topic.name, partition)
 
     def _check_partition(self, topic: Topic, partition: int) -> None:
         if partition < 0:
-            raise InvalidRequest(
+            raise InvalidPartitionNumber(
                 f"partition {partition} of topic {topic.name!r} is negative or missing",
                 remedy=f"Name one of 0 to {topic.partitions - 1}.",
             )

@@ -128,6 +128,7 @@ def test_offsets_before_and_after_the_log_are_out_of_range(wire: Connection, thr
 def test_an_unknown_topic_or_partition_is_said(wire: Connection, topic: str) -> None:
     assert fetch(wire, "not-there").error_code == UNKNOWN_TOPIC_OR_PARTITION
     assert fetch(wire, topic, partition=9).error_code == UNKNOWN_TOPIC_OR_PARTITION
+    assert fetch(wire, topic, partition=-1).error_code == UNKNOWN_TOPIC_OR_PARTITION
 
 
 def test_an_unknown_topic_id_is_said(wire: Connection) -> None:

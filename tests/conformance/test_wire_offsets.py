@@ -122,6 +122,15 @@ def test_an_epoch_that_the_leader_does_not_know_is_refused(wire: Connection, top
 def test_an_unknown_topic_or_partition_is_said(wire: Connection, topic: str) -> None:
     assert list_offset(wire, "not-there", LATEST).error_code == UNKNOWN_TOPIC_OR_PARTITION
     assert list_offset(wire, topic, LATEST, partition_index=5).error_code == UNKNOWN_TOPIC_OR_PARTITION
+    assert list_offset(wire, topic, LATEST, partition_index=-1).error_code == UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_of_an_unknown_topic_or_partition_no_records_are_deleted(wire: Connection, topic: str) -> None:
+    parts = [{"partition_index": partition, "offset": 0} for partition in (-1, 5)]
+    topics = [{"name": topic, "partitions": parts}, {"name": "not-there", "partitions": parts}]
+    answer = wire.ask("delete_records", 2, topics=topics, timeout=10_000)
+    told = [part for each in answer.topics for part in each.partitions]
+    assert [(part.error_code, part.low_watermark) for part in told] == [(UNKNOWN_TOPIC_OR_PARTITION, -1)] * 4
 
 
 def test_after_deleting_records_the_earliest_is_the_first_that_is_left(

@@ -129,7 +129,7 @@ def test_other_acks_are_refused(wire: Connection, topic: str, acks: int) -> None
 
 
 def test_an_unknown_partition_is_said_and_the_others_are_written(wire: Connection, topic: str) -> None:
-    parts = [{"index": 1, "records": batch([b"a"])}, {"index": 0, "records": batch([b"b"])}]
+    parts = [{"index": index, "records": batch([b"a"])} for index in (1, -1)] + [{"index": 0, "records": batch([b"b"])}]
     data = [
         {"name": topic, "partition_data": parts},
         {"name": "not-there", "partition_data": [{"index": 0, "records": batch([b"c"])}]},
@@ -141,6 +141,7 @@ def test_an_unknown_partition_is_said_and_the_others_are_written(wire: Connectio
     assert errors == {
         (topic, 0): 0,
         (topic, 1): UNKNOWN_TOPIC_OR_PARTITION,
+        (topic, -1): UNKNOWN_TOPIC_OR_PARTITION,
         ("not-there", 0): UNKNOWN_TOPIC_OR_PARTITION,
     }
     assert end_offset(wire, topic) == 1

@@ -57,6 +57,8 @@ TABLE: dict[type[ExplainedError], ErrorCode] = {
     # Of those with which clients give up at once, the one that names the transactional id.
     TransactionsUnsupported: ErrorCode.transactional_id_authorization_failed,
     server.InvalidRequest: ErrorCode.invalid_request,
+    server.InvalidPartitionNumber: ErrorCode.unknown_topic_or_partition,
+    server.NegativeOffset: ErrorCode.offset_out_of_range,
     server.RequestTooLarge: ErrorCode.invalid_request,
     server.InternalTopic: ErrorCode.invalid_topic_exception,
     # Whoever is told so waits and tries again.

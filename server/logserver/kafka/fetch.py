@@ -115,7 +115,7 @@ def _encode(
         between += topic if isinstance(topic, bytes) else _string(topic, flexible)
         between += _count(len(reads), flexible)
         for partition, read in reads:
-            partition_code = ErrorCode.none if read.error is None else _code(read.error)
+            partition_code = ErrorCode.none if read.error is None else error_code(read.error)
             between += _PARTITION.pack(partition, partition_code, read.high_watermark, read.high_watermark)
             if version >= LOG_START_FROM:
                 between += _INT64.pack(read.log_start_offset)
@@ -142,14 +142,6 @@ def _by_topic(told: Sequence[tuple[Place, PartitionRead]]) -> dict[str | bytes, 
     for place, read in told:
         topics.setdefault(place.topic, []).append((place.partition, read))
     return topics
-
-
-def _code(error: Exception) -> ErrorCode:
-    code = error_code(error)
-    if code == ErrorCode.invalid_request:
-        # A negative offset or partition.
-        return ErrorCode.offset_out_of_range
-    return code
 
 
 def _count(count: int, flexible: bool) -> bytes:

@@ -11,7 +11,6 @@ from logserver.kafka.errors import error_code
 from logserver.kafka.leader_epochs import check_leader_epoch
 from logserver.kafka.messages import Fields, get
 from logserver.time_slice import TimeSlice
-from logstore.errors import UnknownTopicOrPartition
 from logstore.log import Log
 
 #: In the place of a timestamp. KIP-79, KIP-734 (the largest timestamp), KIP-405 and KIP-1005 (tiered storage: all of
@@ -93,10 +92,6 @@ class OffsetHandlers:
 
     async def _log(self, context: RequestContext, name: str, partition: int, leader_epoch: int) -> Log:
         topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
-        if partition < 0:
-            raise UnknownTopicOrPartition(
-                f"topic {name!r} has no partition {partition}", remedy="Ask for the topic's metadata again."
-            )
         log = await self._broker.topics.open_log(topic, partition)
         check_leader_epoch(leader_epoch, self._broker.store.leader_epoch)
         return log

@@ -21,7 +21,7 @@ from logserver.kafka.errors import InvalidReplicaAssignment, InvalidReplicationF
 from logserver.kafka.messages import Fields, Items, milliseconds
 from logserver.kafka.primitives import NO_UUID
 from logserver.kafka.topic_settings import accepted, described
-from logstore.errors import InvalidConfig, InvalidPartitions, UnknownTopicOrPartition
+from logstore.errors import InvalidConfig, InvalidPartitions
 from logstore.topics import Topic
 
 #: In the place of a number of partitions or replicas.
@@ -177,10 +177,6 @@ class TopicHandlers:
     async def _delete_before(self, context: RequestContext, name: str, part: Any) -> Fields:
         partition = part.partition_index
         try:
-            if partition < 0:
-                raise UnknownTopicOrPartition(
-                    f"topic {name!r} has no partition {partition}", remedy="Ask for the topic's metadata."
-                )
             starts = await self._topics.delete_records(context, name, {partition: part.offset})
         except Exception as error:
             return {"partition_index": partition, "low_watermark": NO_OFFSET, "error_code": error_code(error)}

@@ -89,6 +89,15 @@ async def test_an_offset_that_is_not_there_is_out_of_range(door: Server, kafka: 
         assert answer.responses[0].partitions[0].error_code == ErrorCode.offset_out_of_range
 
 
+@pytest.mark.parametrize("partition", [1, -1])
+async def test_a_partition_that_is_not_there_is_not_read(door: Server, kafka: KafkaClient, partition: int) -> None:
+    door.broker.topics.create(SERVER_ITSELF, "t", 1, {})
+    asked = fetch("t", 0, max_wait=60_000)
+    asked["topics"][0]["partitions"][0]["partition"] = partition
+    answer = await kafka.call(ApiKey.FETCH, 12, **asked)
+    assert answer.responses[0].partitions[0].error_code == ErrorCode.unknown_topic_or_partition
+
+
 async def test_a_session_tells_only_what_is_new(door: Server, kafka: KafkaClient) -> None:
     for name in ("a", "b"):
         door.broker.topics.create(SERVER_ITSELF, name, 1, {})
@@ -125,6 +134,7 @@ async def test_a_session_that_is_out_of_step_is_refused(door: Server, kafka: Kaf
         (produce("t", bytes(16) + b"\1" + bytes(100)), ErrorCode.invalid_record),
         (produce("t", batch(bytes(1 << 20))), ErrorCode.message_too_large),
         (produce("t", batch(b"v"), partition=7), ErrorCode.unknown_topic_or_partition),
+        (produce("t", batch(b"v"), partition=-1), ErrorCode.unknown_topic_or_partition),
         (produce("no-such", batch(b"v")), ErrorCode.unknown_topic_or_partition),
         (produce("t", (7).to_bytes(8, "big") + batch(b"v")[8:]), ErrorCode.invalid_record),
         (produce("__consumer_offsets", batch(b"v")), ErrorCode.invalid_topic_exception),
@@ -174,6 +184,14 @@ async def test_a_topic_is_made_by_asking_for_it_where_the_client_allows_it(door:
     assert (made.topics[0].error_code, len(made.topics[0].partitions)) == (ErrorCode.none, 1)
 
 
+async def list_offsets(kafka: KafkaClient, topic: str, timestamp: int, *partitions: int, version: int = 7) -> Any:
+    """The answers for the partitions."""
+    parts = [{"partition_index": number, "current_leader_epoch": -1, "timestamp": timestamp} for number in partitions]
+    asked = {"replica_id": -1, "isolation_level": 0, "timeout": 1000}
+    answer = await kafka.call(ApiKey.LIST_OFFSETS, version, **asked, topics=[{"name": topic, "partitions": parts}])
+    return answer.topics[0].partitions
+
+
 @pytest.mark.parametrize("version", API_VERSIONS[ApiKey.LIST_OFFSETS])
 async def test_offsets_are_found_by_place_and_by_time(door: Server, kafka: KafkaClient, version: int) -> None:
     await kafka.make("t")
@@ -181,17 +199,16 @@ async def test_offsets_are_found_by_place_and_by_time(door: Server, kafka: Kafka
         await kafka.call(ApiKey.PRODUCE, 9, **produce("t", batch(b"v", timestamp_ms=1000 * (number + 1))))
     found = []
     for timestamp in (-2, -1, 1, 1001, 3001):
-        partition = {"partition_index": 0, "current_leader_epoch": -1, "timestamp": timestamp}
-        answer = await kafka.call(
-            ApiKey.LIST_OFFSETS,
-            version,
-            replica_id=-1,
-            isolation_level=0,
-            timeout=1000,
-            topics=[{"name": "t", "partitions": [partition]}],
-        )
-        found.append((answer.topics[0].partitions[0].offset, answer.topics[0].partitions[0].timestamp))
+        [partition] = await list_offsets(kafka, "t", timestamp, 0, version=version)
+        found.append((partition.offset, partition.timestamp))
     assert found == [(0, -1), (3, -1), (0, 1000), (1, 2000), (-1, -1)]
+
+
+async def test_a_partition_that_is_not_there_has_no_offsets(door: Server, kafka: KafkaClient) -> None:
+    door.broker.topics.create(SERVER_ITSELF, "t", 1, {})
+    parts = await list_offsets(kafka, "t", -1, 1, -1, 0)
+    unknown = ErrorCode.unknown_topic_or_partition
+    assert [(part.partition_index, part.error_code) for part in parts] == [(1, unknown), (-1, unknown), (0, 0)]
 
 
 @pytest.mark.parametrize("version", API_VERSIONS[ApiKey.OFFSET_FOR_LEADER_EPOCH])

@@ -30,6 +30,11 @@ class BytesInFlight:
             counter = counter._parent
         return True
 
+    @property
+    def is_half_empty(self) -> bool:
+        """Here and in every parent."""
+        return 2 * self.used_bytes < self.bytes_max and (self._parent is None or self._parent.is_half_empty)
+
     def add(self, size: int) -> None:
         counter: BytesInFlight | None = self
         while counter is not None:

@@ -44,9 +44,10 @@ class ReceiveBuffer:
 
     def free(self, request_bytes: int, *, at_once: int) -> memoryview:
         """Where to receive more of a request, of which all so far is here. It gets its whole size, if that is no more
-        than at_once, and else twice what has come."""
+        than at_once and much is free, and else twice what has come: to announce is to take nothing from others."""
         assert len(self) < request_bytes
-        self._make_room(request_bytes if request_bytes <= at_once else min(request_bytes, 2 * len(self)))
+        is_whole = request_bytes <= at_once and self.counter.is_half_empty
+        self._make_room(request_bytes if is_whole else min(request_bytes, 2 * len(self)))
         return self._memory[self._end :]
 
     def add(self, size: int) -> None:

@@ -138,6 +138,16 @@ def test_who_announces_a_large_request_gets_memory_for_what_came() -> None:
     assert len(buffer.free(1 << 20, at_once=RECEIVED_AT_ONCE)) == (1 << 20) - 4
 
 
+def test_who_announces_much_leaves_room_for_those_that_send() -> None:
+    counter = BytesInFlight(16 << 20, "test")
+    for _ in range(100):
+        announced = ReceiveBuffer(counter)
+        announced.put(memoryview(bytes(4)))
+        announced.free(1 << 20, at_once=RECEIVED_AT_ONCE)
+    assert counter.has_room
+    assert counter.used_bytes <= (8 << 20) + (1 << 20) + 100 * OWN_BYTES_MIN
+
+
 async def test_what_a_refused_batch_was_inflated_into_is_let_go(door: Server, kafka: KafkaClient) -> None:
     await kafka.make("t")
     context = RequestContext(ANONYMOUS, "", "kafka", "", None)

@@ -79,11 +79,18 @@ def try_directory(
         check_untouched(before, copy.files())
         counts["starts refused"] += 1
         return
+
+    def may_go(path: Path) -> bool:
+        parsed = files.parse_segment_file(path.name)
+        # Without its seal what was written anew counts for nothing, as long as what it replaced is there.
+        is_anew = parsed is not None and parsed.generation > 0 and directory.partition_of(path) in damage.exchanged
+        return is_anew or directory.is_left_behind(path)
+
     for _ in range(2):
         judge_damaged(opened.store, model, damage, rng, clock.wall_ms(), counts)
         opened.settle()
         opened.close()
-        check_kept(before, copy.files(), may_go=directory.is_left_behind)
+        check_kept(before, copy.files(), may_go=may_go)
         opened = _open(copy, clock, rng)
     opened.close()
 

@@ -3,8 +3,8 @@
 KIP-74 (limits), KIP-227 (sessions), KIP-320 (leader epochs), KIP-516 (topic ids, from version 13).
 """
 
+import itertools
 from collections.abc import Sequence
-from itertools import count
 from struct import Struct
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,10 @@ from logserver.broker import Broker
 from logserver.context import RequestContext
 from logserver.fetches import FetchFrom, PartitionRead
 from logserver.kafka.errors import error_code
-from logserver.kafka.fetch_sessions import Fetching, FetchSession, Place, SessionRefused, Wanted
+from logserver.kafka.fetch_sessions import Fetching, FetchSession, SessionRefused, TopicPartition, Wanted
 from logserver.kafka.leader_epochs import check_leader_epoch
 from logserver.kafka.messages import RequestHeader, milliseconds
-from logserver.kafka.primitives import unsigned_varint
+from logserver.kafka.primitives import count, nullable_string
 from logstore.batch import Buffer
 
 FLEXIBLE_FROM = 12
@@ -40,7 +40,7 @@ _NO_REPLICA = -1
 class FetchHandler:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._session_ids = count(1)
+        self._session_ids = itertools.count(1)
 
     async def fetch(
         self, header: RequestHeader, request: Any, context: RequestContext, session: FetchSession
@@ -50,11 +50,11 @@ class FetchHandler:
         except SessionRefused as refused:
             return _encode(header, refused.code, 0, ())
         reads = await self._read(request, context, fetching)
-        told: list[tuple[Place, PartitionRead]] = []
+        told: list[tuple[TopicPartition, PartitionRead]] = []
         for (place, wanted), read in zip(fetching.wanted, reads, strict=True):
             if not fetching.is_incremental or _is_news(wanted, read):
                 told.append((place, read))
-            wanted.told_high_watermark, wanted.told_log_start = read.high_watermark, read.log_start_offset
+            wanted.told_high_watermark, wanted.told_log_start_offset = read.high_watermark, read.log_start_offset
         session.answered([place for place, read in told if read.batches])
         return _encode(header, ErrorCode.none, fetching.session_id, told)
 
@@ -79,7 +79,7 @@ class FetchHandler:
         )
         return [next(found) if read is None else read for read in reads]
 
-    def _start(self, place: Place, wanted: Wanted) -> FetchFrom:
+    def _start(self, place: TopicPartition, wanted: Wanted) -> FetchFrom:
         store = self._broker.store
         check_leader_epoch(wanted.current_leader_epoch, store.leader_epoch)
         if isinstance(place.topic, bytes):
@@ -93,12 +93,12 @@ def _is_news(wanted: Wanted, read: PartitionRead) -> bool:
     return (
         len(read.batches) > 0
         or read.error is not None
-        or (read.high_watermark, read.log_start_offset) != (wanted.told_high_watermark, wanted.told_log_start)
+        or (read.high_watermark, read.log_start_offset) != (wanted.told_high_watermark, wanted.told_log_start_offset)
     )
 
 
 def _encode(
-    header: RequestHeader, code: ErrorCode, session_id: int, told: Sequence[tuple[Place, PartitionRead]]
+    header: RequestHeader, code: ErrorCode, session_id: int, told: Sequence[tuple[TopicPartition, PartitionRead]]
 ) -> Sequence[Buffer]:
     """The frame, in parts: what is between two runs of batches is one."""
     version = header.version
@@ -110,19 +110,19 @@ def _encode(
     if version >= SESSIONS_FROM:
         between += _SESSION.pack(code, session_id)
     topics = _by_topic(told)
-    between += _count(len(topics), flexible)
+    between += count(len(topics), flexible=flexible)
     for topic, reads in topics.items():
-        between += topic if isinstance(topic, bytes) else _string(topic, flexible)
-        between += _count(len(reads), flexible)
+        between += topic if isinstance(topic, bytes) else nullable_string(topic, flexible=flexible)
+        between += count(len(reads), flexible=flexible)
         for partition, read in reads:
             partition_code = ErrorCode.none if read.error is None else error_code(read.error)
             between += _PARTITION.pack(partition, partition_code, read.high_watermark, read.high_watermark)
             if version >= LOG_START_FROM:
                 between += _INT64.pack(read.log_start_offset)
-            between += _count(_NO_ABORTED, flexible)
+            between += count(_NO_ABORTED, flexible=flexible)
             if version >= REPLICA_FROM:
                 between += _INT32.pack(_NO_REPLICA)
-            between += _count(len(read.batches), flexible)
+            between += count(len(read.batches), flexible=flexible)
             if len(read.batches):
                 parts += (between, read.batches)
                 between = bytearray()
@@ -137,17 +137,10 @@ def _encode(
     return parts
 
 
-def _by_topic(told: Sequence[tuple[Place, PartitionRead]]) -> dict[str | bytes, list[tuple[int, PartitionRead]]]:
+def _by_topic(
+    told: Sequence[tuple[TopicPartition, PartitionRead]],
+) -> dict[str | bytes, list[tuple[int, PartitionRead]]]:
     topics: dict[str | bytes, list[tuple[int, PartitionRead]]] = {}
     for place, read in told:
         topics.setdefault(place.topic, []).append((place.partition, read))
     return topics
-
-
-def _count(count: int, flexible: bool) -> bytes:
-    return unsigned_varint(count + 1) if flexible else _INT32.pack(count)
-
-
-def _string(text: str, flexible: bool) -> bytes:
-    data = text.encode()
-    return (unsigned_varint(len(data) + 1) if flexible else len(data).to_bytes(2, "big")) + data

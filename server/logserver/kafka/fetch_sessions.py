@@ -23,7 +23,7 @@ EPOCH_MAX = 2**31 - 1
 PLACES_MAX = 100_000
 
 
-class Place(NamedTuple):
+class TopicPartition(NamedTuple):
     """A partition as the client names it: its topic by name, or from version 13 on by id."""
 
     topic: str | bytes
@@ -38,7 +38,7 @@ class Wanted:
     bytes_max: int
     current_leader_epoch: int
     told_high_watermark: int = -1
-    told_log_start: int = -1
+    told_log_start_offset: int = -1
 
 
 class SessionRefused(LogServerError):
@@ -66,7 +66,7 @@ class FetchSession:
         self._places = places
         self.session_id = NO_SESSION
         self._epoch = FINAL_EPOCH
-        self._wanted: OrderedDict[Place, Wanted] = OrderedDict()
+        self._wanted: OrderedDict[TopicPartition, Wanted] = OrderedDict()
 
     def begin(self, request: Any, new_id: int) -> "Fetching":
         """What one request reads. Raises SessionRefused."""
@@ -101,14 +101,17 @@ class FetchSession:
         for place, wanted in named.items():
             known = self._wanted.get(place)
             if known is not None:
-                wanted.told_high_watermark, wanted.told_log_start = known.told_high_watermark, known.told_log_start
+                wanted.told_high_watermark, wanted.told_log_start_offset = (
+                    known.told_high_watermark,
+                    known.told_log_start_offset,
+                )
             self._wanted[place] = wanted
         for place in _forgotten(request):
             self._wanted.pop(place, None)
         self._places.count += len(self._wanted) - before
         return Fetching(session_id, list(self._wanted.items()), is_incremental=True)
 
-    def answered(self, places: Sequence[Place]) -> None:
+    def answered(self, places: Sequence[TopicPartition]) -> None:
         """These had records: they come last in the next answer, so that none starves another."""
         for place in places:
             if place in self._wanted:
@@ -123,26 +126,26 @@ class FetchSession:
 
 class Fetching(NamedTuple):
     session_id: int
-    wanted: list[tuple[Place, Wanted]]
+    wanted: list[tuple[TopicPartition, Wanted]]
     #: The answer leaves out partitions of which there is nothing new.
     is_incremental: bool
 
 
-def _named(request: Any) -> Iterator[tuple[Place, Wanted]]:
+def _named(request: Any) -> Iterator[tuple[TopicPartition, Wanted]]:
     for topic in request.topics:
         name = _name(topic)
         for part in topic.partitions:
             yield (
-                Place(name, part.partition),
+                TopicPartition(name, part.partition),
                 Wanted(part.fetch_offset, part.partition_max_bytes, get(part, "current_leader_epoch", -1)),
             )
 
 
-def _forgotten(request: Any) -> Iterator[Place]:
+def _forgotten(request: Any) -> Iterator[TopicPartition]:
     for topic in request.forgotten_topics_data:
         name = _name(topic)
         for number in topic.partitions:
-            yield Place(name, number)
+            yield TopicPartition(name, number)
 
 
 def _name(topic: Any) -> str | bytes:

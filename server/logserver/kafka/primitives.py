@@ -1,4 +1,4 @@
-"""Reading Kafka's primitive types in place, for the messages whose batches must not be copied.
+"""Kafka's primitive types, read in place and written, for the messages whose batches must not be copied.
 
 Sizes are checked before anything is made of them: what does not fit into the frame is Malformed.
 https://kafka.apache.org/protocol#protocol_types
@@ -125,6 +125,18 @@ def unsigned_varint(value: int) -> bytes:
         value >>= 7
     parts.append(value)
     return bytes(parts)
+
+
+def count(items: int, *, flexible: bool) -> bytes:
+    """How many items an array has, or -1 for null."""
+    return unsigned_varint(items + 1) if flexible else _INT32.pack(items)
+
+
+def nullable_string(text: str | None, *, flexible: bool) -> bytes:
+    if text is None:
+        return b"\0" if flexible else b"\xff\xff"
+    data = text.encode()
+    return (unsigned_varint(len(data) + 1) if flexible else len(data).to_bytes(2, "big")) + data
 
 
 #: In the place of a topic id that is not known.

@@ -19,7 +19,7 @@ from logserver.kafka.errors import (
     transactions_unsupported,
 )
 from logserver.kafka.messages import RequestHeader
-from logserver.kafka.primitives import Reader, unsigned_varint
+from logserver.kafka.primitives import Reader, count, nullable_string
 from logstore.errors import InvalidRecord, UnknownTopicId, UnknownTopicOrPartition
 from logstore.header import HEADER_SIZE, crc_matches
 from logstore.topics import TopicStore
@@ -146,10 +146,10 @@ def encode_produce_answer(header: RequestHeader, request: ProduceRequest, acks: 
     flexible = version >= FLEXIBLE_FROM
     parts: list[bytes] = [b"", b"\0" if flexible else b""]
     groups = _by_topic(request.topics, acks)
-    parts.append(_count(len(groups), flexible))
+    parts.append(count(len(groups), flexible=flexible))
     for wire_name, of_topic in groups:
-        parts.append(wire_name if isinstance(wire_name, bytes) else _string(wire_name, flexible))
-        parts.append(_count(len(of_topic), flexible))
+        parts.append(wire_name if isinstance(wire_name, bytes) else nullable_string(wire_name, flexible=flexible))
+        parts.append(count(len(of_topic), flexible=flexible))
         for ack in of_topic:
             code, text = (0, None) if ack.error is None else (error_code(ack.error), message(ack.error))
             if code == ErrorCode.duplicate_sequence_number:
@@ -159,12 +159,12 @@ def encode_produce_answer(header: RequestHeader, request: ProduceRequest, acks: 
                 parts.append(ack.log_start_offset.to_bytes(8, "big", signed=True))
             if version >= MESSAGES_FROM:
                 refused = ack.error.record_indexes if isinstance(ack.error, InvalidRecord) else ()
-                parts.append(_count(len(refused), flexible))
+                parts.append(count(len(refused), flexible=flexible))
                 for index in refused:
-                    parts.append(_INT32.pack(index) + _string(text, flexible))
+                    parts.append(_INT32.pack(index) + nullable_string(text, flexible=flexible))
                     if flexible:
                         parts.append(b"\0")
-                parts.append(_string(text, flexible))
+                parts.append(nullable_string(text, flexible=flexible))
             if flexible:
                 parts.append(b"\0")
         if flexible:
@@ -181,14 +181,3 @@ def _by_topic(topics: list[str | bytes], acks: list[Ack]) -> list[tuple[str | by
     for wire_name, ack in zip(topics, acks, strict=True):
         groups.setdefault(wire_name, []).append(ack)
     return list(groups.items())
-
-
-def _count(count: int, flexible: bool) -> bytes:
-    return unsigned_varint(count + 1) if flexible else _INT32.pack(count)
-
-
-def _string(text: str | None, flexible: bool) -> bytes:
-    if text is None:
-        return b"\0" if flexible else b"\xff\xff"
-    data = text.encode()
-    return (unsigned_varint(len(data) + 1) if flexible else len(data).to_bytes(2, "big")) + data

@@ -10,6 +10,8 @@ Reading order:
 
     errors, config, requests      what is asked and answered, and what is refused
     surroundings, topics          what is asked of the server around it
+    classic_member, classic_requests, classic_roster
+                                  a member of a classic group, what it asks, and all of them as one thing to copy
     assignors                     who should have what: pure arithmetic
     checks                        what a request must be before it is taken
     member                        how one member moves from what it holds to what it should hold
@@ -17,8 +19,7 @@ Reading order:
     roster                        what of a group is durable, as one thing to copy and compare
     contacts                      what of a group is not durable
     group                         the state machine, without clock, socket or disk
-    classic_requests, classic_member, classic_roster, consumer_protocol, classic
-                                  the same for groups whose members assign among themselves, as Kafka's did before
+    consumer_protocol, classic    the same for groups whose members assign among themselves, as Kafka's did before
     kinds                         which of the two a group is of
     offsets, lag                  how far a group has read, and how far behind it is
     timers, turns, live           the groups of a running server; `live` is the one way any of them changes

@@ -13,11 +13,11 @@ The same clients for asyncio are in `tailrace.aio`, and a broker for tests is in
 TailraceError, is retriable or not, and carries its remedy; `tailrace.errors` lists them. Settings of times are seconds,
 fields in milliseconds are named `_ms`.
 
-Reading the source: errors, records and descriptions are what users see. runtime, connection and metadata carry
-everything. sequences, delivery, accumulator, arguments and sender are the way of a record out; positions, offsets,
-handout, fetcher, membership and committer the way in. How batches are framed on the wire is in logwire.
-Each client is a core (producer_core, consumer_core, admin_core) behind two thin fronts, one for threads (producer,
-consumer, admin) and one for asyncio (`aio`).
+Reading order: errors, records, descriptions, which are what users see; runtime, connection, metadata, which carry
+everything; producer_settings, sequences, delivery, accumulator, arguments, sender, the way of a record out; positions,
+offsets, consumer_settings, handout, fetcher, membership, committer, the way in. Each client is a core (producer_core,
+consumer_core, admin_core) behind two thin fronts, one for threads (producer, consumer, admin) and one for asyncio
+(aio/). At last public, which says what is exported, and testing/. How batches are framed on the wire is in logwire.
 """
 
 from importlib import import_module

@@ -1,6 +1,7 @@
 """The packages import each other in one direction only, and the light ones stay light."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,9 +43,11 @@ WAITS = {"classic_front", "commits", "coordinator", "expiry", "live", "rewriting
 PURE = sorted({path.stem for path in SOURCES["consumer_groups"].glob("*.py")} - WAITS)
 
 
-def imported_names(path: Path) -> Iterator[str]:
-    """Every absolute module name that the file imports, wherever in the file it does."""
-    for node in ast.walk(ast.parse(path.read_text(), path.name)):
+def imported_names(path: Path, *, at_once: bool = False) -> Iterator[str]:
+    """Every absolute module name that the file imports, wherever in the file it does. at_once: without what it imports
+    only in a function, or for types."""
+    tree = ast.parse(path.read_text(), path.name)
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -70,6 +73,57 @@ def test_a_package_imports_only_what_stands_below_it(package: str) -> None:
         or name.split(".")[0] in FORBIDDEN.get(package, set())
     ]
     assert wrong == []
+
+
+READING_ORDER = "Reading order:"
+
+
+def ordered_packages() -> dict[str, Path]:
+    """Those whose docstring tells in which order to read their modules, by their dotted names."""
+    return {
+        ".".join((top, *init.parent.relative_to(root).parts)): init.parent
+        for top, root in SOURCES.items()
+        for init in root.rglob("__init__.py")
+        if READING_ORDER in init.read_text()
+    }
+
+
+def parts_of(package: Path) -> dict[str, list[Path]]:
+    """The files of each module and of each package in it."""
+    modules = {path.stem: [path] for path in package.glob("*.py") if path.name != "__init__.py"}
+    return modules | {init.parent.name: [*init.parent.rglob("*.py")] for init in package.glob("*/__init__.py")}
+
+
+def reading_order(package: Path) -> list[str]:
+    """The names as they stand in the docstring: in a paragraph, or in the first column of a table."""
+    docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text()))
+    assert docstring is not None
+    text = docstring.partition(READING_ORDER)[2].lstrip("\n").partition("\n\n")[0]
+    if text.startswith("    "):
+        rows = [line[4:] for line in text.splitlines()]
+        text = " ".join(row.partition("  ")[0] for row in rows)
+    return list(dict.fromkeys(re.findall(r"\w+", text)))
+
+
+@pytest.mark.parametrize("package", ordered_packages())
+def test_modules_stand_in_the_reading_order_behind_what_they_import(package: str) -> None:
+    directory = ordered_packages()[package]
+    parts = parts_of(directory)
+    order = [name for name in reading_order(directory) if name in parts]
+    assert parts.keys() - set(order) == set(), "these are not in the docstring"
+    wrong = [
+        f"{name} stands before {other}"
+        for number, name in enumerate(order)
+        for path in parts[name]
+        for imported in imported_names(path, at_once=True)
+        for other in order[number + 1 :]
+        if within(imported, {f"{package}.{other}"})
+    ]
+    assert wrong == []
+
+
+def test_all_that_is_read_by_itself_has_a_reading_order() -> None:
+    assert SOURCES.keys() - {"logwire"} <= ordered_packages().keys()
 
 
 @pytest.mark.parametrize("module", PURE)

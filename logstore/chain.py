@@ -126,7 +126,11 @@ class Chain:
         bases = sorted(self.generations.keys() | self.seals.keys())
         # Removals reach the disk in any order, so a seal may be gone and its segment not: then the next one says it.
         ends = dict(pairwise(bases))
-        ends.update({base: seal.next_offset for base, seal in self.seals.items()})
+        for base, seal in self.seals.items():
+            # A seal may also name a segment that was merged from several, of which retention then took the first ones,
+            # with the file: what was not taken is where it was before.
+            following = INT64_MAX if base in self.generations else ends.get(base, INT64_MAX)
+            ends[base] = min(seal.next_offset, following)
         for base in bases:
             if ends.get(base, INT64_MAX) <= log_start_offset:
                 self.retired[base] = ends[base]

@@ -167,8 +167,7 @@ class _PartitionRepair:
     def _commit(self, segment: SegmentToVerify | None, pieces: Sequence[Piece]) -> None:
         first = pieces[0]
         if segment is None:
-            self._disk.create(files.log_path(self._directory, first.base_offset)).close()
-            self._disk.sync_dir(self._directory)
+            self._make_empty(files.log_path(self._directory, first.base_offset))
         seal = self._first_seals[first.base_offset]
         self._disk.replace_file(files.seal_path(self._directory, first.base_offset), seal.encode())
         if segment is None:
@@ -184,6 +183,17 @@ class _PartitionRepair:
         finally:
             file.close()
         self._remove_old_indexes(segment, seal)
+
+    def _make_empty(self, path: Path) -> None:
+        """Make the log file of a segment that is missing. What compaction has written anew may still be there as it was
+        before, which is another file than the seal names: it is set aside, and so is what a repair left that was cut
+        short."""
+        if path.name in self._names:
+            kept = files.discarded_path(path, self._names)
+            self._names.append(kept.name)
+            self._disk.rename(path, kept)
+        self._disk.create(path).close()
+        self._disk.sync_dir(self._directory)
 
     def _path_of(self, segment: SegmentToVerify, piece: Piece) -> Path:
         return files.log_path(self._directory, piece.base_offset, segment.generation)

@@ -8,12 +8,12 @@ import pytest
 from logstore import files
 from logstore.compactions import KEPT_MS
 from logstore.data_directory import CHECKPOINT
-from logstore.findings import Kind
+from logstore.findings import Kind, Severity
 from logstore.log import Log
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import SMALL, Opened
-from tests.logstore.test_compactions import COMPACTED, CompactedStore
-from tests.logstore.verified import verify
+from tests.logstore.test_compactions import COMPACTED, CompactedStore, check_from, store_with_merged_segments
+from tests.logstore.verified import mend, verify
 
 
 def offsets_of(ranges: list[tuple[int, int | None]]) -> set[int]:
@@ -117,3 +117,31 @@ def test_a_seal_tells_that_the_last_segments_are_gone_though_the_checkpoint_is_o
     (hole,) = again.holes
     assert (hole.offset, hole.next_offset) == (log.seals[1].base_offset, log.seals[1].next_offset)
     assert again.log_end_offset == log.seals[1].next_offset
+
+
+def test_a_merged_segment_whose_file_went_with_the_first_of_those_it_was_merged_from_is_no_damage() -> None:
+    """Retention took the first before the log knew of the merged one, and the power goes while it removes the files:
+    the seal that names the merged one is the last to go."""
+    store, planned, result, start = store_with_merged_segments(1)
+    store.opened.store.compactions.take(planned, result)
+    store.opened.store.synchronizer.run_round()  # the seal is on the disk, and the log does not know it yet
+    store.opened.store.delete_records(store.log, start, lambda failure: None)
+    images: list[SimulatedDisk] = []
+    store.disk.before_step = lambda operation, path: images.extend(
+        store.disk.crash(random.Random(f"{len(images)} {seed}")) for seed in range(8)
+    )
+    for _ in range(5):
+        store.opened.settle()
+    store.disk.before_step = None
+    merged = files.log_path(store.log.directory, result.seals[0].base_offset, result.seals[0].generation)
+    seal = files.seal_path(store.log.directory, result.seals[0].base_offset)
+    lone_seals = [disk for disk in images if disk.exists(seal) and not disk.exists(merged)]
+    assert lone_seals
+
+    for disk in images:
+        assert [found for found in verify(disk).findings if found.kind.severity is Severity.DAMAGE] == []
+    for disk in lone_seals[::3]:
+        mend(disk)
+        store.reopen(disk)
+        check_from(store, start)
+        assert not store.disk.exists(seal)

@@ -417,3 +417,35 @@ def test_a_hole_in_a_compacted_segment_is_cut_out_like_any_other(data: st.DataOb
     count = sum(report.records_count for report in after.reports.values())
     assert count == sum(report.records_count for report in before.reports.values())
     assert len(verified.of(Kind.LOSS_ACCEPTED)) == 1
+
+
+def test_a_segment_whose_newer_file_is_lost_is_made_empty_beside_the_older_one_which_is_kept() -> None:
+    """Compaction has written it anew, and the power went before the file from before was removed."""
+    disk = copied(COMPACTED)
+    path = logs(disk)[1]
+    base = files.parse_segment_file(path.name)
+    assert base is not None
+    old = files.log_path(path.parent, base.base_offset)
+    assert old != path
+    disk.create(old).pwritev([b"older"], 0)
+    disk.remove(path)
+    disk.sync_dir(path.parent)
+    damaged = copied(disk)
+    before = disk.steps_count
+
+    mend(disk)
+
+    for step in range(0, disk.steps_count - before + 1, 2):
+        survivor = copied(damaged)
+        survivor.cut_power_after(step)
+        with suppress(PowerCut):
+            mend(survivor)
+        survivor = survivor.kill()
+        mend(survivor)
+        assert [found for found in verify(survivor).findings if found.kind.severity is Severity.DAMAGE] == []
+        assert len(verify(survivor).of(Kind.LOSS_ACCEPTED)) == 1
+        opened = Opened(survivor)
+        assert not opened.store.log("flights", 0).holes
+        opened.settle()
+        kept = [content for path, content in survivor.files().items() if files.is_discarded(path.name)]
+        assert b"older" in kept

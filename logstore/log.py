@@ -120,6 +120,8 @@ class Log:
         self.holes = tuple(holes)  # in order
         self.on_high_watermark: Callable[[Log], None] | None = None
         self.is_deleted = False
+        #: Seals of a pass are on their way to the disk: the segments that they replace stay. Owner thread.
+        self.is_taking_over = False
         self._handles = handles
         self._sync = sync
         self._epochs, self._producers = derived.epochs, derived.producers
@@ -420,7 +422,10 @@ class Log:
         return self.retire()
 
     def retire(self) -> int:
-        """Take out the sealed segments that the log start has left behind; return how many."""
+        """Take out the sealed segments that the log start has left behind; return how many. Those that are about to be
+        replaced stay, and go at retention's next turn: a seal must not speak of files that are being removed."""
+        if self.is_taking_over:
+            return 0
         gone = list(
             takewhile(
                 lambda segment: segment.next_offset <= self.log_start_offset and self._is_done(segment),
@@ -499,14 +504,25 @@ class Log:
             seals.append(segment.seal)
         return tuple(seals)
 
-    def replace_segments(self, seal: Seal) -> list[Path]:
-        """Put the segment of a seal that is on the disk in the place of those in its range.
+    def has_all_of(self, seal: Seal) -> bool:
+        """Whether all the segments are there that the seal would replace, none of them retired meanwhile."""
+        old = self._in_range(seal)
+        return self.has_some_of(seal) and (old[0].base_offset, old[-1].next_offset) == (
+            seal.base_offset,
+            seal.next_offset,
+        )
 
-        Returns the files that are of the log no more; none if retention has taken the old segments meanwhile.
-        """
-        old = [segment for segment in self._segments if seal.base_offset <= segment.base_offset < seal.next_offset]
-        if not old or (old[0].base_offset, old[-1].next_offset) != (seal.base_offset, seal.next_offset):
-            return []
+    def has_some_of(self, seal: Seal) -> bool:
+        return bool(self._in_range(seal))
+
+    def _in_range(self, seal: Seal) -> list[Segment]:
+        return [segment for segment in self._segments if seal.base_offset <= segment.base_offset < seal.next_offset]
+
+    def replace_segments(self, seal: Seal) -> list[Path]:
+        """Put the segment of a seal that is on the disk in the place of those in its range; return the files that are
+        of the log no more."""
+        assert self.has_all_of(seal)
+        old = self._in_range(seal)
         segment = Segment(
             self.directory,
             seal.base_offset,
@@ -595,8 +611,9 @@ class Log:
         """
         index = end.segment.index
         if index.in_memory().count > TAIL_ROWS_MAX:
-            # Not synced: where the power goes soon afterwards, the next start makes them again.
-            index.mark_stored(index.store())
+            stored = index.store()
+            index.sync()  # or the power, if it goes soon afterwards, takes what the snapshot says is there
+            index.mark_stored(stored)
         return self.directory / files.SNAPSHOT, self._encoded_snapshot()
 
     def _store_rows(self, end: LogEnd) -> None:

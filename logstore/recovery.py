@@ -203,7 +203,7 @@ class _Chain:
         is_as_checkpointed = self._is_as_checkpointed(unsealed)
         if not is_synced and not (clean and is_as_checkpointed):
             self._sync(unsealed)
-        # The rows are not synced, not even by a clean stop.
+        # A checkpoint says nothing of the rows, which stand in the array and the snapshot.
         trusted = is_as_checkpointed and all(map(self._is_indexed, unsealed))
         segments: list[Segment] = []
         expected = self.log_start_offset

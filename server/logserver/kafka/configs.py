@@ -12,7 +12,7 @@ from logserver.config import Address
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.errors import InvalidRequest
 from logserver.kafka.broker_settings import broker_settings
-from logserver.kafka.errors import refusal
+from logserver.kafka.errors import named_twice, refusal
 from logserver.kafka.messages import Fields, Items, get
 from logserver.kafka.topic_settings import NAMES, accepted, described, list_value
 from logstore.config import TopicConfig
@@ -118,9 +118,7 @@ class ConfigHandlers:
             answer: Fields = {"error_code": ErrorCode.none, "error_message": None}
             try:
                 if times[resource.resource_type, resource.resource_name] > 1:
-                    raise InvalidRequest(
-                        f"the request names {resource.resource_name!r} more than once", remedy="Name each once."
-                    )
+                    raise named_twice(repr(resource.resource_name))
                 self._alter(context, resource, changes, validate_only=request.validate_only)
             except Exception as error:
                 answer = refusal(error)
@@ -151,7 +149,7 @@ class ConfigHandlers:
             )
         for setting, count in Counter(each.name for each in resource.configs).items():
             if count > 1:
-                raise InvalidRequest(f"{setting} is given more than once", remedy="Give each setting once.")
+                raise named_twice(f"the setting {setting!r}")
         topic = self._topic(context, name, Operation.ALTER)
         given, unset = changes(topic.config, resource.configs)
         self._broker.topics.alter(

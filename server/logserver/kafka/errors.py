@@ -1,4 +1,10 @@
-"""The one table from domain errors to Kafka's error codes."""
+"""The one table from domain errors to Kafka's error codes.
+
+What is refused is answered by its code everywhere. Of a bug there are two policies. Requests of groups catch only
+ExplainedError: a bug closes the connection, since nobody knows in what state it leaves the group, and whoever connects
+anew asks for that first. Requests of topics, settings and records catch every exception of an item, which is answered
+by UNKNOWN_SERVER_ERROR, since what was done for the others of the request stands, and has to be told.
+"""
 
 from typing import Any
 
@@ -132,6 +138,10 @@ def error_code(error: Exception) -> ErrorCode:
             return code
     logger.error("unexpected error", exc_info=error)
     return ErrorCode.unknown_server_error
+
+
+def named_twice(what: str) -> server.InvalidRequest:
+    return server.InvalidRequest(f"the request names {what} more than once", remedy="Name each of them once.")
 
 
 def refusal(error: Exception) -> dict[str, Any]:

@@ -6,18 +6,15 @@ from typing import Any
 from kio.schema.errors import ErrorCode
 
 from consumer_groups.coordinator import GroupCoordinator
-from consumer_groups.errors import GroupError, GroupIdNotFound, NonEmptyGroup
-from consumer_groups.requests import CommittedOffset, OffsetCommit, TopicPartitions
+from consumer_groups.errors import GroupIdNotFound, NonEmptyGroup
+from consumer_groups.requests import OUTSIDE_EPOCH, CommittedOffset, OffsetCommit, TopicPartitions
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.kafka.errors import error_code
 from logserver.kafka.messages import Fields, get
+from logserver.kafka.primitives import NO_OFFSET
 from logserver.time_slice import TimeSlice
 from logstore.clock import Clock
-from logstore.errors import LogStoreError, UnknownTopicId, UnknownTopicOrPartition
-
-NO_OFFSET = -1
-
-_REFUSALS = (GroupError, LogStoreError)
+from logstore.errors import ExplainedError, UnknownTopicId, UnknownTopicOrPartition
 
 
 class GroupOffsetHandlers:
@@ -47,7 +44,7 @@ class GroupOffsetHandlers:
                 offsets,
                 instance_id=get(request, "group_instance_id", None) or "",
             )
-        except _REFUSALS as refused:
+        except ExplainedError as refused:
             results = [refused] * len(offsets)
         codes = iter(_commit_code(result) for result in results)
         return {
@@ -81,7 +78,7 @@ class GroupOffsetHandlers:
                 answer["topics"] = [
                     await self._fetch_topic(request.group_id, topic, time_slice) for topic in request.topics
                 ]
-        except _REFUSALS as refused:
+        except ExplainedError as refused:
             answer["error_code"] = error_code(refused)
         return answer
 
@@ -118,7 +115,7 @@ class GroupOffsetHandlers:
         wanted = [(topic.name, part.partition_index) for topic in request.topics for part in topic.partitions]
         try:
             results = iter(await self._groups.delete_offsets(request.group_id, wanted))
-        except _REFUSALS as refused:
+        except ExplainedError as refused:
             return {"error_code": error_code(refused), "topics": ()}
         return {
             "topics": [
@@ -136,7 +133,7 @@ class GroupOffsetHandlers:
 
 def _generation(request: Any) -> int:
     """Generation of a classic member, epoch of one after KIP-848."""
-    epoch: int = get(request, "generation_id_or_member_epoch", NO_OFFSET)
+    epoch: int = get(request, "generation_id_or_member_epoch", OUTSIDE_EPOCH)
     return epoch
 
 

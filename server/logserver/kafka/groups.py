@@ -5,7 +5,7 @@ from typing import Any
 from kio.schema.errors import ErrorCode
 
 from consumer_groups.coordinator import GroupCoordinator
-from consumer_groups.errors import GroupError, GroupIdNotFound
+from consumer_groups.errors import GroupIdNotFound
 from consumer_groups.requests import GroupState, MemberDescription
 from logserver.broker import Broker
 from logserver.config import Address
@@ -13,7 +13,7 @@ from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.kafka.errors import error_code, message, transactions_unsupported
 from logserver.kafka.membership import by_id
 from logserver.kafka.messages import Fields, get
-from logstore.errors import LogStoreError
+from logstore.errors import ExplainedError
 
 #: Whose coordinator is looked for.
 GROUP_KEY = 0
@@ -25,8 +25,6 @@ CLASSIC_TYPE = "classic"
 CONSUMER_TYPE = "consumer"
 #: Of a member: how it takes part (KIP-1099).
 _CONSUMER_MEMBER = 1
-
-_REFUSALS = (GroupError, LogStoreError)
 
 
 class GroupHandlers:
@@ -85,7 +83,7 @@ class GroupHandlers:
         authorize(context, Operation.DESCRIBE, Resource.GROUP, name)
         try:
             group = self._groups.describe_classic_group(name)
-        except _REFUSALS as refused:
+        except ExplainedError as refused:
             is_missing = isinstance(refused, GroupIdNotFound) and version < NOT_FOUND_FROM
             return {
                 "error_code": ErrorCode.none if is_missing else error_code(refused),
@@ -122,7 +120,7 @@ class GroupHandlers:
         authorize(context, Operation.DESCRIBE, Resource.GROUP, name)
         try:
             group = await self._groups.describe_consumer_group(name)
-        except _REFUSALS as refused:
+        except ExplainedError as refused:
             return {
                 "error_code": error_code(refused),
                 "error_message": message(refused),
@@ -150,7 +148,7 @@ class GroupHandlers:
             code = ErrorCode.none
             try:
                 await self._groups.delete_group(name)
-            except _REFUSALS as refused:
+            except ExplainedError as refused:
                 code = error_code(refused)
             results.append({"group_id": name, "error_code": code})
         return {"results": results}

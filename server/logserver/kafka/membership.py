@@ -10,13 +10,13 @@ from kio.schema.errors import ErrorCode
 from consumer_groups.classic_member import MemberProtocol
 from consumer_groups.classic_requests import JoinRequest, Leaver, SyncRequest
 from consumer_groups.coordinator import GroupCoordinator
-from consumer_groups.errors import GroupError, MemberIdRequired
+from consumer_groups.errors import MemberIdRequired
 from consumer_groups.requests import JOIN_EPOCH, HeartbeatRequest, TopicPartitions
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.errors import InvalidRequest
 from logserver.kafka.errors import InvalidRegularExpression, error_code, message
 from logserver.kafka.messages import Fields, get, milliseconds
-from logstore.errors import LogStoreError
+from logstore.errors import ExplainedError
 
 NO_GENERATION = -1
 #: A version from which on something is done.
@@ -25,8 +25,6 @@ NULL_PROTOCOL_FROM = 7
 SKIP_ASSIGNMENT_FROM = 9
 #: Before, the server chose the id of a member that has none (KIP-1082).
 MEMBER_CHOOSES_ID_FROM = 1
-
-_REFUSALS = (GroupError, LogStoreError)
 
 
 class MembershipHandlers:
@@ -56,7 +54,7 @@ class MembershipHandlers:
                     can_skip_assignment=version >= SKIP_ASSIGNMENT_FROM,
                 )
             )
-        except _REFUSALS as refused:
+        except ExplainedError as refused:
             return {
                 "error_code": error_code(refused),
                 "generation_id": NO_GENERATION,
@@ -97,7 +95,7 @@ class MembershipHandlers:
                     assignments={each.member_id: each.assignment for each in request.assignments},
                 )
             )
-        except _REFUSALS as refused:
+        except ExplainedError as refused:
             return {
                 "error_code": error_code(refused),
                 "protocol_type": None,
@@ -119,7 +117,7 @@ class MembershipHandlers:
                 request.generation_id,
                 get(request, "group_instance_id", None) or "",
             )
-        except _REFUSALS as refused:
+        except ExplainedError as refused:
             return {"error_code": error_code(refused)}
         return {}
 
@@ -133,7 +131,7 @@ class MembershipHandlers:
             leavers = [Leaver(each.member_id, get(each, "group_instance_id", None) or "") for each in named]
         try:
             refusals = await self._groups.leave_group(request.group_id, leavers)
-        except _REFUSALS as refused:
+        except ExplainedError as refused:
             return {"error_code": error_code(refused), "members": ()}
         codes = [ErrorCode.none if refusal is None else error_code(refusal) for refusal in refusals]
         return {
@@ -152,7 +150,7 @@ class MembershipHandlers:
         authorize(context, Operation.READ, Resource.GROUP, request.group_id)
         try:
             return await self._consumer_heartbeat(request, context)
-        except (*_REFUSALS, InvalidRequest, InvalidRegularExpression) as refused:
+        except ExplainedError as refused:
             return {
                 "error_code": error_code(refused),
                 "error_message": message(refused),

@@ -10,6 +10,7 @@ from logserver.errors import InvalidRequest
 from logserver.kafka.errors import error_code
 from logserver.kafka.leader_epochs import check_leader_epoch
 from logserver.kafka.messages import Fields, get
+from logserver.kafka.primitives import NO_OFFSET
 from logserver.time_slice import TimeSlice
 from logstore.log import Log
 
@@ -24,7 +25,6 @@ LATEST_TIERED = -5
 #: From which version of ListOffsets on.
 SPECIAL_FROM = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
 
-NO_OFFSET = -1
 NO_TIMESTAMP = -1
 
 

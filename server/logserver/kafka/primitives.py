@@ -141,3 +141,5 @@ def nullable_string(text: str | None, *, flexible: bool) -> bytes:
 
 #: In the place of a topic id that is not known.
 NO_UUID = UUID(int=0)
+#: In the place of an offset, where there is none.
+NO_OFFSET = -1

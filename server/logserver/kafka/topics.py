@@ -17,17 +17,15 @@ from kio.schema.errors import ErrorCode
 from logserver.broker import Broker
 from logserver.context import Operation, RequestContext
 from logserver.errors import InvalidRequest
-from logserver.kafka.errors import InvalidReplicaAssignment, InvalidReplicationFactor, error_code, refusal
+from logserver.kafka.errors import InvalidReplicaAssignment, InvalidReplicationFactor, error_code, named_twice, refusal
 from logserver.kafka.messages import Fields, Items, milliseconds
-from logserver.kafka.primitives import NO_UUID
+from logserver.kafka.primitives import NO_OFFSET, NO_UUID
 from logserver.kafka.topic_settings import accepted, described
 from logstore.errors import InvalidConfig, InvalidPartitions
 from logstore.topics import Topic
 
 #: In the place of a number of partitions or replicas.
 DEFAULT = -1
-#: Of a partition whose records could not be deleted.
-NO_OFFSET = -1
 #: Whose records are deleted at the same time, so that one sync is enough for all.
 DELETIONS_AT_ONCE = 1000
 #: Before this version of DeleteTopics topics are named, and have no ids.
@@ -216,7 +214,7 @@ class TopicHandlers:
             topic = self._topics.find(context, name, b"", Operation.DELETE)
             other = None, topic.topic_id
         if named[name, topic_id] > 1 or other in named:
-            raise named_twice(topic.name)
+            raise named_twice(f"topic {topic.name!r}")
         await self._topics.delete(context, topic.name, topic.topic_id.bytes)
         return topic
 
@@ -225,11 +223,7 @@ def _named_once(topics: Sequence[Any]) -> Iterator[tuple[Any, InvalidRequest | N
     """Each topic of a request once, with why it is refused if it is there more often."""
     times = Counter(topic.name for topic in topics)
     for topic in {topic.name: topic for topic in topics}.values():
-        yield topic, named_twice(topic.name) if times[topic.name] > 1 else None
-
-
-def named_twice(name: str) -> InvalidRequest:
-    return InvalidRequest(f"the request names topic {name!r} more than once", remedy="Name each of them once.")
+        yield topic, named_twice(f"topic {topic.name!r}") if times[topic.name] > 1 else None
 
 
 def _settings(configs: Sequence[Any]) -> Fields:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 from logstore import files
@@ -91,25 +92,30 @@ class Compactions:
         return PlannedCompaction(log, plan)
 
     def take(self, planned: PlannedCompaction, result: CompactionResult) -> None:
-        """Have the log take over what a pass has written."""
-        self._is_taking = True
-        self._synchronizer.run_in_steps(self._take(planned.log, result))
+        """Have the log take over what a pass has written, but for what retention has removed meanwhile.
+
+        A seal that names some segments that are gone, and some that stay, would say of files that are not there that
+        they hold what stays, and a start would take those that do for replaced. What follows it is not taken either:
+        tombstones would begin to wait, or go, while what they delete is still before them.
+        """
+        log = planned.log
+        seals = list(filter(log.has_some_of, result.seals))
+        whole = list(takewhile(log.has_all_of, seals))
+        dirty_offset = result.dirty_offset
+        if len(whole) < len(seals):
+            dirty_offset = min(dirty_offset, seals[len(whole)].base_offset)
+        self._is_taking = log.is_taking_over = True
+        self._synchronizer.run_in_steps(self._take(log, whole, dirty_offset))
 
     def give_up(self, planned: PlannedCompaction) -> None:
         """The pass has failed."""
         self._paused[planned.log] = self._clock.monotonic_ms() + PAUSE_MS
 
-    def _take(self, log: Log, result: CompactionResult) -> Iterator[None]:
-        """Sync thread. Retention that comes meanwhile has its job behind this one, and removes all that it chose.
-
-        What it chose before may be gone already. A seal that names some of that, and some that stays, would say of
-        files that are not there that they hold what stays, and a start would take those that do for replaced.
-        """
-        for seal in result.seals:
+    def _take(self, log: Log, seals: Sequence[Seal], dirty_offset: int) -> Iterator[None]:
+        """Sync thread. In order: below each seal everything is as the pass has it, also after a crash."""
+        for seal in seals:
             if log.is_deleted:
                 break
-            if not _is_there(seal, log):
-                continue
             try:
                 self._disk.replace_file(files.seal_path(log.directory, seal.base_offset), seal.encode())
             except StorageFull:
@@ -117,7 +123,7 @@ class Compactions:
                 return
             self._synchronizer.post(partial(self._put_in_place, log, seal))
             yield
-        self._synchronizer.post(partial(self._end, log, result.dirty_offset))
+        self._synchronizer.post(partial(self._end, log, dirty_offset))
 
     def _put_in_place(self, log: Log, seal: Seal) -> None:
         replaced = log.replace_segments(seal)
@@ -126,7 +132,7 @@ class Compactions:
 
     def _end(self, log: Log, compacted_offset: int | None) -> None:
         """None: there was no room for a seal. What was taken over stays, and another pass begins where this one did."""
-        self._is_taking = False
+        self._is_taking = log.is_taking_over = False
         if compacted_offset is None:
             self._paused[log] = self._clock.monotonic_ms() + PAUSE_MS
         else:
@@ -141,12 +147,6 @@ class Compactions:
         for path in paths:
             remove_file(self._disk, path)
             yield
-
-
-def _is_there(seal: Seal, log: Log) -> bool:
-    """Whether the log still has all the segments that the seal takes the place of."""
-    old = [each for each in log.seals if seal.base_offset <= each.base_offset < seal.next_offset]
-    return bool(old) and (old[0].base_offset, old[-1].next_offset) == (seal.base_offset, seal.next_offset)
 
 
 def _part(some: Sequence[Seal], seals: Sequence[Seal]) -> float:

@@ -502,6 +502,8 @@ def test_a_power_cut_at_any_step_of_deleting_a_part_of_what_was_just_merged_keep
         store.opened.store.delete_records(store.log, start, lambda failure: None)
         store.disk.cut_power_after(step)
         try:
+            store.opened.settle()
+            store.opened.store.delete_records(store.log, result.seals[0].next_offset, lambda failure: None)
             for _ in range(20):
                 store.opened.settle()
         except PowerCut:
@@ -510,3 +512,97 @@ def test_a_power_cut_at_any_step_of_deleting_a_part_of_what_was_just_merged_keep
         else:
             break
     assert step > 5
+
+
+def store_with_a_deleted_key(segment_bytes: int) -> tuple[CompactedStore, PlannedCompaction, CompactionResult]:
+    """The key's last value and its tombstone are in the second of three segments, of which a pass makes fewer."""
+    config = TopicConfig.from_strings(
+        {
+            "cleanup.policy": "compact,delete",
+            "segment.bytes": "1024",
+            "retention.ms": "-1",
+            "min.cleanable.dirty.ratio": "0",
+            "delete.retention.ms": "1000",
+        }
+    )
+    store = CompactedStore(1, config)
+    for key, value in (
+        (b"a", b"a" * 700),
+        (b"b", b"b" * 300),
+        (b"k", b"k" * 100),
+        (b"k", None),
+        (b"c", b"c" * 1000),
+        (b"d", b"d" * 1000),
+    ):
+        append_one(store, key, value)
+    for _ in range(2):
+        store.plan()
+        store.opened.settle()
+    store.opened.store.alter_config("t", config.with_changes({"segment.bytes": str(segment_bytes)}))
+    planned = store.plan()
+    assert planned is not None
+    assert [(seal.base_offset, seal.next_offset) for seal in planned.plan.seals] == [(0, 1), (1, 4), (4, 5)]
+    return store, planned, compact(planned.plan, store.disk, lambda size: None)
+
+
+def append_one(store: CompactedStore, key: bytes, value: bytes | None) -> None:
+    now_ms = store.opened.clock.wall_ms()
+    appended = store.log.append(encode_batch([Record(0, now_ms, key, value)]), now_ms)
+    store.written[appended.base_offset] = key, value
+    store.opened.settle()
+
+
+def check_deleted_key_stays_deleted(store: CompactedStore) -> None:
+    """Through passes with more than delete.retention.ms between them."""
+    for number in range(6):
+        store.opened.clock.now_ms += 5000
+        append_one(store, b"%d" % number, b"x" * 3000)
+        store.compact()
+        store.opened.settle()
+        newest = {record.key: record.value for record in store.read(store.log.log_start_offset)}
+        assert newest.get(b"k") is None, f"after pass {number}"
+
+
+@pytest.mark.parametrize("segment_bytes", [1600, 4096])  # the tombstone's segment becomes one with others, or all do
+def test_a_deleted_key_stays_deleted_when_retention_takes_a_part_of_what_a_pass_reads(segment_bytes: int) -> None:
+    store, planned, result = store_with_a_deleted_key(segment_bytes)
+    store.opened.store.delete_records(store.log, 1, lambda failure: None)
+    store.opened.settle()
+    store.opened.store.compactions.take(planned, result)
+    store.opened.settle()
+    assert store.log.compacted_offset == 0, "nothing of the pass is taken"
+    check_deleted_key_stays_deleted(store)
+
+
+def test_what_is_about_to_be_replaced_stays_until_it_is_though_the_log_starts_later() -> None:
+    store, planned, result = store_with_a_deleted_key(1600)
+    assert [(seal.base_offset, seal.next_offset) for seal in result.seals] == [(0, 4)]
+    store.opened.store.compactions.take(planned, result)
+    store.opened.store.synchronizer.run_round()  # the seal is on the disk, and the log does not know it yet
+    store.opened.store.delete_records(store.log, 1, lambda failure: None)
+    store.opened.settle()
+    assert [seal.base_offset for seal in store.log.seals] == [0, 4]
+    assert store.log.log_start_offset == 1
+    assert verify(store.disk.kill()).worse_than_notes == []
+    store.opened.store.delete_records(store.log, 4, lambda failure: None)
+    store.opened.settle()
+    assert [seal.base_offset for seal in store.log.seals] == [4], "afterwards retention has its way again"
+    check_deleted_key_stays_deleted(store)
+
+
+def test_what_retention_has_removed_whole_keeps_nothing_of_a_pass_from_being_taken() -> None:
+    store = CompactedStore(4, replace(COMPACTED, cleanup_policy="compact,delete", retention_ms=-1))
+    store.write(60)
+    store.have_snapshot()
+    planned = store.plan()
+    assert planned is not None
+    result = compact(planned.plan, store.disk, lambda size: None)
+    assert len(result.seals) > 2
+    start = result.seals[0].next_offset
+    store.opened.store.delete_records(store.log, start, lambda failure: None)
+    store.opened.settle()
+    store.opened.store.compactions.take(planned, result)
+    store.opened.settle()
+    assert store.log.seals == list(result.seals[1:])
+    assert store.log.compacted_offset == result.dirty_offset
+    check_from(store, start)

@@ -105,11 +105,11 @@ def compact_ahead_of_snapshot(patch: Patch) -> None:
 def unlink_before_seal(patch: Patch) -> None:
     take = Compactions._take
 
-    def unlink_and_take(taker: Compactions, a_log: Log, result: CompactionResult) -> Iterator[None]:
-        for seal in result.seals:
+    def unlink_and_take(taker: Compactions, a_log: Log, seals: Sequence[Seal], dirty_offset: int) -> Iterator[None]:
+        for seal in seals:
             for segment in a_log._segments:
                 if seal.base_offset <= segment.base_offset < seal.next_offset:
                     remove_file(taker._disk, segment.path)
-        yield from take(taker, a_log, result)
+        yield from take(taker, a_log, seals, dirty_offset)
 
     patch(Compactions, "_take", unlink_and_take)

@@ -120,11 +120,11 @@ def test_a_seal_tells_that_the_last_segments_are_gone_though_the_checkpoint_is_o
 
 
 def test_a_merged_segment_whose_file_went_with_the_first_of_those_it_was_merged_from_is_no_damage() -> None:
-    """Retention took the first before the log knew of the merged one, and the power goes while it removes the files:
-    the seal that names the merged one is the last to go."""
-    store, planned, result, start = store_with_merged_segments(1)
-    store.opened.store.compactions.take(planned, result)
-    store.opened.store.synchronizer.run_round()  # the seal is on the disk, and the log does not know it yet
+    """Retention takes the first of them and the log does not know of the merged one yet, whose seal is on the disk and
+    is the last file to go. The power goes while they are removed."""
+    store, _, result, start = store_with_merged_segments(1)
+    seal = files.seal_path(store.log.directory, result.seals[0].base_offset)
+    store.disk.replace_file(seal, result.seals[0].encode())
     store.opened.store.delete_records(store.log, start, lambda failure: None)
     images: list[SimulatedDisk] = []
     store.disk.before_step = lambda operation, path: images.extend(
@@ -134,7 +134,6 @@ def test_a_merged_segment_whose_file_went_with_the_first_of_those_it_was_merged_
         store.opened.settle()
     store.disk.before_step = None
     merged = files.log_path(store.log.directory, result.seals[0].base_offset, result.seals[0].generation)
-    seal = files.seal_path(store.log.directory, result.seals[0].base_offset)
     lone_seals = [disk for disk in images if disk.exists(seal) and not disk.exists(merged)]
     assert lone_seals
 

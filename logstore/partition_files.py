@@ -89,15 +89,15 @@ def read_partition(disk: Disk, place: Place) -> PartitionFiles:
     )
     for note in notes:
         found.add(Kind.SNAPSHOT_WRONG, note, files.SNAPSHOT)
-    _Chain(disk, found).follow()
+    _Listing(disk, found).follow()
     return found
 
 
-class _Chain:
+class _Listing:
     def __init__(self, disk: Disk, found: PartitionFiles) -> None:
         self._found = found
         self._place = found.place
-        self._shown = Chain(disk, found.place.directory, found.names, found.log_start_offset)
+        self._chain = Chain(disk, found.place.directory, found.names, found.log_start_offset)
         row = found.place.row
         # (base offset, position) below which everything is known to have been synced.
         self._recovery_point = (row.segment_base_offset, row.position) if row else (0, 0)
@@ -105,7 +105,7 @@ class _Chain:
     def follow(self) -> None:
         found = self._found
         self._note_unreadable()
-        bases = self._shown.bases
+        bases = self._chain.bases
         if self._place.checkpoint_is_lost:
             found.log_start_offset = bases[0] if bases else found.snapshot_offset
         expected: int | None = found.log_start_offset
@@ -128,24 +128,24 @@ class _Chain:
 
     def _take(self, number: int) -> int | None:
         """Put the segment into the chain; return what has to follow, None if only its file can tell."""
-        base, later = self._shown.bases[number], self._shown.bases[number + 1 :]
-        missing_end = self._shown.missing_end(number)
+        base, later = self._chain.bases[number], self._chain.bases[number + 1 :]
+        missing_end = self._chain.missing_end(number)
         if missing_end is not None:
             self._miss(base, missing_end, "the log file is missing, and its seal is there")
             return missing_end
         self._found.chain.append(self._segment(base, later))
-        seal = self._shown.seals.get(base)
+        seal = self._chain.seals.get(base)
         if seal is not None:
             return seal.next_offset
         return later[0] if later else None
 
     def _is_tail(self, bases: list[int]) -> bool:
         """Whether none of these segments was ever known to be synced."""
-        return not self._place.checkpoint_is_lost and self._shown.is_tail(bases, self._recovery_point[0])
+        return not self._place.checkpoint_is_lost and self._chain.is_tail(bases, self._recovery_point[0])
 
     def _segment(self, base: int, later: list[int]) -> SegmentToVerify:
         found, place = self._found, self._place
-        seal = self._shown.seals.get(base)
+        seal = self._chain.seals.get(base)
         at_recovery_point = place.row is not None and seal is None and base == self._recovery_point[0]
         synced_position: int | None = 0
         if seal is not None or base < self._recovery_point[0] or (later and not self._is_tail(later)):
@@ -163,8 +163,8 @@ class _Chain:
             place.topic,
             place.partition,
             seal=seal,
-            generation=self._shown.generations[base],
-            loss=self._shown.losses.get(base),
+            generation=self._chain.generations[base],
+            loss=self._chain.losses.get(base),
             next_base_offset=later[0] if later else None,
             synced_position=synced_position,
             synced_offset=found.synced_offset,
@@ -197,10 +197,10 @@ class _Chain:
     # Findings.
 
     def _log_name(self, base: int) -> str:
-        return self._shown.log_path(base).name
+        return self._chain.log_path(base).name
 
     def _note_unreadable(self) -> None:
-        for name, suffix, why in self._shown.unreadable:
+        for name, suffix, why in self._chain.unreadable:
             self._found.add(Kind.SEAL_WRONG if suffix == files.SEAL_SUFFIX else Kind.LOSS_WRONG, why, name)
 
     def _note_never_joined(self, bases: list[int], expected: int) -> None:
@@ -210,7 +210,7 @@ class _Chain:
 
     def _note_others(self) -> None:
         """Whatever is no part of the chain and was not told yet."""
-        found, shown = self._found, self._shown
+        found, shown = self._found, self._chain
         for base in shown.retired:
             found.add(Kind.LEFTOVER, "it lies below the start of the log", self._log_name(base))
         for base, taker in shown.taken_in.items():

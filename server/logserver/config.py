@@ -130,7 +130,7 @@ class ServerConfig:
         ),
     )
     auto_create_topics: bool = field(
-        default=True, metadata=_about(parse_flag, "Create a topic when somebody produces to it.")
+        default=True, metadata=_about(parse_flag, "Create a topic when a client first asks for it or produces to it.")
     )
     default_partitions: int = field(
         default=1, metadata=_about(whole(1, PARTITIONS_MAX), "Partitions of a topic created without a number.")

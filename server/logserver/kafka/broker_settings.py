@@ -56,7 +56,7 @@ def _rows(config: ServerConfig, node_id: int, advertised: Address) -> Iterator[_
         "auto.create.topics.enable",
         config.auto_create_topics,
         ConfigType.BOOLEAN,
-        "Create a topic when somebody produces to it: --auto-create-topics.",
+        "Create a topic when a client first asks for it or produces to it: --auto-create-topics.",
         "auto_create_topics",
     )
     yield _Row("delete.topic.enable", True, ConfigType.BOOLEAN, "Topics can be deleted.")

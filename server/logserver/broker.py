@@ -170,6 +170,14 @@ class Broker:
         if deleted:
             logger.info("segments deleted by retention", segments=deleted)
 
+    async def try_to_retain(self) -> None:
+        """`retain` as one turn of many: what fails is logged, and tried again at the next."""
+        try:
+            await self.retain()
+        except Exception:
+            # One log that cannot be opened must not let the disk fill with all the others.
+            logger.exception("retention failed, and is tried again at its next turn")
+
     async def catch_up(self) -> None:
         """Apply retention to everything that was appended until now."""
         sealed = asyncio.Event()
@@ -181,14 +189,6 @@ class Broker:
         self.store.synchronizer.run_in_steps(tell())
         await sealed.wait()
         await self.try_to_retain()
-
-    async def try_to_retain(self) -> None:
-        """The same, as one turn of many."""
-        try:
-            await self.retain()
-        except Exception:
-            # One log that cannot be opened must not let the disk fill with all the others.
-            logger.exception("retention failed, and is tried again at its next turn")
 
     async def _retain_by_the_clock(self) -> None:
         while True:

@@ -73,7 +73,7 @@ class KafkaServer:
         self._handlers = Handlers(broker, self._config.kafka_advertise or self.address)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self), sock=self._socket, backlog=BACKLOG)
-        self._sweep()
+        self._sweep_by_the_clock()
 
     async def abandon(self) -> None:
         """Let go of the address without having served."""
@@ -146,9 +146,9 @@ class KafkaServer:
             return self._fetch.fetch(header, request, connection.context, connection.fetch_session)
         return _answered(header, self._handlers.of(header.api_key), request, connection.context)
 
-    def _sweep(self) -> None:
+    def _sweep_by_the_clock(self) -> None:
         self.sweep()
-        self._sweeping = asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
+        self._sweeping = asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep_by_the_clock)
 
     def sweep(self) -> None:
         """Cut who has begun a request and does not end it, or says nothing at all."""

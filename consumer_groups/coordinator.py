@@ -239,7 +239,10 @@ class GroupCoordinator:
         )
 
     async def fetch_offsets(self, group: str, partitions: Sequence[TopicPartitions] | None) -> list[CommittedOffset]:
-        """What is committed for the partitions, in their order, with -1 for nothing; None: all that is committed."""
+        """What is committed for the partitions, in their order, with -1 for nothing; None: all that is committed.
+
+        Raises UnknownTopicOrPartition, UnknownTopicId, and for None GroupIdNotFound.
+        """
         self._groups.check_open()
         return self._commits.fetch(group, partitions)
 
@@ -259,7 +262,7 @@ class GroupCoordinator:
         return await describe(self._groups.existing(group), self._topics, self._clock.wall_ms())
 
     async def delete_group(self, group: str) -> None:
-        """Forget a group without members, and all it has committed."""
+        """Forget a group without members, and all it has committed. Raises GroupIdNotFound, NonEmptyGroup."""
         self._groups.check_open()
         self._groups.existing(group)
         await self._groups.finish(self._delete(group))
@@ -281,7 +284,8 @@ class GroupCoordinator:
         """Send the group elsewhere in some partitions of a topic (all, if none is named), also while it runs.
 
         Returns when the new offsets are durable and the partitions assigned again, or for a dry run at once. Raises
-        SeekTimedOut, SeekInProgress, OffsetOutOfRange, GroupIdNotFound; then the old offsets stand.
+        InvalidRequest, GroupIdNotFound, UnknownTopicOrPartition, OffsetOutOfRange, AssignmentUnreadable of a classic
+        group, SeekInProgress, SeekTimedOut, StorageFull; then the old offsets stand.
         """
         self._groups.check_open()
         check_seek_target(target)

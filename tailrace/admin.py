@@ -121,6 +121,9 @@ class Admin:
 
         partitions: all of the topic when left out; an empty list is refused, so that a program that found nothing to
             seek does not seek everything. Exactly one place is to be given. dry_run: only tell.
+
+        Raises InvalidRequest, GroupIdNotFound, UnknownTopicOrPartition, OffsetOutOfRange, SeekInProgress, SeekTimedOut,
+        and AssignmentUnreadable of a group of Kafka's clients that assigns in a form which the server does not know.
         """
         target = {
             "offset": offset,

@@ -108,6 +108,9 @@ class BrokerProcess:
         out, requests that wait are answered, idle connections of Kafka's clients are closed. When this returns,
         retention has been applied; a group takes a moment more to write down who is out, a compaction to run. The
         clients' own clocks do not move, so theirs are the timestamps of records.
+
+        seconds: not negative. Raises InvalidRequest, also of a broker that is paused or does not run, and BrokerFailed
+        when the server has ended or does not answer for 60 s; it is killed then.
         """
         if not math.isfinite(seconds) or seconds < 0:
             raise InvalidRequest(f"time cannot be moved by {seconds} s", remedy="Give a number that is not below 0.")
@@ -122,7 +125,10 @@ class BrokerProcess:
         self._ahead_ms = int(self._answer(_ADVANCED, ADVANCE_SECONDS_MAX, "did not move its time")[1])
 
     def kill(self) -> None:
-        """SIGKILL: what a crash of the server is. What it acknowledged is there after the next start."""
+        """SIGKILL: what a crash of the server is. What it acknowledged is there after the next start.
+
+        Raises InvalidRequest when it does not run.
+        """
         process = self._running()
         process.kill()
         self._forget(process)
@@ -141,7 +147,10 @@ class BrokerProcess:
             raise self._failed(f"ended with status {status}")
 
     def pause(self) -> None:
-        """SIGSTOP: it hears and says nothing, and its connections stay open; as a machine that hangs."""
+        """SIGSTOP: it hears and says nothing, and its connections stay open; as a machine that hangs.
+
+        Raises InvalidRequest when it does not run.
+        """
         process = self._running()
         process.send_signal(signal.SIGSTOP)
         # Until it has stopped; a status that is not taken here is there for others.
@@ -149,7 +158,7 @@ class BrokerProcess:
         self._paused = True
 
     def resume(self) -> None:
-        """SIGCONT: it goes on. Its time went on meanwhile."""
+        """SIGCONT: it goes on. Its time went on meanwhile. Raises InvalidRequest when it does not run."""
         self._running().send_signal(signal.SIGCONT)
         self._paused = False
 

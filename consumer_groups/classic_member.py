@@ -29,9 +29,6 @@ class ClassicMember:
     def is_static(self) -> bool:
         return bool(self.instance_id)
 
-    def supports(self, protocol: str) -> bool:
-        return any(supported.name == protocol for supported in self.protocols)
-
     def metadata(self, protocol: str) -> bytes:
         """What it said of itself for that protocol; nothing if it does not support it."""
         return next((supported.metadata for supported in self.protocols if supported.name == protocol), b"")

@@ -1,14 +1,13 @@
 """Members of classic groups, seen through the coordinator: Kafka's JoinGroup, SyncGroup, Heartbeat, LeaveGroup."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from consumer_groups.classic import NEW_MEMBER_TIMEOUT_MS
 from consumer_groups.classic_member import MemberProtocol
-from consumer_groups.classic_requests import JoinRequest, Leaver, SyncReply, SyncRequest
+from consumer_groups.classic_requests import JoinRequest, Leaver, SyncReply
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import (
     FencedInstanceId,
@@ -32,7 +31,6 @@ from tests.consumer_groups import harness
 from tests.consumer_groups.classic_client import (
     DELAY_MS,
     Client,
-    assignment,
     joined,
     protocol,
     rejoined,
@@ -1068,8 +1066,3 @@ async def test_an_unchanged_assignment_is_not_written_again() -> None:
         before = len(world.journal.records)
         await rejoined(a, b)
         assert len(world.journal.records) == before + 2, "a generation begins, and is settled"
-
-
-def test_requests_are_values() -> None:
-    request = SyncRequest("g", "m", 1)
-    assert replace(request, assignments={"m": assignment({"t": [0]})}) != request

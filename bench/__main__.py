@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -30,29 +31,7 @@ TABLE_WIDTH = 170
 
 def answer(question: str, directory: Path, turns: int) -> list[Comparison | Rate]:
     # Imported here so that one question does not need what only another one does.
-    if question == "storage":
-        from bench import storage
-
-        return [*storage.run(directory, turns)]
-    if question == "wire":
-        from bench import wire
-
-        return [*wire.run(directory, turns)]
-    if question == "client":
-        from bench import client
-
-        return [*client.run(directory, turns)]
-    if question == "cold":
-        from bench import cold
-
-        return [*cold.run(directory, turns)]
-    if question == "kafka":
-        from bench import kafka
-
-        return [*kafka.run(directory, turns)]
-    from bench import footprint
-
-    return [*footprint.run(directory, turns)]
+    return [*import_module(f"bench.{question}").run(directory, turns)]
 
 
 def verdict(met: bool | None) -> str:

@@ -12,7 +12,7 @@ from kio.index import load_request_schema
 from kio.serial import entity_writer
 
 from logserver.kafka.apis import ApiKey
-from tests.server.kafka.records import batch
+from tests.server.kafka_door.records import batch
 
 _HEAD = Struct(">hhi")
 _RECORDS = batch(b"v")

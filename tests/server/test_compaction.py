@@ -96,6 +96,7 @@ async def test_what_is_due_is_compacted_one_after_the_other_and_a_failure_is_tol
         assert await compaction.compact_one()
         assert not await compaction.compact_one(), "it is left alone for a while"
         fails = False
+        store.opened.settle()
         store.opened.clock.now_ms += 3_600_000
         assert await compaction.compact_one()
         assert not await compaction.compact_one(), "its seals are on their way"

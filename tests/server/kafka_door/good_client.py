@@ -1,4 +1,4 @@
-"""A client that means well, in a process of its own: `python -m tests.server.kafka.good_client HOST:PORT`.
+"""A client that means well, in a process of its own: `python -m tests.server.kafka_door.good_client HOST:PORT`.
 
 It produces a record and reads it, again and again, says `ready` after the first, and when its standard input ends how
 often that was and how many seconds it took at most.

@@ -25,11 +25,11 @@ from logserver.moved_time import MovedClock
 from logserver.server import Server
 from logstore.errors import CorruptBatch
 from tests.fuzz.fakes import HeldTransport
-from tests.server.kafka.client import KafkaClient, framed
-from tests.server.kafka.conftest import Connect
-from tests.server.kafka.records import batch, fetch, produce
-from tests.server.kafka.test_connection import receive
-from tests.server.kafka.test_messages import Hurrying
+from tests.server.kafka_door.client import KafkaClient, framed
+from tests.server.kafka_door.conftest import Connect
+from tests.server.kafka_door.records import batch, fetch, produce
+from tests.server.kafka_door.test_connection import receive
+from tests.server.kafka_door.test_messages import Hurrying
 
 NOTHING: dict[str, Any] = {"client_software_name": "test", "client_software_version": "1"}
 

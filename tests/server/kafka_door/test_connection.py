@@ -10,9 +10,9 @@ from kio.schema.errors import ErrorCode
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.connection import FIRST_REQUEST_BYTES_MAX, Connection
 from logserver.server import Server
-from tests.server.kafka.client import KafkaClient, framed
-from tests.server.kafka.conftest import Connect
-from tests.server.kafka.records import batch, produce
+from tests.server.kafka_door.client import KafkaClient, framed
+from tests.server.kafka_door.conftest import Connect
+from tests.server.kafka_door.records import batch, produce
 
 NOTHING: dict[str, Any] = {"client_software_name": "test", "client_software_version": "1"}
 

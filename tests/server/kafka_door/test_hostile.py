@@ -22,8 +22,8 @@ from logstore.batch import Record, encode_batch
 from logstore.compression import Compression
 from tests.conformance.apache import free_ports
 from tests.processes import ENVIRONMENT, ROOT, ServerProcess
-from tests.server.kafka.client import framed
-from tests.server.kafka.records import batch, fetch, produce
+from tests.server.kafka_door.client import framed
+from tests.server.kafka_door.records import batch, fetch, produce
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +85,7 @@ def is_closed(connected: socket.socket) -> bool:
 @contextmanager
 def served(victim: Victim) -> Iterator[dict[str, float]]:
     """A good client goes on within; how it was served is known afterwards."""
-    command = [sys.executable, "-m", "tests.server.kafka.good_client", "{}:{}".format(*victim.address)]
+    command = [sys.executable, "-m", "tests.server.kafka_door.good_client", "{}:{}".format(*victim.address)]
     how: dict[str, float] = {}
     with subprocess.Popen(
         command, cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

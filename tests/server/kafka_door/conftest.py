@@ -5,7 +5,7 @@ import pytest
 from logserver.config import Address
 from logserver.server import Server
 from tests.server.conftest import StartServer
-from tests.server.kafka.client import KafkaClient
+from tests.server.kafka_door.client import KafkaClient
 
 Connect = Callable[[], Awaitable[KafkaClient]]
 

@@ -11,9 +11,9 @@ from logserver.context import SERVER_ITSELF
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.server import Server
 from logstore.batch import decode_batch
-from tests.server.kafka.client import UNASKED, KafkaClient
-from tests.server.kafka.conftest import Connect
-from tests.server.kafka.records import batch, fetch, produce
+from tests.server.kafka_door.client import UNASKED, KafkaClient
+from tests.server.kafka_door.conftest import Connect
+from tests.server.kafka_door.records import batch, fetch, produce
 
 CREATING = UNASKED | {"allow_auto_topic_creation": True}
 

@@ -14,7 +14,7 @@ from logserver.kafka.topic_settings import NAMES
 from logserver.server import Server
 from logstore.config import SETTINGS, TopicConfig
 from tests.server.conftest import StartServer
-from tests.server.kafka.client import KafkaClient
+from tests.server.kafka_door.client import KafkaClient
 
 TOPIC, BROKER, GROUP = ResourceType.TOPIC, ResourceType.BROKER, ResourceType.GROUP
 SET, DELETE, APPEND, SUBTRACT = AlterOperation

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Collection
 from typing import Protocol
 
 
@@ -60,3 +61,38 @@ class WallClockPast:
             return -1
         begun_wall_ms, begun_ms, _ = self._runs[0]
         return min(least_ms, begun_wall_ms + then_ms - begun_ms)
+
+
+class AppendAges:
+    """For how long the segments of one log were not appended to, or have been, at least: by the monotonic clock.
+
+    Stamps of the wall clock never go back within a log, so one jump forward leaves all that follow in the future, also
+    when the clock was set right soon after: by stamps alone nothing would age for as long as the jump was. What an
+    earlier process has appended is as old as this log has been open, at least. Owner thread.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._opened_ms = self._newest_ms = clock.monotonic_ms()
+        # Of segments that were begun or rolled since then. Compaction that makes one of some leaves the outer offsets.
+        self._begun_ms: dict[int, int] = {}  # base_offset: the first append
+        self._ended_ms: dict[int, int] = {}  # next_offset: the last append
+
+    def note_append(self, segment_base_offset: int, base_offset: int) -> None:
+        self._newest_ms = self._clock.monotonic_ms()
+        if base_offset == segment_base_offset:
+            self._begun_ms[base_offset] = self._newest_ms
+
+    def note_roll(self, next_offset: int, base_offsets: Collection[int]) -> None:
+        """The active segment ends there, and these are all segments there are now."""
+        self._ended_ms[next_offset] = self._newest_ms
+        bases = set(base_offsets)
+        self._begun_ms = {base: ms for base, ms in self._begun_ms.items() if base in bases}
+        self._ended_ms = {end: ms for end, ms in self._ended_ms.items() if end in bases}  # where the next one begins
+
+    def since_first_append_ms(self, base_offset: int) -> int:
+        return self._clock.monotonic_ms() - self._begun_ms.get(base_offset, self._opened_ms)
+
+    def since_last_append_ms(self, next_offset: int) -> int:
+        """Of a segment that is not appended to any more."""
+        return self._clock.monotonic_ms() - self._ended_ms.get(next_offset, self._opened_ms)

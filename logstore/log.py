@@ -21,7 +21,7 @@ from uuid import UUID
 from logstore import files
 from logstore.batch import BatchHeader, Buffer, check_batch, check_keys, decode_batch, stamped_prefix
 from logstore.checkpoint import PartitionCheckpoint
-from logstore.clock import WallClockPast
+from logstore.clock import AppendAges, Clock, WallClockPast
 from logstore.config import TopicConfig
 from logstore.errors import (
     BatchTooLarge,
@@ -94,6 +94,7 @@ class Log:
         topic_id: UUID,
         partition: int,
         config: TopicConfig,
+        clock: Clock,
         handles: Handles,
         sync: Synchronizer,
         leader_epoch: int,
@@ -134,7 +135,10 @@ class Log:
         self._unsynced: list[Segment] = []  # in order; owner thread appends, publish removes
         active = segments[-1]
         last_append_ms = max(segment.last_append_ms for segment in segments)
-        self._last_append_ms = last_append_ms
+        # Stamps that lie in the future are of a clock that was wrong, and what is appended from now on does not follow
+        # them. Those of the segments stay: were it this clock that is wrong, they would make old what is young.
+        self._last_append_ms = min(last_append_ms, clock.wall_ms())
+        self._ages = AppendAges(clock)
         self._end = LogEnd(
             active, active.end_position, active.next_offset, active.max_timestamp_ms, last_append_ms, appended_bytes=0
         )
@@ -181,7 +185,8 @@ class Log:
 
     @property
     def last_append_ms(self) -> int:
-        """When the last batch was appended, -1 in a log that never had one."""
+        """When the last batch was appended, and not in the future when the log was opened. -1 in a log that never had
+        one."""
         return self._last_append_ms
 
     # Appending.
@@ -211,7 +216,8 @@ class Log:
 
         base_offset = self._end.offset
         last_offset = base_offset + header.last_offset_delta
-        now_ms = max(now_ms, self._last_append_ms)  # append times never decrease, whatever the wall clock does
+        # Append times never decrease in one process, whatever the wall clock does.
+        now_ms = max(now_ms, self._last_append_ms)
         segment = self._segment_for(size, last_offset, now_ms)
         prefix = stamped_prefix(header, base_offset, self.leader_epoch)
         try:
@@ -249,8 +255,9 @@ class Log:
         """The active segment, rolled if need be and open for writing."""
         segment = self._segments[-1]
         config = self.config
+        age_ms = max(now_ms - segment.first_append_ms, self._ages.since_first_append_ms(segment.base_offset))
         age_ms_max = config.segment_age_ms_max
-        if segment.must_roll(size, last_offset, now_ms, bytes_max=config.segment_bytes, age_ms_max=age_ms_max):
+        if segment.must_roll(size, last_offset, age_ms, bytes_max=config.segment_bytes, age_ms_max=age_ms_max):
             segment = self._roll(segment)
         if not segment.is_pinned:
             segment.pin()
@@ -268,6 +275,7 @@ class Log:
         active.is_rolled = True
         self._unsynced.append(successor)
         self._segments = (*self._segments, successor)
+        self._ages.note_roll(active.next_offset, [segment.base_offset for segment in self._segments])
         return successor
 
     def _note_appended(self, segment: Segment, header: BatchHeader, base_offset: int, size: int, now_ms: int) -> None:
@@ -275,9 +283,15 @@ class Log:
         if self.leader_epoch > self._epochs.latest:
             self._epochs.assign(self.leader_epoch, base_offset)
         self._last_append_ms = now_ms
+        self._ages.note_append(segment.base_offset, base_offset)
         appended_bytes = self._end.appended_bytes + size
         self._end = LogEnd(
-            segment, segment.end_position, segment.next_offset, segment.max_timestamp_ms, now_ms, appended_bytes
+            segment,
+            segment.end_position,
+            segment.next_offset,
+            segment.max_timestamp_ms,
+            segment.last_append_ms,
+            appended_bytes,
         )
         self._sync.note_append(self, size)
         if not self.config.is_durable:
@@ -380,7 +394,8 @@ class Log:
             return start  # nothing is removed from a damaged log
         old_ms = past.ago(config.retention_ms) if config.retention_ms >= 0 else -1
         for segment in self._segments[:-1]:
-            too_old = segment.last_append_ms < old_ms
+            since_ms = self._ages.since_last_append_ms(segment.next_offset)
+            too_old = segment.last_append_ms < old_ms or 0 <= config.retention_ms < since_ms
             too_much = config.retention_bytes >= 0 and size - segment.end_position >= config.retention_bytes
             if not self._is_done(segment) or not (too_old or too_much):
                 break
@@ -470,7 +485,9 @@ class Log:
         is_idle = self._published_offset == self._end.offset and not active.is_empty
         if not is_idle or not self.config.is_compacted or self.holes or self._sync.failure is not None:
             return
-        if active.first_append_ms >= past.ago(self.config.max_compaction_lag_ms):
+        lag_ms_max = self.config.max_compaction_lag_ms
+        is_overdue = self._ages.since_first_append_ms(active.base_offset) > lag_ms_max
+        if active.first_append_ms >= past.ago(lag_ms_max) and not is_overdue:
             return
         try:
             successor = self._roll(active)
@@ -490,10 +507,15 @@ class Log:
         """
         if self.holes or self._leftovers:  # which have the names of what a pass would write
             return ()
-        old_ms = past.ago(self.config.min_compaction_lag_ms)
+        lag_ms_min = self.config.min_compaction_lag_ms
+        old_ms = past.ago(lag_ms_min)
         seals: list[Seal] = []
         for segment in self._segments[:-1]:
-            is_old = segment.last_append_ms <= old_ms or segment.next_offset <= self.compacted_offset
+            is_old = (
+                segment.last_append_ms <= old_ms
+                or self._ages.since_last_append_ms(segment.next_offset) >= lag_ms_min
+                or segment.next_offset <= self.compacted_offset
+            )
             if segment.seal is None or not self._is_done(segment) or not is_old:
                 break
             if segment.next_offset > self._snapshot_offset:

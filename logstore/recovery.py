@@ -140,6 +140,7 @@ def open_log(
         topic_id=topic_id,
         partition=partition,
         config=config,
+        clock=clock,
         handles=handles,
         sync=sync,
         leader_epoch=leader_epoch,

@@ -131,12 +131,12 @@ class Segment:
             self._pin.release()
             self._pin = None
 
-    def must_roll(self, size: int, last_offset: int, now_ms: int, *, bytes_max: int, age_ms_max: int) -> bool:
+    def must_roll(self, size: int, last_offset: int, age_ms: int, *, bytes_max: int, age_ms_max: int) -> bool:
         if self.end_position == 0:
             return False  # one batch larger than a segment has it to itself
         return (
             self.end_position + size > bytes_max
-            or now_ms - self.first_append_ms >= age_ms_max
+            or age_ms >= age_ms_max
             or self.end_position + size > POSITION_MAX
             or last_offset - self.base_offset > POSITION_MAX
         )
@@ -156,7 +156,7 @@ class Segment:
             self.max_timestamp_ms = max_timestamp_ms
         if position == 0:
             self.first_append_ms = now_ms
-        self.last_append_ms = now_ms
+        self.last_append_ms = max(self.last_append_ms, now_ms)  # an earlier process may have stamped the future
         next_offset = last_offset + 1
         if self._builder.is_due(size):
             self.index.append(next_offset - self.base_offset, position, self.max_timestamp_ms, now_ms)

@@ -58,6 +58,7 @@ class StoredBatch(NamedTuple):
     records: tuple[Record, ...]
     data: bytes  # sent again as it stands, it is the same batch for the log
     horizon: "Horizon | None" = None  # of its tombstones
+    appended_at_ms: int = 0  # by the monotonic clock
 
     @property
     def next_offset(self) -> int:

@@ -250,7 +250,7 @@ class StorageWorkload:
 
     def append(self, name: str, number: int, batch: StoredBatch) -> None:
         log, partition = self._log(name, number), self.model.partitions[name, number]
-        partition.expect(batch)
+        partition.expect(batch._replace(appended_at_ms=self.clock.monotonic_ms()))
         try:
             answer = log.append(batch.data, batch.append_ms)
         except StorageFull:
@@ -379,8 +379,9 @@ class StorageWorkload:
             raise Violation(f"retention deleted {last.answer} and kept {kept_bytes} bytes, with {log.config}")
 
     def _age_ms(self, partition: PartitionModel, batch: StoredBatch) -> int:
-        """How old it may be taken for: what an earlier process wrote, also by the clock as it was at the start."""
-        age_ms = self.clock.wall_ms() - batch.append_ms
+        """How old it may be taken for: as it is, or by the wall clock, as that is now; what an earlier process wrote,
+        also by the wall clock as it was at the start."""
+        age_ms = max(self.clock.wall_ms() - batch.append_ms, self.clock.monotonic_ms() - batch.appended_at_ms)
         if batch.base_offset >= partition.found_offset:
             return age_ms
         wall_ms, monotonic_ms = self._started_at

@@ -313,15 +313,29 @@ class Log:
         end = high_watermark if end_offset is None else min(end_offset, high_watermark)
         return LogReader(self._segment_of(self._segments, offset), self._places, offset, bytes_max, max(end, offset))
 
+    def has_replaced(self, reader: LogReader) -> bool:
+        """Whether compaction has put another segment in the place of the one that is read: if its file is gone, what
+        the reader came for is in the new one, and another reader finds it."""
+        return self.log_start_offset <= reader.offset and reader.segment not in self._segments
+
     def offset_for_timestamp(self, timestamp_ms: int) -> TimestampedOffset | None:
         """The first record with that time or a later one, None if there is none. Any thread; waits for the disk.
 
         Where records are damaged that may have such times, it is the first of them: who reads there is told.
         """
+        while True:
+            segments = self._segments
+            try:
+                return self._look_up_timestamp(segments, timestamp_ms)
+            except OffsetOutOfRange:  # retention has removed a segment meanwhile, or compaction has replaced it
+                if segments is self._segments:
+                    raise
+
+    def _look_up_timestamp(self, segments: Sequence[Segment], timestamp_ms: int) -> TimestampedOffset | None:
         start, end = self.log_start_offset, self.high_watermark
         older_offset = start  # all before is older
         found: TimestampedOffset | None = None
-        for segment in self._segments:
+        for segment in segments:
             if segment.next_offset <= start:
                 continue
             if segment.max_timestamp_ms < timestamp_ms and not segment.damaged:

@@ -45,9 +45,9 @@ class LogReader:
 
     def __init__(self, segment: Segment, places: Places, offset: int, bytes_max: int, end_offset: int) -> None:
         assert offset <= end_offset
-        self._segment = segment
+        self.segment = segment
         self._places = places
-        self._offset = offset
+        self.offset = offset
         self._bytes_max = max(bytes_max, HEADER_SIZE)
         self._end_offset = end_offset
         self._end_position = segment.end_position  # after end_offset was taken, so it covers it
@@ -76,18 +76,18 @@ class LogReader:
         self.close()
 
     def _read(self, *, wait: bool) -> LogRead:
-        if self._offset == self._end_offset:
-            return LogRead(b"", self._offset)
+        if self.offset == self._end_offset:
+            return LogRead(b"", self.offset)
         if self._handle is None:
-            self._handle = self._segment.acquire(wait=wait)
+            self._handle = self.segment.acquire(wait=wait)
         file = self._handle.file
         read = file.pread if wait else waitless(file)
-        position, base_offset = self._places.get(self._offset), self._offset
+        position, base_offset = self._places.get(self.offset), self.offset
         data: Buffer = b"" if position is None else self._read_at(read, position)
         if position is None or not self._begins_at_offset(data):
-            found = self._segment.find(self._offset, file, wait=wait)
+            found = self.segment.find(self.offset, file, wait=wait)
             if found is None or found.header.base_offset >= self._end_offset:
-                return LogRead(b"", min(self._segment.next_offset, self._end_offset))
+                return LogRead(b"", min(self.segment.next_offset, self._end_offset))
             position, base_offset = found.position, found.header.base_offset
             data = self._read_at(read, position)
         try:
@@ -98,8 +98,8 @@ class LogReader:
         except (CorruptBatch, DataLoss) as error:
             raise self._loss(file, position, base_offset, wait=wait) from error
         if wait:
-            self._segment.mark_verified(position, size)
-        if next_offset < self._segment.next_offset:
+            self.segment.mark_verified(position, size)
+        if next_offset < self.segment.next_offset:
             self._places.put(next_offset, position + size)
         return LogRead(data if size == len(data) else memoryview(data)[:size], next_offset)
 
@@ -111,7 +111,7 @@ class LogReader:
         return b""
 
     def _begins_at_offset(self, data: Buffer) -> bool:
-        return len(data) >= HEADER_SIZE and read_header(data).base_offset == self._offset
+        return len(data) >= HEADER_SIZE and read_header(data).base_offset == self.offset
 
     def _count_whole(self, data: Buffer, position: int) -> tuple[int, int]:
         """(bytes, next_offset) of the sound batches at the head of data that begin below the end offset."""
@@ -136,10 +136,10 @@ class LogReader:
     def _header(self, data: Buffer, at: int, position: int, expected_base_offset: int | None) -> BatchHeader:
         header = read_header(data, at)
         available = self._end_position - position - at
-        gaps_allowed = self._segment.gaps_allowed
+        gaps_allowed = self.segment.gaps_allowed
         check_header(header, available=available, expected_base_offset=expected_base_offset, gaps_allowed=gaps_allowed)
-        begins_in_time = header.base_offset <= self._offset or gaps_allowed
-        if expected_base_offset is None and not (begins_in_time and self._offset < header.next_offset):
+        begins_in_time = header.base_offset <= self.offset or gaps_allowed
+        if expected_base_offset is None and not (begins_in_time and self.offset < header.next_offset):
             raise CorruptBatch(f"the batch holds {header.base_offset} to {header.last_offset}", remedy="")
         return header
 
@@ -147,5 +147,5 @@ class LogReader:
         """Of the batch at position, which begins with that offset."""
         if not wait:
             raise WouldWait
-        damage = self._segment.examine(file, position, base_offset, up_to=position)
-        return self._segment.vanished(position) if damage is None else self._segment.loss(damage)
+        damage = self.segment.examine(file, position, base_offset, up_to=position)
+        return self.segment.vanished(position) if damage is None else self.segment.loss(damage)

@@ -14,7 +14,7 @@ from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters, finish
 from logstore.batch import Buffer, Record, decode_batch, iter_headers
 from logstore.clock import Clock
-from logstore.errors import DataLoss, LogStoreError
+from logstore.errors import DataLoss, LogStoreError, OffsetOutOfRange
 from logstore.log import Log
 from logstore.reader import LogRead, LogReader
 
@@ -142,13 +142,19 @@ class Fetches:
 
     async def _read_segment(self, log: Log, offset: int, bytes_max: int) -> LogRead:
         """The same, of the segment that the offset is in: it may have nothing from there on."""
-        with log.open_read(offset, bytes_max) as reader:
-            read = reader.read_nowait()
-        if read is not None:
-            return read
-        # A reader of its own, which the thread closes, also when nobody waits for it any more.
-        reader = log.open_read(offset, bytes_max)
-        return await asyncio.get_running_loop().run_in_executor(self._readers, _read_and_close, reader)
+        while True:
+            with log.open_read(offset, bytes_max) as reader:
+                read = reader.read_nowait()
+            if read is not None:
+                return read
+            # A reader of its own, which the thread closes, also when nobody waits for it any more.
+            reader = log.open_read(offset, bytes_max)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._readers, _read_and_close, reader)
+            except OffsetOutOfRange:
+                # The file was removed before a busy thread came to open it.
+                if not log.has_replaced(reader):
+                    raise
 
     async def offset_for_timestamp(self, log: Log, timestamp_ms: int) -> tuple[int, int | None]:
         """Offset and timestamp of the first record at or after timestamp_ms, else the high watermark and None."""

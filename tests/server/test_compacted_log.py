@@ -2,19 +2,30 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from logserver.fetches import Fetches
 from logserver.journal import TopicJournal
+from logserver.openings import Openings
 from logserver.server import Server
+from logserver.topics import Topics
+from logserver.waiters import HighWatermarkWaiters
 from logstore import files
 from logstore.batch import BatchHeader, Record, encode_batch, iter_headers, read_header
 from logstore.compaction import CompactionPlan, compact
+from logstore.errors import OffsetOutOfRange
 from logstore.linux_disk import LinuxDisk
 from logstore.seal import Seal
 from tailrace.aio import Admin, Consumer
+from tests.logstore.test_compactions import COMPACTED, CompactedStore
+from tests.logstore.test_late_reads import compact_and_remove_old_files, with_sealed_segments
 from tests.server.conftest import running
 from tests.server.test_fetch import until_parked
 from tests.server.test_fetch_stream import Reader
@@ -201,3 +212,66 @@ async def test_a_consumer_reads_what_is_left_and_is_then_at_the_end(server: Serv
     async with Admin(server=str(server.grpc_address)) as admin:
         [row] = (await admin.describe_group("g")).partitions
     assert (row.committed_offset, row.lag_records) == (end(server), 0)
+
+
+class BusyReaders(ThreadPoolExecutor):
+    """Before its threads come to the first read, something happens."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__(1)
+        self._happens: Callable[[], None] | None = happens
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self._happens is not None:
+            self._happens()
+            self._happens = None
+        return super().submit(fn, *args, **kwargs)
+
+
+def fetches_of(store: CompactedStore, readers: ThreadPoolExecutor) -> Fetches:
+    opened, waiters = store.opened, HighWatermarkWaiters()
+    topics = Topics(
+        opened.store,
+        Openings(opened.store, readers),
+        waiters,
+        opened.clock,
+        auto_create=False,
+        default_partitions=1,
+        timeout_ms=1000,
+        request_bytes_max=1 << 20,
+        changed=lambda: None,
+    )
+    return Fetches(topics, waiters, opened.clock, readers=readers, decoder=readers, bytes_max=1 << 20, wait_ms_max=1000)
+
+
+async def test_a_read_whose_thread_comes_when_its_file_was_compacted_away_finds_the_new_one() -> None:
+    store = with_sealed_segments()
+    with BusyReaders(partial(compact_and_remove_old_files, store)) as readers:
+        offset = store.log.seals[1].base_offset
+        read = await fetches_of(store, readers).read(store.log, offset, 1 << 20)
+    assert read is not None
+    assert read.next_offset > offset
+    assert store.log.seals[1].generation == 1
+
+
+async def test_a_read_of_what_retention_has_removed_meanwhile_is_refused_and_so_is_one_of_a_file_that_is_lost() -> None:
+    for happens in (delete_all, lose_files):
+        store = CompactedStore(1, replace(COMPACTED, cleanup_policy="compact,delete", retention_ms=-1))
+        store.write(30)
+        store.have_snapshot()
+        store.opened.store._handles.close_idle()
+        with BusyReaders(partial(happens, store)) as readers:
+            with pytest.raises(OffsetOutOfRange):
+                await fetches_of(store, readers).read(store.log, 0, 1 << 20)
+
+
+def delete_all(store: CompactedStore) -> None:
+    store.opened.store.delete_records(store.log, store.log.high_watermark, lambda failure: None)
+    for _ in range(20):
+        store.opened.settle()
+
+
+def lose_files(store: CompactedStore) -> None:
+    for path in store.disk.files():
+        if path.parent == store.log.directory and path.suffix == files.LOG_SUFFIX:
+            store.disk.remove(path)

@@ -17,22 +17,26 @@ and complete with its index. Nothing of the log refers to them before the log it
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 from logstore import files
 from logstore.batch import BatchHeader, CodecRecord, decode_codec_records, encode_retained, read_header
+from logstore.config import INT64_MAX
 from logstore.disk import Disk, DiskFile
-from logstore.errors import OffsetOutOfRange
+from logstore.errors import LogStoreError, OffsetOutOfRange, StorageFull
 from logstore.index import Cells, IndexBuilder, as_rows, rows_crc
 from logstore.scan import check_batches
 from logstore.seal import Seal
-from logstore.segment import POSITION_MAX
+from logstore.segment import POSITION_MAX, remove_file
 
 #: Keys up to this long stand for themselves in the map of offsets, longer ones for a digest one byte longer.
 KEY_BYTES_MAX = 16
 WRITE_BYTES = 1024 * 1024
+#: Left to appends and to the journal of groups, which is compacted by itself. What a pass replaces goes only after it.
+ROOM_LEFT_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +93,38 @@ def _name(key: bytes) -> bytes:
     return key if len(key) <= KEY_BYTES_MAX else blake2b(key, digest_size=KEY_BYTES_MAX + 1).digest()
 
 
-def compact(plan: CompactionPlan, disk: Disk, pace: Callable[[int], None]) -> CompactionResult:
-    """Do one pass. `pace` is told of every byte read or written, and may wait.
+def compact(
+    plan: CompactionPlan,
+    disk: Disk,
+    pace: Callable[[int], None],
+    *,
+    free_bytes: Callable[[], int] | None = None,
+) -> CompactionResult:
+    """Do one pass. `pace` is told of every byte read or written, and may wait. `free_bytes` says how much room the
+    filesystem has; without it a full disk is met when it is full.
+
+    Where there is no room for more, the pass ends with what it has: once that is taken over, there may be.
 
     Raises `CorruptBatch` and `DataLoss` for a segment that is damaged, `OffsetOutOfRange` for one that retention has
-    removed meanwhile, `StorageFull` and `StorageFailed`; nothing of the log has changed then, and files that were
-    written stay behind unnamed.
+    removed meanwhile, `StorageFull` without room for anything, and `StorageFailed`; nothing of the log has changed
+    then, and what was written is removed. A process that is killed leaves it behind unnamed.
     """
-    return _Pass(plan, disk, pace).run()
+    return _Pass(plan, disk, pace, free_bytes).run()
 
 
 class _Pass:
-    def __init__(self, plan: CompactionPlan, disk: Disk, pace: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        plan: CompactionPlan,
+        disk: Disk,
+        pace: Callable[[int], None],
+        free_bytes: Callable[[], int] | None,
+    ) -> None:
         self._plan = plan
         self._disk = disk
         self._pace = pace
+        self._free_bytes = free_bytes
+        self._made: list[Path] = []  # files that no seal names yet
         self._latest = LatestOffsets(plan.keys_max)
         self._end_offset = plan.dirty_offset  # below it, every key's last offset is known
         self._records_read = 0
@@ -112,17 +133,53 @@ class _Pass:
         self._bytes_written = 0
 
     def run(self) -> CompactionResult:
-        self._note_latest()
-        seals = [seal for seal in self._plan.seals if seal.base_offset < self._end_offset]
-        written = [self._write_group(group) for group in self._groups(seals)]
+        try:
+            self._note_latest()
+            written, dirty_offset = self._write_groups()
+        except Exception:
+            self._remove_made(0)
+            raise
         return CompactionResult(
-            tuple(seal for seal in written if seal is not None),
-            self._end_offset,
+            tuple(written),
+            dirty_offset,
             self._records_read,
             self._records_kept,
             self._bytes_read,
             self._bytes_written,
         )
+
+    def _write_groups(self) -> tuple[list[Seal], int]:
+        """The seals of what there was room for, and where the next pass begins."""
+        written: list[Seal] = []
+        for group in self._groups([seal for seal in self._plan.seals if seal.base_offset < self._end_offset]):
+            made_before = len(self._made)
+            try:
+                self._check_room(group)
+                seal = self._write_group(group)
+            except StorageFull:
+                if not written:
+                    raise
+                self._remove_made(made_before)
+                return written, max(self._plan.dirty_offset, group[0].base_offset)
+            if seal is not None:
+                written.append(seal)
+        return written, self._end_offset
+
+    def _check_room(self, group: Sequence[Seal]) -> None:
+        size = sum(seal.end_position for seal in group)
+        if self._free_bytes is not None and (free := self._free_bytes()) < size + ROOM_LEFT_BYTES:
+            raise StorageFull(
+                f"the filesystem of {self._plan.directory} has {free} bytes left, and compaction needs {size} for its "
+                f"next segment and leaves {ROOM_LEFT_BYTES} to others",
+                remedy="Free space or shorten retention; compaction is tried again by itself.",
+            )
+
+    def _remove_made(self, kept_count: int) -> None:
+        """Remove what was made after the first so many files. It is why there is no room, or of no use any more."""
+        with suppress(LogStoreError):  # What stays is removed once this pass is given up.
+            while len(self._made) > kept_count:
+                remove_file(self._disk, self._made[-1])
+                self._made.pop()
 
     def _note_latest(self) -> None:
         """Note the keys of dirty batches while there is room for them, and where that ends."""
@@ -157,6 +214,7 @@ class _Pass:
         generation = max(seal.generation for seal in group) + 1
         path = files.log_path(self._plan.directory, first.base_offset, generation)
         self._disk.remove(path)  # left by a pass that did not end
+        self._made.append(path)
         target = _Target(self._disk.create(path), first.base_offset, self._plan.index_interval_bytes, self._pace)
         try:
             is_changed = len(group) > 1
@@ -170,12 +228,15 @@ class _Pass:
         finally:
             target.file.close()
         if not is_changed:
-            self._disk.remove(path)
+            self._disk.remove(self._made.pop())
             return None
         self._bytes_written += target.position
         rows = as_rows(target.cells)
         crc = rows_crc(rows)
-        self._disk.write_array(files.sealed_index_path(self._plan.directory, first.base_offset, crc), rows)
+        if crc != first.index_crc:  # else it is there, and others may be reading it
+            index_path = files.sealed_index_path(self._plan.directory, first.base_offset, crc)
+            self._made.append(index_path)
+            self._disk.write_array(index_path, rows)
         self._disk.sync_dir(self._plan.directory)
         return Seal(
             base_offset=first.base_offset,
@@ -207,7 +268,7 @@ class _Pass:
             is_known = header.next_offset <= self._end_offset
             has_new_tombstone = is_known and horizon_ms is None and any(map(_is_tombstone, kept))
             if has_new_tombstone:
-                horizon_ms = plan.now_ms + plan.delete_retention_ms
+                horizon_ms = min(plan.now_ms + plan.delete_retention_ms, INT64_MAX)
             if not kept:
                 yield batch, None
             elif len(kept) == len(records) and not has_new_tombstone:

@@ -12,6 +12,8 @@ producers wrote, so only what the snapshot on the disk covers is ever compacted.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -49,8 +51,8 @@ class Compactions:
         self._clock = clock
         self._synchronizer = synchronizer
         self._paused: dict[Log, int] = {}  # until when, monotonic
-        self._replaced: deque[tuple[int, Sequence[Path]]] = deque()  # files to remove, and when
-        self._is_taking = False  # the seals of a pass are on their way to the disk
+        self._replaced: deque[tuple[int, Log, Sequence[Path]]] = deque()  # files to remove, and when
+        self._is_ending = False  # the files of a pass are being named, or removed
 
     def plan(self, logs: Iterable[Log], past: WallClockPast) -> PlannedCompaction | None:
         """For the log with the largest part that was never compacted, of those where that is min.cleanable.dirty.ratio
@@ -58,7 +60,7 @@ class Compactions:
         now_ms = self._clock.monotonic_ms()
         self._remove_replaced(now_ms)
         self._paused = {log: until_ms for log, until_ms in self._paused.items() if until_ms > now_ms}
-        if self._is_taking:
+        if self._is_ending:
             return None
         best: tuple[float, Log, tuple[Seal, ...]] | None = None
         for log in logs:
@@ -104,35 +106,58 @@ class Compactions:
         dirty_offset = result.dirty_offset
         if len(whole) < len(seals):
             dirty_offset = min(dirty_offset, seals[len(whole)].base_offset)
-        self._is_taking = log.is_taking_over = True
-        self._synchronizer.run_in_steps(self._take(log, whole, dirty_offset))
+        self._begin_end(planned, whole, dirty_offset)
 
     def give_up(self, planned: PlannedCompaction) -> None:
-        """The pass has failed."""
-        self._paused[planned.log] = self._clock.monotonic_ms() + PAUSE_MS
+        """The pass has failed, and its process has ended."""
+        self._begin_end(planned, (), None)
 
-    def _take(self, log: Log, seals: Sequence[Seal], dirty_offset: int) -> Iterator[None]:
+    def _begin_end(self, planned: PlannedCompaction, seals: Sequence[Seal], dirty_offset: int | None) -> None:
+        self._is_ending = planned.log.is_taking_over = True
+        replaced = {path for _, _, paths in self._replaced for path in paths}
+        self._synchronizer.run_in_steps(self._take(planned, seals, dirty_offset, replaced))
+
+    def _take(
+        self, planned: PlannedCompaction, seals: Sequence[Seal], dirty_offset: int | None, replaced: AbstractSet[Path]
+    ) -> Iterator[None]:
         """Sync thread. In order: below each seal everything is as the pass has it, also after a crash."""
+        log = planned.log
+        named = {path for seal in planned.plan.seals for path in _files_of(seal, log)} | replaced
         for seal in seals:
             if log.is_deleted:
                 break
             try:
                 self._disk.replace_file(files.seal_path(log.directory, seal.base_offset), seal.encode())
             except StorageFull:
-                self._synchronizer.post(partial(self._end, log, None))
-                return
+                dirty_offset = None
+                break
+            named.update(_files_of(seal, log))
             self._synchronizer.post(partial(self._put_in_place, log, seal))
             yield
+        if not log.is_deleted:
+            yield from self._remove_unnamed(planned, named)
         self._synchronizer.post(partial(self._end, log, dirty_offset))
 
+    def _remove_unnamed(self, planned: PlannedCompaction, named: AbstractSet[Path]) -> Iterator[None]:
+        """Remove what the pass has written and no seal speaks of. Its process may have been killed, so that nobody has
+        a list: it is what has the offsets of the plan, and the names of what passes write."""
+        bases = {seal.base_offset for seal in planned.plan.seals}
+        for name in self._disk.list_dir(planned.log.directory):
+            parsed, path = files.parse_segment_file(name), planned.log.directory / name
+            if parsed is None or parsed.base_offset not in bases or path in named:
+                continue
+            if parsed.generation > 0 or parsed.crc is not None:
+                with suppress(StorageFull):  # Some filesystems need room for that, too: it is left to the next time.
+                    remove_file(self._disk, path)
+                yield
+
     def _put_in_place(self, log: Log, seal: Seal) -> None:
-        replaced = log.replace_segments(seal)
-        if replaced:
-            self._replaced.append((self._clock.monotonic_ms() + KEPT_MS, replaced))
+        self._replaced.append((self._clock.monotonic_ms() + KEPT_MS, log, log.replace_segments(seal)))
 
     def _end(self, log: Log, compacted_offset: int | None) -> None:
-        """None: there was no room for a seal. What was taken over stays, and another pass begins where this one did."""
-        self._is_taking = log.is_taking_over = False
+        """None: the pass has failed, or there was no room for a seal. What was taken over stays, and another pass
+        begins where this one did."""
+        self._is_ending = log.is_taking_over = False
         if compacted_offset is None:
             self._paused[log] = self._clock.monotonic_ms() + PAUSE_MS
         else:
@@ -140,13 +165,15 @@ class Compactions:
 
     def _remove_replaced(self, now_ms: int) -> None:
         while self._replaced and self._replaced[0][0] <= now_ms:
-            _, paths = self._replaced.popleft()
-            self._synchronizer.run_in_steps(self._remove(paths))
+            _, log, paths = self._replaced.popleft()
+            self._synchronizer.run_in_steps(log.remove_replaced(paths))
 
-    def _remove(self, paths: Sequence[Path]) -> Iterator[None]:
-        for path in paths:
-            remove_file(self._disk, path)
-            yield
+
+def _files_of(seal: Seal, log: Log) -> tuple[Path, Path]:
+    return (
+        files.log_path(log.directory, seal.base_offset, seal.generation),
+        files.sealed_index_path(log.directory, seal.base_offset, seal.index_crc),
+    )
 
 
 def _part(some: Sequence[Seal], seals: Sequence[Seal]) -> float:

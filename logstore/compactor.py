@@ -9,6 +9,7 @@ server does: it writes into a data directory that the next server may have by th
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -72,8 +73,9 @@ def main() -> int:
     syscalls.die_with_parent()
     if os.getppid() != request["server_pid"]:
         return 1  # it has ended already
+    plan, pace = plan_from_json(request["plan"]), Pace(request["bytes_per_second"])
     try:
-        result = compact(plan_from_json(request["plan"]), LinuxDisk(), Pace(request["bytes_per_second"]))
+        result = compact(plan, LinuxDisk(), pace, free_bytes=lambda: shutil.disk_usage(plan.directory).free)
     except LogStoreError as error:
         json.dump({"error": type(error).__name__, "message": str(error), "remedy": error.remedy}, sys.stdout)
         return 1

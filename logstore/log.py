@@ -585,6 +585,16 @@ class Log:
                 replaced.append(files.seal_path(self.directory, each.base_offset))
         return replaced
 
+    def remove_replaced(self, paths: Sequence[Path]) -> Iterator[None]:
+        """Remove files that compaction has replaced, one a step, and let go of them: as long as they are open or mapped
+        their space is not free. Sync thread."""
+        for path in paths:
+            remove_file(self._handles.disk, path)
+            self._handles.forget(path)
+            self._handles.maps.forget(path)
+            self._handles.arrays.forget(path)
+            yield
+
     def expire_producers(self, before_ms: int) -> int:
         return self._producers.expire(before_ms)
 

@@ -4,12 +4,14 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logstore import files
 from logstore.batch import Compression, Record, decode_batch, encode_batch, read_header
-from logstore.compaction import CompactionPlan, CompactionResult, compact
+from logstore.compaction import ROOM_LEFT_BYTES, CompactionPlan, CompactionResult, compact
+from logstore.errors import CorruptBatch, StorageFull
 from logstore.scan import check_batches
 from logstore.seal import Seal
 from tests.logstore.disk import SimulatedDisk
@@ -224,3 +226,55 @@ def test_bytes_are_paced() -> None:
     result = compact(replace(log.plan(), segment_bytes=10_000), log.disk, paced.append)
     assert sum(paced) == result.bytes_read + result.bytes_written
     assert result.bytes_written > 0
+
+
+def log_of_several_groups() -> CompactedLog:
+    log = CompactedLog(random.Random(1))
+    for number in range(6):
+        log.append_segment([[(b"a", b"x" * 200)], [(b"a", b"y" * 200), (b"%d" % number, b"z")]])
+    return log
+
+
+def test_a_pass_that_fails_leaves_nothing_behind() -> None:
+    log = log_of_several_groups()
+    names = log.disk.list_dir(DIRECTORY)
+    path = files.log_path(DIRECTORY, log.seals[-1].base_offset)
+    log.disk.flip_bit(path, 70)
+    with pytest.raises(CorruptBatch):
+        compact(log.plan(), log.disk, lambda size: None)
+    assert log.disk.list_dir(DIRECTORY) == names
+
+
+@pytest.mark.parametrize("keeps", [0, 1, 2])
+def test_a_pass_takes_no_room_that_others_need_and_ends_with_what_it_has(keeps: int) -> None:
+    log = log_of_several_groups()
+    names = log.disk.list_dir(DIRECTORY)
+    groups = iter([*[ROOM_LEFT_BYTES + 700] * keeps, ROOM_LEFT_BYTES + 100])
+    if keeps == 0:
+        with pytest.raises(StorageFull, match="compaction needs"):
+            compact(log.plan(), log.disk, lambda size: None, free_bytes=lambda: next(groups))
+        assert log.disk.list_dir(DIRECTORY) == names
+        return
+    result = compact(log.plan(), log.disk, lambda size: None, free_bytes=lambda: next(groups))
+    assert len(result.seals) == keeps
+    assert result.dirty_offset == result.seals[-1].next_offset
+    assert len(log.disk.list_dir(DIRECTORY)) == len(names) + 2 * keeps
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_segment_is_left_without_it() -> None:
+    log = log_of_several_groups()
+    names = log.disk.list_dir(DIRECTORY)
+    writes = 0
+
+    def full_at_the_third(operation: str, path: Path) -> None:
+        nonlocal writes
+        writes += operation == "write"
+        if operation == "write" and writes >= 3:
+            raise StorageFull("no room", remedy="None in a test.")
+
+    log.disk.before_step = full_at_the_third
+    result = compact(log.plan(), log.disk, lambda size: None)
+    log.disk.before_step = None
+    assert result.seals
+    assert result.dirty_offset == result.seals[-1].next_offset < log.end_offset
+    assert len(log.disk.list_dir(DIRECTORY)) == len(names) + 2 * len(result.seals)

@@ -10,7 +10,7 @@ from logstore import files
 from logstore.batch import Record, decode_batch, encode_batch, iter_headers
 from logstore.compaction import CompactionResult, compact
 from logstore.compactions import KEPT_MS, PAUSE_MS, PlannedCompaction
-from logstore.config import DAY_MS, HOUR_MS, TopicConfig
+from logstore.config import DAY_MS, HOUR_MS, INT64_MAX, TopicConfig
 from logstore.errors import CorruptBatch, InvalidRecord, OffsetOutOfRange, StorageFull
 from logstore.log import Log
 from tests.logstore.disk import PowerCut, SimulatedDisk
@@ -364,6 +364,8 @@ def test_a_log_whose_pass_failed_or_found_no_room_is_left_alone_for_a_while() ->
     assert planned is not None
     store.opened.store.compactions.give_up(planned)
     assert store.plan() is None
+    store.opened.settle()
+    assert store.plan() is None
     store.opened.clock.now_ms += PAUSE_MS
     planned = store.plan()
     assert planned is not None
@@ -606,3 +608,103 @@ def test_what_retention_has_removed_whole_keeps_nothing_of_a_pass_from_being_tak
     assert store.log.seals == list(result.seals[1:])
     assert store.log.compacted_offset == result.dirty_offset
     check_from(store, start)
+
+
+def unnamed_files(store: CompactedStore) -> set[str]:
+    """Log files and sealed indexes that are of no segment of the log."""
+    named = {segment.path.name for segment in store.log._segments}
+    named |= {files.sealed_index_path(store.log.directory, s.base_offset, s.index_crc).name for s in store.log.seals}
+    parsed = {name: files.parse_segment_file(name) for name in store.disk.list_dir(store.log.directory)}
+    return {name for name, at in parsed.items() if at is not None and (at.generation or at.crc is not None)} - named
+
+
+def test_what_a_killed_pass_has_written_is_removed_once_it_is_given_up() -> None:
+    store = CompactedStore(3)
+    store.write(30)
+    store.have_snapshot()
+    planned = store.plan()
+    assert planned is not None
+
+    def kill(operation: str, path: object) -> None:
+        if len(unnamed_files(store)) == 3:
+            raise PowerCut
+
+    store.disk.before_step = kill
+    with pytest.raises(PowerCut):
+        compact(planned.plan, store.disk, lambda size: None)
+    store.disk.before_step = None
+    assert len(unnamed_files(store)) == 3
+    store.opened.store.compactions.give_up(planned)
+    assert store.plan() is None
+    for _ in range(5):
+        store.opened.settle()
+    assert unnamed_files(store) == set()
+    store.check()
+    store.opened.clock.now_ms += PAUSE_MS
+    assert store.compact()
+    store.check()
+
+
+def test_what_a_pass_has_written_is_removed_where_the_log_takes_nothing_of_it() -> None:
+    store, planned, result = store_with_a_deleted_key(1600)
+    assert unnamed_files(store)
+    store.opened.store.delete_records(store.log, 1, lambda failure: None)
+    store.opened.settle()
+    store.opened.store.compactions.take(planned, result)
+    store.opened.settle()
+    assert unnamed_files(store) == set()
+
+
+def test_on_a_disk_that_is_nearly_full_passes_make_room_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logstore.compaction.ROOM_LEFT_BYTES", 2000)
+    store = CompactedStore(1, replace(COMPACTED, segment_bytes=2048, min_cleanable_dirty_ratio=0.0))
+    for number in range(20):
+        append_one(store, b"%d" % number, b"v" * 600)
+        append_one(store, b"hot", b"v" * 100)
+    store.have_snapshot()
+    store.opened.settle()
+    capacity_bytes = store.disk.capacity_bytes = store.disk.used_bytes + 8000
+    size_bytes = store.log.size_bytes
+    passes = 0
+    while (planned := store.plan()) is not None:
+        passes += 1
+        result = compact(
+            planned.plan, store.disk, lambda size: None, free_bytes=lambda: capacity_bytes - store.disk.used_bytes
+        )
+        assert capacity_bytes - store.disk.used_bytes > 0
+        store.opened.store.compactions.take(planned, result)
+        for _ in range(5):
+            store.opened.settle()
+        store.check()
+        store.opened.clock.now_ms += KEPT_MS
+        store.plan()
+        for _ in range(5):
+            store.opened.settle()
+    assert 1 < passes < 10
+    assert store.log.size_bytes < size_bytes - 15 * 150
+    assert unnamed_files(store) == set()
+
+
+def test_of_replaced_files_nothing_is_held_open_or_mapped_once_they_are_removed() -> None:
+    store = CompactedStore(1)
+    store.write(30)
+    store.have_snapshot()
+    assert list(store.read())
+    for segment in store.log._segments:
+        if segment.seal is not None:
+            segment.mark_verified(0, segment.end_position)
+            segment.slice(0, 10)
+    assert store.compact()
+    store.opened.clock.now_ms += KEPT_MS
+    store.plan()
+    for _ in range(30):
+        store.opened.settle()
+    handles = store.opened.store._handles
+    held = [*handles._idle, *handles._used, *handles.maps._values, *handles.arrays._values]
+    assert [path for path in held if not store.disk.exists(path)] == []
+
+
+def test_a_tombstone_may_be_said_to_stay_for_ever() -> None:
+    store, clock = store_with_a_tombstone(INT64_MAX)
+    clock.now_ms += 100 * 365 * DAY_MS
+    assert has_tombstone_after_a_pass(store)

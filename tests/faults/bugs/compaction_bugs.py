@@ -16,7 +16,7 @@ from logstore import compaction
 from logstore.batch import BatchHeader, CodecRecord, encode_retained
 from logstore.clock import WallClockPast
 from logstore.compaction import CompactionPlan, CompactionResult, LatestOffsets, _name, _Pass, _Target, compact
-from logstore.compactions import Compactions
+from logstore.compactions import Compactions, PlannedCompaction
 from logstore.linux_disk import LinuxDisk
 from logstore.log import Log
 from logstore.seal import Seal
@@ -105,11 +105,13 @@ def compact_ahead_of_snapshot(patch: Patch) -> None:
 def unlink_before_seal(patch: Patch) -> None:
     take = Compactions._take
 
-    def unlink_and_take(taker: Compactions, a_log: Log, seals: Sequence[Seal], dirty_offset: int) -> Iterator[None]:
+    def unlink_and_take(
+        taker: Compactions, planned: PlannedCompaction, seals: Sequence[Seal], *rest: Any
+    ) -> Iterator[None]:
         for seal in seals:
-            for segment in a_log._segments:
+            for segment in planned.log._segments:
                 if seal.base_offset <= segment.base_offset < seal.next_offset:
                     remove_file(taker._disk, segment.path)
-        yield from take(taker, a_log, seals, dirty_offset)
+        yield from take(taker, planned, seals, *rest)
 
     patch(Compactions, "_take", unlink_and_take)

@@ -116,9 +116,9 @@ def open_log(
     disk.make_dir(directory)
     snapshot = read_snapshot(directory, disk, topic_id, partition, producers_max=producers_max, notes=findings.notes)
     snapshot_offset = snapshot.next_offset
-    chain = _Chain(directory, config, disk, clock, handles, checkpoint, snapshot, findings)
-    segments, retired = chain.follow(clean=clean, is_synced=is_synced)
-    log_start_offset = chain.log_start_offset
+    recovery = _Recovery(directory, config, disk, clock, handles, checkpoint, snapshot, findings)
+    segments, retired = recovery.follow(clean=clean, is_synced=is_synced)
+    log_start_offset = recovery.log_start_offset
     if snapshot_offset < log_start_offset:
         findings.notes.append(
             f"what idempotent producers wrote before offset {log_start_offset} is not known any more: "
@@ -150,13 +150,13 @@ def open_log(
         snapshot_offset=snapshot_offset,
         holes=findings.holes,
         retired=retired,
-        leftovers=chain.leftovers if not findings.holes else [],
+        leftovers=recovery.leftovers if not findings.holes else [],
         checkpoint=checkpoint,
     )
     return log, findings
 
 
-class _Chain:
+class _Recovery:
     """The segments of one partition, in order, followed until the end or the first thing that is wrong."""
 
     def __init__(
@@ -179,12 +179,12 @@ class _Chain:
         self._now_ms = clock.wall_ms()
         self._names = disk.list_dir(directory)
         self.log_start_offset = checkpoint.log_start_offset if checkpoint else 0
-        self._shown = Chain(disk, directory, self._names, self.log_start_offset)
-        self._seals = self._shown.seals
-        self._generations = self._shown.generations
-        self._losses = self._shown.losses
-        self._bases = [base for base in self._shown.bases if base in self._generations]
-        findings.notes += [unreadable.why for unreadable in self._shown.unreadable]
+        self._chain = Chain(disk, directory, self._names, self.log_start_offset)
+        self._seals = self._chain.seals
+        self._generations = self._chain.generations
+        self._losses = self._chain.losses
+        self._bases = [base for base in self._chain.bases if base in self._generations]
+        findings.notes += [unreadable.why for unreadable in self._chain.unreadable]
         # (base offset, position) below which everything is known to have been synced.
         self._recovery_point = (checkpoint.segment_base_offset, checkpoint.position) if checkpoint else (0, 0)
         # The offset of that, or of the snapshot, or of a seal whose file is gone: none of them is written before its
@@ -192,14 +192,14 @@ class _Chain:
         self._synced_offset = max(
             snapshot.next_offset,
             checkpoint.recovery_offset if checkpoint else 0,
-            *(self._seals[base].next_offset for base in self._shown.bases if base not in self._generations),
+            *(self._seals[base].next_offset for base in self._chain.bases if base not in self._generations),
         )
         self._tail = snapshot.tail
         self._last_append_ms = -1
 
     def follow(self, *, clean: bool, is_synced: bool) -> tuple[tuple[Segment, ...], list[Segment]]:
         """(the log's segments, those below its start whose removal a crash has interrupted)."""
-        retired = [self._segment(base, next_offset=end) for base, end in self._shown.retired.items()]
+        retired = [self._segment(base, next_offset=end) for base, end in self._chain.retired.items()]
         unsealed = [base for base in self._bases if base not in self._seals]
         is_as_checkpointed = self._is_as_checkpointed(unsealed)
         if not is_synced and not (clean and is_as_checkpointed):
@@ -246,7 +246,7 @@ class _Chain:
 
     def _sync(self, unsealed: list[int]) -> None:
         for base in unsealed:
-            file = self._disk.open(self._shown.log_path(base), writable=True)
+            file = self._disk.open(self._chain.log_path(base), writable=True)
             try:
                 file.sync()
             finally:
@@ -255,7 +255,7 @@ class _Chain:
 
     @property
     def leftovers(self) -> list[Path]:
-        return self._shown.leftovers()
+        return self._chain.leftovers()
 
     # One segment.
 
@@ -295,7 +295,7 @@ class _Chain:
         elif scan.is_misplaced:
             assert scan.torn is not None
             end = self._bases[number + 1] if number + 1 < len(self._bases) else max(self._synced_offset, base)
-            self._make_hole(base, end, f"{self._shown.log_path(base)} is the file of another log: {scan.torn}")
+            self._make_hole(base, end, f"{self._chain.log_path(base)} is the file of another log: {scan.torn}")
             behind = Behind((Damage(0, size, base, end, scan.torn),), size, end, -1)
         elif (below and (scan.torn or base == self._recovery_point[0])) or (
             scan.torn and (scan.is_unreadable or not self._is_tail(number + 1))
@@ -362,7 +362,7 @@ class _Chain:
         )
 
     def _size(self, base: int) -> int:
-        file = self._disk.open(self._shown.log_path(base))
+        file = self._disk.open(self._chain.log_path(base))
         try:
             return file.size()
         finally:
@@ -370,7 +370,7 @@ class _Chain:
 
     def _scan(self, base: int, *, use_index: bool) -> Scan:
         """Check the file from the last index row below the recovery point on, or from its first byte."""
-        file, direct = self._disk.open_uncached(self._shown.log_path(base))
+        file, direct = self._disk.open_uncached(self._chain.log_path(base))
         self._findings.bypassed_cache &= direct
         trusted: Cells = array("q")
         try:
@@ -413,7 +413,7 @@ class _Chain:
 
     def _is_tail(self, number: int) -> bool:
         """Whether nothing from the number-th segment on was ever known to be synced."""
-        return self._shown.is_tail(self._bases[number:], self._recovery_point[0])
+        return self._chain.is_tail(self._bases[number:], self._recovery_point[0])
 
     def _make_hole(self, offset: int, next_offset: int | None, why: str) -> None:
         self._findings.holes.append(Hole(offset, next_offset, why))
@@ -427,7 +427,7 @@ class _Chain:
         position, expected, newest_ms = scan.end_position, scan.next_offset, scan.max_timestamp_ms
         builder = IndexBuilder(self._config.index_interval_bytes)
         rows = self._rows_of(base)
-        file, _ = self._disk.open_uncached(self._shown.log_path(base))
+        file, _ = self._disk.open_uncached(self._chain.log_path(base))
         try:
             walk = Walk(
                 file,
@@ -461,7 +461,7 @@ class _Chain:
             damaged.append(Damage(position, position, expected, end_offset_min, "the file ends there"))
             expected = end_offset_min
         for damage in damaged:
-            where = f"{self._shown.log_path(base)} at position {damage.position}"
+            where = f"{self._chain.log_path(base)} at position {damage.position}"
             self._make_hole(damage.offset, damage.next_offset, f"{where}: {damage.why}")
         return Behind(tuple(damaged), position, expected, newest_ms)
 
@@ -505,7 +505,7 @@ class _Chain:
             return True
         # It is of another place, or was: nobody can tell which of the two is right, so nothing more is appended.
         self._make_hole(
-            expected, expected, f"{self._shown.log_path(base)} begins in the middle of the segment before it"
+            expected, expected, f"{self._chain.log_path(base)} begins in the middle of the segment before it"
         )
         return False
 
@@ -519,7 +519,7 @@ class _Chain:
     def _cut(self, number: int, scan: Scan, size: int) -> None:
         """Keep the bytes from the tear on aside, set later segments aside, and only then cut."""
         base = self._bases[number]
-        path = self._shown.log_path(base)
+        path = self._chain.log_path(base)
         kept_as = files.discarded_path(path, self._names)
         file = self._disk.open(path, writable=True)
         try:
@@ -556,7 +556,7 @@ class _Chain:
     def _set_aside(self, number: int, offset: int, why: str) -> None:
         later = self._bases[number:]
         for base in later:
-            path = self._shown.log_path(base)
+            path = self._chain.log_path(base)
             size = self._size(base)
             kept_as = files.discarded_path(path, self._names)
             self._disk.rename(path, kept_as)

@@ -143,51 +143,51 @@ def unlink_before_snapshot(patch: Patch) -> None:
 
 
 def recover_without_sync(patch: Patch) -> None:
-    follow = recovery._Chain.follow
+    follow = recovery._Recovery.follow
 
-    def follow_at_once(chain: recovery._Chain, *, clean: bool, is_synced: bool) -> Any:
+    def follow_at_once(chain: recovery._Recovery, *, clean: bool, is_synced: bool) -> Any:
         return follow(chain, clean=clean, is_synced=True)
 
-    patch(recovery._Chain, "follow", follow_at_once)
+    patch(recovery._Recovery, "follow", follow_at_once)
 
 
 def keep_cut_bytes_unsynced(patch: Patch) -> None:
-    def copy(chain: recovery._Chain, source: DiskFile, start: int, end: int, kept_as: Path) -> None:
+    def copy(chain: recovery._Recovery, source: DiskFile, start: int, end: int, kept_as: Path) -> None:
         target = chain._disk.create(kept_as)
         target.pwritev((source.pread(end - start, start),), 0)
         target.close()
 
-    patch(recovery._Chain, "_copy", copy)
+    patch(recovery._Recovery, "_copy", copy)
 
 
 def discard_cut_bytes(patch: Patch) -> None:
-    patch(recovery._Chain, "_copy", do_nothing)
+    patch(recovery._Recovery, "_copy", do_nothing)
 
 
 def delete_later_segments(patch: Patch) -> None:
-    set_aside = recovery._Chain._set_aside
+    set_aside = recovery._Recovery._set_aside
 
-    def delete(chain: recovery._Chain, number: int, offset: int, why: str) -> None:
+    def delete(chain: recovery._Recovery, number: int, offset: int, why: str) -> None:
         set_aside(chain, number, offset, why)
         for cut in chain._findings.cuts:
             if cut.position == 0:
                 chain._disk.remove(cut.kept_as)
 
-    patch(recovery._Chain, "_set_aside", delete)
+    patch(recovery._Recovery, "_set_aside", delete)
 
 
 def take_damage_for_torn_tail(patch: Patch) -> None:
-    make = recovery._Chain.__init__
+    make = recovery._Recovery.__init__
 
-    def make_without_recovery_point(chain: recovery._Chain, *arguments: Any, **named: Any) -> None:
+    def make_without_recovery_point(chain: recovery._Recovery, *arguments: Any, **named: Any) -> None:
         make(chain, *arguments, **named)
         chain._recovery_point, chain._synced_offset = (0, 0), 0
 
-    def always(chain: recovery._Chain, number: int) -> bool:
+    def always(chain: recovery._Recovery, number: int) -> bool:
         return True
 
-    patch(recovery._Chain, "__init__", make_without_recovery_point)
-    patch(recovery._Chain, "_is_tail", always)
+    patch(recovery._Recovery, "__init__", make_without_recovery_point)
+    patch(recovery._Recovery, "_is_tail", always)
 
 
 def skip_offsets(patch: Patch) -> None:
@@ -222,20 +222,20 @@ def trust_index(patch: Patch) -> None:
 
 
 def ignore_damage(patch: Patch) -> None:
-    def end_there(chain: recovery._Chain, base: int, scan: Scan, *arguments: object) -> recovery.Behind:
+    def end_there(chain: recovery._Recovery, base: int, scan: Scan, *arguments: object) -> recovery.Behind:
         return recovery.Behind((), scan.end_position, scan.next_offset, scan.max_timestamp_ms)
 
-    patch(recovery._Chain, "_make_hole", do_nothing)
-    patch(recovery._Chain, "_look_behind", end_there)
+    patch(recovery._Recovery, "_make_hole", do_nothing)
+    patch(recovery._Recovery, "_look_behind", end_there)
     ignore_missing_segment(patch)
 
 
 def ignore_missing_segment(patch: Patch) -> None:
-    def end_there(chain: recovery._Chain, expected: int) -> int:
+    def end_there(chain: recovery._Recovery, expected: int) -> int:
         return expected
 
-    patch(recovery._Chain, "_goes_on", do_nothing)
-    patch(recovery._Chain, "_check_end", end_there)
+    patch(recovery._Recovery, "_goes_on", do_nothing)
+    patch(recovery._Recovery, "_check_end", end_there)
 
 
 # Metadata.

@@ -200,7 +200,9 @@ def read_slots(path: Path, disk: Disk) -> tuple[tuple[Slot | None, Slot | None],
 def _lost(path: Path, why: str) -> MetadataCorrupt:
     return MetadataCorrupt(
         f"{path} cannot be believed: {why}",
-        remedy="Restore it from a copy of the data directory, or have `logctl segments repair` make it anew.",
+        remedy="Restore the directory from a copy, or have `logctl segments repair` make it anew. Where the partitions "
+        "start is lost with it, so records deleted by `delete-records` or retention whose segments are still there "
+        "come back.",
     )
 
 

@@ -73,7 +73,13 @@ class Kind(Enum):
     # Of the data directory.
     META_WRONG = ("meta-wrong", Severity.DAMAGE, _RESTORE)
     TOPIC_WRONG = ("topic-wrong", Severity.DAMAGE, _RESTORE)
-    CHECKPOINT_LOST = ("checkpoint-lost", Severity.DAMAGE, "`logctl segments repair` makes it anew from the segments.")
+    CHECKPOINT_LOST = (
+        "checkpoint-lost",
+        Severity.DAMAGE,
+        "Restore the directory from a copy, or `logctl segments repair` makes it anew from the segments: where the "
+        "partitions start is lost with it, so records deleted by `delete-records` or retention whose segments are "
+        "still there come back.",
+    )
     CHECKPOINT_WRONG = ("checkpoint-wrong", Severity.DAMAGE, "Keep a copy of the data directory.")
     CHECKPOINT_SLOT = (
         "checkpoint-slot",

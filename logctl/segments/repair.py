@@ -124,7 +124,10 @@ def _steps(
         if plan.makes_snapshot and not plan.pieces:
             yield _step(plan.files.place, "make-snapshot", {}, "makes the snapshot of producers and epochs anew")
     if found.checkpoint is None:
-        sentence = "Makes the checkpoint anew: what the segments hold now counts as all there was."
+        sentence = (
+            "Makes the checkpoint anew: what the segments hold now counts as all there was. Where the partitions start "
+            "is lost: records deleted by `delete-records` or retention whose segments are still there come back."
+        )
         yield Step("make-checkpoint", {}, sentence)
         for finding in findings:
             if finding.kind is Kind.TAIL_UNCERTAIN:

@@ -16,7 +16,7 @@ from logctl.main import run
 from logctl.record_json import record_from_json
 from logctl.segments.helpers import Verified, verify_segments
 from logstore.batch import iter_headers
-from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable
+from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, LogStoreError, MetadataCorrupt
 from logstore.linux_disk import LinuxDisk
 from logstore.partition_files import read_partition
 from logstore.stopped import StoppedDirectory
@@ -320,6 +320,26 @@ def test_repair_makes_a_lost_checkpoint_anew(data: Path, segments: Segments) -> 
 
     assert segments("verify", data).status == 0
     assert Opened(LinuxDisk(), directory=data).append("delays", 0, b"afterwards") == 40
+
+
+def test_who_lost_the_checkpoint_is_told_everywhere_that_deleted_records_come_back(
+    data: Path, segments: Segments
+) -> None:
+    store = Opened(LinuxDisk(), directory=data)
+    answers: list[LogStoreError | None] = []
+    store.store.delete_records(store.store.log("delays", 0), 18, answers.append)
+    store.settle()
+    store.close()
+    (data / "checkpoint").unlink()
+    with pytest.raises(MetadataCorrupt) as refused:
+        Opened(LinuxDisk(), directory=data)
+
+    told = [str(refused.value.remedy), segments("verify", data).out, segments("repair --yes", data).out]
+    for text in told:
+        assert "records deleted by `delete-records` or retention whose segments are still there" in text, text
+        assert "come back" in text
+
+    assert Opened(LinuxDisk(), directory=data).store.log("delays", 0).log_start_offset < 18
 
 
 def test_a_checkpoint_is_not_made_anew_while_a_partition_is_missing(data: Path, segments: Segments) -> None:

@@ -22,6 +22,8 @@ from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss
 from logstore.files import prepared_path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+#: A pass of compaction, which is another process, makes and removes files in a directory that is being removed.
+REMOVALS_MAX = 20
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _DIRECT = getattr(os, "O_DIRECT", 0)
 _fdatasync = getattr(os, "fdatasync", None)
@@ -153,12 +155,16 @@ class LinuxDisk:
             _raise_write_failure(error, path)
 
     def remove_tree(self, path: Path) -> None:
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            _raise_write_failure(error, path)
+        for attempts_left in reversed(range(REMOVALS_MAX)):
+            try:
+                shutil.rmtree(path)
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and not path.exists():
+                    return
+                if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or attempts_left == 0:
+                    _raise_write_failure(error, path)
+            else:
+                return
 
     def sync_dir(self, path: Path) -> None:
         self._sync_through(path, _sync_descriptor)

@@ -61,7 +61,12 @@ class Compaction:
         try:
             result = await self._run_pass(planned.plan)
         except (LogStoreError, CompactionFailed) as error:
-            logger.warning("compaction failed", topic=topic, partition=partition, error=str(error), remedy=error.remedy)
+            if planned.log.is_deleted:
+                logger.info("compaction ended: its topic was deleted", topic=topic, partition=partition)
+            else:
+                logger.warning(
+                    "compaction failed", topic=topic, partition=partition, error=str(error), remedy=error.remedy
+                )
             self._store.compactions.give_up(planned)
             return True
         self._store.compactions.take(planned, result)

@@ -408,3 +408,52 @@ def test_a_closed_file_is_never_read() -> None:
     file.close()
     with pytest.raises(AssertionError, match="after it was closed"):
         file.pread(1, 0)
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_a_tree_is_removed_though_another_process_makes_files_in_it(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, rmdir, left = tmp_path / "0", os.rmdir, times
+    tree.mkdir()
+
+    def make_one_first(path: str, **named: int) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            (tree / f"{left}.log").touch()
+        rmdir(path, **named)
+
+    monkeypatch.setattr(os, "rmdir", make_one_first)
+    LinuxDisk().remove_tree(tree)
+    assert not tree.exists()
+    assert left == 0
+
+
+def test_a_tree_is_removed_though_another_process_removes_files_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, unlink = tmp_path / "0", os.unlink
+    tree.mkdir()
+    for number in range(3):
+        (tree / f"{number}.log").touch()
+
+    def move_one_first(path: str, **named: int) -> None:
+        if (tree / "1.log").exists():
+            (tree / "1.log").rename(tmp_path / "1.log")
+        unlink(path, **named)
+
+    monkeypatch.setattr(os, "unlink", move_one_first)
+    LinuxDisk().remove_tree(tree)
+    assert not tree.exists()
+
+
+def test_a_tree_that_is_never_empty_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0").mkdir()
+
+    def refuse(path: str, **named: int) -> None:
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    with pytest.raises(StorageFailed, match="Directory not empty"):
+        LinuxDisk().remove_tree(tmp_path / "0")

@@ -128,3 +128,20 @@ def test_it_rests_so_that_bytes_come_no_faster_than_allowed_and_saves_up_no_time
     for _ in range(100):
         pace(100)
     assert 9.9 <= now - before <= 10
+
+
+async def test_a_pass_over_a_topic_that_is_deleted_meanwhile_is_no_failure_of_the_storage() -> None:
+    store = CompactedStore(3)
+    store.write(30)
+    store.have_snapshot()
+
+    async def run_pass(plan: CompactionPlan) -> CompactionResult:
+        store.opened.store.delete_topic("t")
+        raise CompactionFailed("StorageFailed: its directory is gone", remedy="None in a test.")
+
+    with capture_logs() as logs:
+        assert await Compaction(store.opened.store, run_pass, interval_ms=1).compact_one()
+    for _ in range(10):
+        store.opened.settle()
+    assert [entry["event"] for entry in logs] == ["compaction ended: its topic was deleted"]
+    assert store.opened.failures == []

@@ -89,14 +89,14 @@ def produce(
     are UTC. Ctrl-C and SIGTERM stop the reading, and what was read is still sent; the second gives up what is not.
     """
     from logctl.outages import outages_told
-    from logctl.sender import DELIVERY_SECONDS_MAX, Sender, far_future_ms, send_all
+    from logctl.sender import DELIVERY_SECONDS_MAX, Sender, rules_of, send_all
     from tailrace import Producer
 
     settings = context.ensure_object(Settings)
     format_ = format_ or FORMAT_BY_SUFFIX.get(PurePath(str(file.name)).suffix, "text")
     _check_format(format_, key_separator, key_field, time_field)
     lines = Lines(file)
-    limit_ms = far_future_ms(topic, settings.server, now_ms())
+    rules = rules_of(topic, settings.server, now_ms())
     if is_typed := file.isatty():
         settings.output.note("Type lines to send; Ctrl-D ends them.")
     with (
@@ -108,7 +108,7 @@ def produce(
         ) as producer,
         Progress(topic, total=_size(file), shown=not is_typed) as progress,
     ):
-        sender = Sender(producer, topic, settings.output, far_future_ms=limit_ms)
+        sender = Sender(producer, topic, settings.output, rules)
         read = _read(lines, format_, key_separator, key_field, time_field)
         stopped = send_all(read, lines, sender, progress)
     if stopped is not None:

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 from logctl.errors import CommandError, MalformedLine, failure_of
 from logctl.lines import Input, Lines, NumberedRecord
@@ -28,26 +29,31 @@ DELIVERY_SECONDS_MAX = 120.0
 
 AFTER_MAX = "message.timestamp.after.max.ms"
 AFTER_MAX_DEFAULT_MS = 3_600_000
+CLEANUP_POLICY = "cleanup.policy"
 
 #: What is wrong with one record and says nothing about the next.
 OF_ONE_RECORD = (InvalidRecord, InvalidRequest, InvalidTimestamp, MessageTooLarge, RequestTooLarge)
 
 
+class TopicRules(NamedTuple):
+    """What a topic asks of each record. It is checked here because the server refuses whole batches: one wrong record
+    would take the lines around it along."""
+
+    timestamp_ms_max: int
+    needs_keys: bool = False  # it is compacted
+
+
 class Sender:
     """What the server refuses of a line is told with its number, and the others go on; what concerns them all, such as
-    a server that went away, is raised.
+    a server that went away, is raised."""
 
-    `far_future_ms` is the largest timestamp that the topic takes. It is checked here because the server refuses whole
-    batches: one wrong time would take the lines around it along.
-    """
-
-    def __init__(self, producer: Producer, topic: str, output: Output, *, far_future_ms: int) -> None:
+    def __init__(self, producer: Producer, topic: str, output: Output, rules: TopicRules) -> None:
         self.acknowledged_count = 0
         self.malformed_count = 0
         self._producer = producer
         self._topic = topic
         self._output = output
-        self._far_future_ms = far_future_ms
+        self._rules = rules
         self._started = time.monotonic()
         self._pending: deque[tuple[int, SendFuture]] = deque()
         self._remedy_told = ""
@@ -62,14 +68,8 @@ class Sender:
                 f"Line {number} names a partition or an offset. Neither is used, of any line: keys choose the "
                 f"partitions of {self._topic}, and the offsets are new."
             )
-        if record.timestamp_ms is not None and record.timestamp_ms > self._far_future_ms:
-            self.refuse(
-                MalformedLine(
-                    number,
-                    f"its time, {format_time(record.timestamp_ms)}, is too far in the future",
-                    remedy=f"Correct it (a number is milliseconds since 1970), or raise the topic's {AFTER_MAX}.",
-                )
-            )
+        if (broken := self._broken_rule(line)) is not None:
+            self.refuse(broken)
             return
         try:
             future = self._producer.send(
@@ -85,6 +85,22 @@ class Sender:
         self._pending.append((number, future))
         while self._pending and (len(self._pending) > PENDING_MAX or self._pending[0][1].done()):
             self._settle_first()
+
+    def _broken_rule(self, line: NumberedRecord) -> MalformedLine | None:
+        number, record = line
+        if record.timestamp_ms is not None and record.timestamp_ms > self._rules.timestamp_ms_max:
+            return MalformedLine(
+                number,
+                f"its time, {format_time(record.timestamp_ms)}, is too far in the future",
+                remedy=f"Correct it (a number is milliseconds since 1970), or raise the topic's {AFTER_MAX}.",
+            )
+        if record.key is None and self._rules.needs_keys:
+            return MalformedLine(
+                number,
+                f"it has no key, and topic {self._topic!r} is compacted: nobody could say which record replaces it",
+                remedy="Give it a key, or produce to a topic with cleanup.policy=delete.",
+            )
+        return None
 
     def refuse(self, line: MalformedLine) -> None:
         """Tell what is wrong with a line that is not sent."""
@@ -206,11 +222,14 @@ def send_all(read: Input, lines: Lines, sender: Sender, progress: Progress) -> K
     return stopped
 
 
-def far_future_ms(topic: str, server: str | None, now_ms: int) -> int:
-    """The largest timestamp that the topic takes. Raises TailraceError when the server cannot be asked."""
+def rules_of(topic: str, server: str | None, now_ms: int) -> TopicRules:
+    """What the topic asks of records now. Raises TailraceError when the server cannot be asked."""
     with Admin(server=server) as admin:
         try:
             config = {entry.name: entry.value for entry in admin.describe_topic(topic).config}
         except UnknownTopicOrPartition:
-            config = {}  # it is created by the first record, with the default
-    return now_ms + int(config.get(AFTER_MAX, AFTER_MAX_DEFAULT_MS))
+            config = {}  # it is created by the first record, with the defaults
+    return TopicRules(
+        timestamp_ms_max=now_ms + int(config.get(AFTER_MAX, AFTER_MAX_DEFAULT_MS)),
+        needs_keys="compact" in config.get(CLEANUP_POLICY, ""),
+    )

@@ -12,7 +12,7 @@ from logctl.errors import CommandError, Terminated
 from logctl.lines import Lines, NumberedRecord
 from logctl.output import Output, Progress
 from logctl.record_json import NewRecord
-from logctl.sender import Sender, send_all
+from logctl.sender import Sender, TopicRules, send_all
 from tailrace import Producer
 from tailrace.errors import DeliveryTimedOut
 from tests.logctl.conftest import Logctl
@@ -51,7 +51,7 @@ def produce(server: ServerProcess, output: Notes, interrupt: KeyboardInterrupt, 
         raise interrupt
 
     with Producer(server=server.address, delivery_timeout=delivery_timeout) as producer:
-        sender = Sender(producer, "flights", output, far_future_ms=0)
+        sender = Sender(producer, "flights", output, TopicRules(timestamp_ms_max=0))
         send_all(read(), Lines(io.BytesIO()), sender, Progress("flights", total=None))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from logctl.record_json import record_to_json
-from logctl.sender import far_future_ms
+from logctl.sender import rules_of
 from tests.logctl.conftest import Logctl
 from tests.processes import ENVIRONMENT, ServerProcess, program
 
@@ -90,15 +90,30 @@ def test_a_record_too_large_is_named_and_the_rest_is_sent(logctl: Logctl, topic:
 def test_a_time_from_the_far_future_does_not_take_its_neighbours_along(
     logctl: Logctl, topic: str, file: File, server: ServerProcess
 ) -> None:
-    limit_ms = far_future_ms(topic, server.address, now_ms=0)
-    assert limit_ms == 3_600_000  # the server's default; the topic is not there yet
+    assert (
+        rules_of(topic, server.address, now_ms=0).timestamp_ms_max == 3_600_000
+    )  # the server's default; the topic is not there yet
     logctl("topics create --config message.timestamp.after.max.ms=86400000", topic)
-    assert far_future_ms(topic, server.address, now_ms=7) == 86_400_007
+    assert rules_of(topic, server.address, now_ms=7).timestamp_ms_max == 86_400_007
     lines = [f'{{"value": "{n}", "timestamp_ms": {4_000_000_000_000 if n == 5 else 1357034400000}}}' for n in range(10)]
     sent = logctl("produce --format jsonl --json", topic, file("\n".join(lines)))
     assert sent.status == 1
     assert sent.error["message"].startswith("line 6: its time, 2096-10-02")
     assert [row["value"] for row in consumed(logctl, topic)] == ["0", "1", "2", "3", "4", "6", "7", "8", "9"]
+
+
+def test_a_line_without_a_key_does_not_take_its_neighbours_along_to_a_compacted_topic(
+    logctl: Logctl, topic: str, file: File
+) -> None:
+    logctl("topics create --config cleanup.policy=compact,delete", topic)
+    keys = [None if n == 5 else f"key {n}" for n in range(9)]
+    lines = [json.dumps({"key": key, "value": str(n)}) for n, key in enumerate(keys)]
+    sent = logctl("produce --format jsonl --json", topic, file("\n".join(lines)))
+    assert sent.status == 1
+    assert sent.error["code"] == "MALFORMED_LINE"
+    assert sent.error["message"].startswith("line 6: it has no key")
+    assert (sent.rows[-1]["records"], sent.rows[-1]["malformed"]) == (8, 1)
+    assert [row["value"] for row in consumed(logctl, topic)] == ["0", "1", "2", "3", "4", "6", "7", "8"]
 
 
 def test_a_time_in_seconds_is_refused_with_its_line(logctl: Logctl, topic: str, file: File) -> None:

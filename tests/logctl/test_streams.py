@@ -13,7 +13,7 @@ import pytest
 from logctl.errors import CommandError
 from logctl.lines import Lines, read_text
 from logctl.output import Output, Progress
-from logctl.sender import Sender, send_all
+from logctl.sender import Sender, TopicRules, send_all
 from tailrace import Producer
 from tests.logctl.conftest import Logctl
 from tests.logctl.test_groups import committed
@@ -112,7 +112,7 @@ def test_what_was_read_before_the_input_failed_is_sent(
 ) -> None:
     lines = Lines(FailingInput(b"a\nb\n"))
     with Producer(server=server.address) as producer:
-        sender = Sender(producer, topic, Output(), far_future_ms=0)
+        sender = Sender(producer, topic, Output(), TopicRules(timestamp_ms_max=0))
         stopped = send_all(read_text(lines, None), lines, sender, Progress(topic, total=None))
     assert isinstance(stopped, CommandError)
     assert str(stopped) == "the input cannot be read any further: Input/output error"

@@ -19,6 +19,8 @@ HERE = Path(__file__).parent
 
 #: kafka-python's way to its own schema files.
 READ_TEXT = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated:DeprecationWarning")
+#: Its sockets are closed by the garbage collector, in whichever test that comes.
+LEFT_OPEN = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,6 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.conformance)
             item.add_marker(pytest.mark.slow)
             item.add_marker(READ_TEXT)
+            item.add_marker(LEFT_OPEN)
             assert isinstance(item, pytest.Function)
             difference = difference_of(item.originalname)
             if difference is not None and "tailrace" in item.name:

@@ -250,6 +250,25 @@ def test_damage_below_the_recovery_point_is_a_hole(position: int) -> None:
         disk = disk.kill()
 
 
+def test_damage_in_the_active_segment_after_a_clean_stop_is_met_by_its_readers_and_stops_no_appends() -> None:
+    partition = Partition(SimulatedDisk(), config=WIDE)
+    for number in range(3):
+        partition.append(b"value %d" % number)
+    partition.close()
+    disk = simulated(partition).kill()
+    second = read_header(disk.files()[active_path(partition)], 0).size
+    disk.flip_bit(active_path(partition), second + HEADER_SIZE + 1)
+
+    after = Partition(disk, config=WIDE)
+    assert (after.findings.holes, after.findings.scanned_bytes) == ([], 0)
+    assert after.append(b"afterwards").base_offset == 3
+    after.sync_now()
+    with pytest.raises(DataLoss) as met:
+        after.read(1)
+    assert (met.value.offset, met.value.next_offset) == (1, 2)
+    assert [record.value for record in after.read(2)[0]] == [b"value 2", b"afterwards"]
+
+
 def test_a_file_shorter_than_the_recovery_point_is_a_hole() -> None:
     partition, data, start = torn_tail()
     disk = simulated(partition).kill()

@@ -16,7 +16,6 @@ What is not understood is refused and not touched. Nothing is removed to make a 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
@@ -40,9 +39,6 @@ from logstore.spare import SpareRoom
 from logstore.sync import Synchronizer, SyncThread
 
 __all__ = ["Topic", "TopicStore"]
-
-#: Logs that one call of `retain` opens to look at their segments: it runs on the owner thread, beside appends.
-_RETENTION_OPENS_MAX = 32
 
 
 class TopicStore:
@@ -91,6 +87,8 @@ class TopicStore:
         self._past = WallClockPast(clock)
         #: What the start found and did, one for each log that was not as a clean stop leaves it.
         self.recovery_report: list[RecoveryFindings] = []
+        #: Who is told of the same, whenever a log is opened. Until somebody else is, the report.
+        self.on_findings: Callable[[RecoveryFindings], object] = self.recovery_report.append
         #: Topics that the checkpoint knew and that the start did not find.
         self.vanished_topics: list[UUID] = []
 
@@ -294,29 +292,20 @@ class TopicStore:
         return sorted(losses, key=lambda loss: loss.offset)
 
     def retain(self) -> int:
-        """Apply retention, and forget producers that were silent for long. Returns how many segments are deleted.
+        """Apply retention to the logs that are open, and forget producers that were silent for long. Returns how many
+        segments are deleted.
 
-        Their files go a little later, on the sync thread: the new log start has to be on disk before. Raises what the
-        first log raised that cannot be opened, with retention applied to the others.
+        Their files go a little later, on the sync thread: the new log start has to be on disk before. No log is opened
+        for it, as that waits for the disk: see `unopened_that_age`.
         """
         silent_ms = self._past.ago(self._config.producer_expiry_ms)
         for log in self._logs.values():
             log.expire_producers(silent_ms)
-        failures = []
-        if not self._retention.is_removing:
-            for topic, partition in islice(self.unopened_that_age(), _RETENTION_OPENS_MAX):
-                try:
-                    self.log(topic.name, partition)
-                except LogStoreError as error:
-                    failures.append(error)
-        count = self._retention.apply(self._logs.values(), self._past)
-        if failures:
-            raise failures[0]
-        return count
+        return self._retention.apply(self._logs.values(), self._past)
 
     def unopened_that_age(self) -> Iterator[tuple[Topic, int]]:
-        """Which logs `retain` would open: those with sealed segments, or whose active one is closed for its age. Who
-        opens them before (see `opening`) does not have it wait for the disk."""
+        """Which logs are to be opened before `retain` (see `opening`), so that what is old in them goes: those with
+        sealed segments, or whose active one is closed for its age."""
         for topic in self._catalog.topics():
             may_roll = topic.config.is_compacted and topic.config.max_compaction_lag_ms < INT64_MAX
             for partition in range(topic.partitions):
@@ -399,7 +388,7 @@ class TopicStore:
         log, findings = opening.result()
         log.config = topic.config
         if findings.cuts or findings.holes or findings.notes:
-            self.recovery_report.append(findings)
+            self.on_findings(findings)
         if findings.scanned_bytes and not findings.holes:
             self.synchronizer.note_recovered(log)
         self._logs[topic.name, partition] = log

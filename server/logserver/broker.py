@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import structlog
 
@@ -27,7 +26,7 @@ from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters
 from logstore.clock import Clock
 from logstore.config import StoreConfig
-from logstore.errors import LogStoreError
+from logstore.errors import LogStoreError, UnknownTopicId, UnknownTopicOrPartition
 from logstore.linux_disk import LinuxDisk
 from logstore.topics import TopicStore
 
@@ -67,6 +66,7 @@ class Broker:
         )
         for findings in self.store.recovery_report:
             tell_recovery(findings)
+        self.store.on_findings = tell_recovery
         for topic_id in self.store.vanished_topics:
             tell_vanished(topic_id)
         self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
@@ -162,13 +162,23 @@ class Broker:
         self.groups.topics_changed()
 
     async def retain(self) -> None:
-        """Apply retention once. What it has to look at is opened before, in threads."""
+        """Apply retention once. What it has to look at is opened before, in threads.
+
+        Raises what the first log raised that cannot be opened, with retention applied to the others.
+        """
+        failures: list[LogStoreError] = []
         for topic, partition in self.store.unopened_that_age():
-            with suppress(LogStoreError):  # deleted meanwhile, or met again by what follows
+            try:
                 await self._openings.log(topic, partition)
+            except (UnknownTopicOrPartition, UnknownTopicId):
+                pass  # It was deleted meanwhile.
+            except LogStoreError as error:
+                failures.append(error)
         deleted = self.store.retain()
         if deleted:
             logger.info("segments deleted by retention", segments=deleted)
+        if failures:
+            raise failures[0]
 
     async def try_to_retain(self) -> None:
         """`retain` as one turn of many: what fails is logged, and tried again at the next."""

@@ -22,7 +22,7 @@ _REMEDY = (
 
 
 def tell_recovery(findings: RecoveryFindings) -> None:
-    """What the start found in a log that was not as a clean stop leaves it."""
+    """What was found when a log was opened that was not as a clean stop leaves it, at the start or later."""
     for hole in findings.holes:
         logger.error(
             "the log is damaged: it takes no records, and these cannot be read",
@@ -34,7 +34,7 @@ def tell_recovery(findings: RecoveryFindings) -> None:
             remedy=_REMEDY,
         )
     if findings.cuts or findings.notes:
-        logger.warning("recovered after an unclean stop", **dataclasses.asdict(findings))
+        logger.warning("a log was not as a clean stop leaves it", **dataclasses.asdict(findings))
 
 
 def tell_vanished(topic_id: UUID) -> None:

@@ -62,6 +62,12 @@ class Opened:
             self.store.synchronizer.run_round()
             self.run_posted()
 
+    def retain(self) -> int:
+        """Apply retention, also to logs that nobody has opened; return how many segments are deleted."""
+        for topic, partition in self.store.unopened_that_age():
+            self.store.log(topic.name, partition)
+        return self.store.retain()
+
     def run_posted(self) -> None:
         while self._posted:
             self._posted.pop(0)()

@@ -57,7 +57,7 @@ class CompactedStore:
     def reopen(self, disk: SimulatedDisk | None = None) -> None:
         self.disk = disk or self.disk.kill()
         self.opened = Opened(self.disk, clock=self.opened.clock)
-        self.opened.store.retain()  # which opens it, so that it is looked at
+        self.opened.retain()  # which opens it, so that it is looked at
 
     def plan(self) -> PlannedCompaction | None:
         return self.opened.store.plan_compaction()

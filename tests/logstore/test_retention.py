@@ -5,18 +5,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from crc32c import crc32c
 
 from logstore.config import DAY_MS, TopicConfig
-from logstore.errors import FormatTooNew, StorageFull, UnknownProducerId
-from logstore.files import SNAPSHOT, log_path, seal_path
+from logstore.errors import StorageFull, UnknownProducerId
+from logstore.files import SNAPSHOT, log_path
 from logstore.log import Appended
 from logstore.producers import BATCHES_REMEMBERED
 from logstore.spare import SPARE_BYTES
 from logstore.sync import CHECKPOINT_MS
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import Partition, batch_of
-from tests.logstore.store import BOUNDS, DATA, SMALL, Opened, values_of
+from tests.logstore.store import BOUNDS, SMALL, Opened, values_of
 
 
 def test_segments_go_when_they_are_too_old_and_the_log_start_is_on_disk_before(disk: SimulatedDisk) -> None:
@@ -99,41 +98,11 @@ def test_retention_reaches_logs_that_nobody_has_opened(disk: SimulatedDisk) -> N
     again = Opened(disk.kill())
     deleted = 0
     for _ in range(4):
-        deleted += again.store.retain()
+        deleted += again.retain()
         again.settle()
 
     assert deleted == 50
     assert all(again.store.log("flights", partition).segments_count == 1 for partition in range(50))
-
-
-def test_a_log_that_cannot_be_opened_does_not_keep_retention_from_the_others(disk: SimulatedDisk) -> None:
-    opened = Opened(disk)
-    config = SMALL.with_changes({"retention.bytes": "0"})
-    unreadable = opened.store.create_topic("a", 1, config)
-    for name in ("a", "b"):
-        if name == "b":
-            opened.store.create_topic("b", 1, config)
-        for n in range(4):
-            opened.append(name, 0, b"%d" % n * 400)
-        opened.settle()
-    opened.close()
-    directory = DATA / "topics" / unreadable.topic_id.hex / "0"
-    seal = seal_path(directory, 0)
-    newer = bytearray(disk.files()[seal][:-4])
-    newer[7] += 1
-    disk.overwrite(seal, bytes(newer) + crc32c(newer).to_bytes(4, "big"))
-
-    again = Opened(disk.kill())
-    for _ in range(2):
-        with pytest.raises(FormatTooNew):
-            again.store.retain()
-        again.settle()
-
-    assert again.store.log("b", 0).log_start_offset > 0
-    assert disk.exists(log_path(directory, 0))
-
-
-# What idempotent producers wrote in deleted segments.
 
 
 def sent_by(producer_id: int, sequence: int) -> bytes:

@@ -6,8 +6,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from crc32c import crc32c
+from structlog.testing import capture_logs
 
 from logserver.server import Server
+from logstore.errors import FormatTooNew
+from logstore.files import SNAPSHOT, seal_path
 from logstore.opening import Opening
 from logwire.v1 import groups_pb2, records_pb2, topics_pb2
 from tests.server.conftest import running
@@ -101,6 +105,45 @@ async def test_retention_opens_what_it_has_to_look_at_in_a_thread(
         held.let.set()
         await retaining
         assert server.broker.store.opening("t", 0) is None
+
+
+async def test_a_log_that_cannot_be_opened_keeps_neither_the_loop_waiting_nor_retention_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path / "data") as server:
+        client = Client(server.grpc_address)
+        for topic in ("a", "b"):
+            await client.create(topic, segment_bytes="1024", retention_bytes="0")
+            for _ in range(8):
+                await client.produce(topic, batch(bytes(400)))
+        await client.channel.close()
+        directory = server.broker.store.log("a", 0).directory
+    of_a_newer_version = bytearray(seal_path(directory, 0).read_bytes()[:-4])
+    of_a_newer_version[7] += 1
+    seal_path(directory, 0).write_bytes(of_a_newer_version + crc32c(of_a_newer_version).to_bytes(4, "big"))
+    async with running(tmp_path / "data") as server:
+        held = Held(monkeypatch)
+        held.let.set()
+        for turn in range(1, 3):
+            with pytest.raises(FormatTooNew):
+                await server.broker.retain()
+            assert held.runs == 1 + turn, "the one that can be opened once, the other in every turn"
+        assert server.broker.store.log("b", 0).log_start_offset > 0
+
+
+async def test_what_is_found_in_a_log_that_is_opened_later_is_told_as_at_a_start(stopped: Path) -> None:
+    (snapshot,) = [path for path in stopped.glob(f"topics/*/0/{SNAPSHOT}") if len(list(path.parent.glob("*.log"))) > 1]
+    snapshot.write_bytes(bytes(10))
+    sealed = min(snapshot.parent.glob("*.log"))
+    with sealed.open("r+b") as file:
+        file.truncate(sealed.stat().st_size // 2)
+    async with running(stopped) as server:
+        with capture_logs() as logged:
+            await server.broker.topics.open_log(server.broker.store.topic("t"), 0)
+    hole, notes = [told for told in logged if told.get("topic") == "t"]
+    assert hole["event"].startswith("the log is damaged")
+    assert hole["next_offset"] > hole["offset"] > 0
+    assert any("snapshot" in note for note in notes["notes"])
 
 
 async def test_a_topic_is_deleted_once_its_log_is_no_longer_being_opened(

@@ -235,6 +235,8 @@ class Simulation:
                 self._pass_time()
                 self._run_pass(server)
             else:
+                for topic, partition in server.store.unopened_that_age():
+                    server.store.log(topic.name, partition)
                 server.store.retain()
         except PowerCut:
             self._lose_power()

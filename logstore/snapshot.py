@@ -68,8 +68,9 @@ def encode_snapshot(snapshot: Snapshot, topic_id: UUID, partition: int) -> bytes
     return body + _CRC.pack(crc32c(body))
 
 
-def decode_snapshot(data: bytes, topic_id: UUID, partition: int, *, producers_max: int) -> Snapshot:
-    """Raises `MetadataCorrupt` if it is not a whole snapshot of that partition, `FormatTooNew` if a later one."""
+def decode_snapshot(path: Path, data: bytes, topic_id: UUID, partition: int, *, producers_max: int) -> Snapshot:
+    """The snapshot in the file at path. Raises `MetadataCorrupt` if it is not a whole one of that partition, and
+    `FormatTooNew` if a later one."""
     try:
         magic, version, owner, number, next_offset = _HEAD.unpack_from(data)
         (crc,) = _CRC.unpack(data[-_CRC.size :])
@@ -77,7 +78,7 @@ def decode_snapshot(data: bytes, topic_id: UUID, partition: int, *, producers_ma
             raise _damaged("its magic or checksum is wrong")
         if version > _VERSION:
             raise FormatTooNew(
-                f"the snapshot of a partition has format version {version}, and this program knows {_VERSION}",
+                f"{path} has format version {version}, and this program knows {_VERSION}",
                 remedy="Start the version that wrote it, or a newer one.",
             )
         if (owner, number) != (topic_id.bytes, partition):
@@ -97,8 +98,10 @@ def read_snapshot(
 ) -> Snapshot:
     """The partition's snapshot, or one of offset 0 if there is none, or it is damaged. Raises `FormatTooNew`."""
     try:
-        data = disk.read_file(directory / files.SNAPSHOT, _FILE_BYTES_MAX)
-        return decode_snapshot(data, topic_id, partition, producers_max=producers_max)
+        path = directory / files.SNAPSHOT
+        return decode_snapshot(
+            path, disk.read_file(path, _FILE_BYTES_MAX), topic_id, partition, producers_max=producers_max
+        )
     except FileNotFoundError:
         pass
     except (MetadataCorrupt, DataLoss) as error:

@@ -1,6 +1,7 @@
 """Snapshots: what was put in comes out, and what is not whole, not right or not ours is refused."""
 
 from array import array
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -16,9 +17,11 @@ from logstore.producers import ProducerStates
 from logstore.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from tests.logstore.partition import TOPIC_ID
 
+PATH = Path("/data/topics/of-one/0/snapshot")
+
 
 def decoded(data: bytes, topic_id: UUID = TOPIC_ID, partition: int = 3) -> Snapshot:
-    return decode_snapshot(data, topic_id, partition, producers_max=100)
+    return decode_snapshot(PATH, data, topic_id, partition, producers_max=100)
 
 
 def some_snapshot() -> Snapshot:
@@ -89,5 +92,5 @@ def test_one_of_a_later_version_is_refused_as_such(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("logstore.snapshot._VERSION", 3)
     data = encoded()
     monkeypatch.undo()
-    with pytest.raises(FormatTooNew, match="has format version 3, and this program knows 2"):
+    with pytest.raises(FormatTooNew, match=f"^{PATH} has format version 3, and this program knows 2"):
         decoded(data)

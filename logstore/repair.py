@@ -36,9 +36,12 @@ from logstore.walk import Window
 COPY_BYTES = 1024 * 1024
 
 
-def finish(disk: Disk, found: PartitionFiles) -> bool:
+def finish(directory: StoppedDirectory, found: PartitionFiles) -> bool:
     """Give the pieces of a repair that was cut short their names. Returns whether there were any: then read it anew."""
+    disk = directory.disk
     ready = [link.ready for link in found.chain if isinstance(link, MissingSegments) and link.ready is not None]
+    if ready:
+        directory.take()
     for path in ready:
         name = files.prepared_name(path.name)
         assert name is not None
@@ -51,9 +54,11 @@ def finish(disk: Disk, found: PartitionFiles) -> bool:
 def repair(directory: StoppedDirectory, plans: Sequence[PartitionPlan], *, now_ms: int) -> None:
     """Do what the plans say. Without a checkpoint they must be those of all partitions, and then it is made anew.
 
-    Raises `StorageFull` and `StorageFailed`. What was done until then is right, and the rest can be done again.
+    Raises `DataDirectoryLocked` before anything is done, `StorageFull` and `StorageFailed`: what was done until then is
+    right, and the rest can be done again.
     """
     assert not any(plan.obstacles for plan in plans)
+    directory.take()
     disk = directory.disk
     repairs = [_PartitionRepair(disk, plan, _config(directory, plan), now_ms) for plan in plans]
     for each in repairs:

@@ -1,7 +1,8 @@
 """A data directory that no server has open, as it is found: what its metadata says, and where its partitions are.
 
-It is read under its lock, and not a byte of it changes. A missing or a damaged file does not stop the reading, and
-is a finding. Only what a later version wrote is refused: nobody here can say what would be wrong with it.
+It is read under its lock, and not a byte of it changes. A copy may have no lock file: it gets one when it is repaired,
+and not before, so that a repair that is refused has changed nothing. A missing or a damaged file does not stop the
+reading, and is a finding. Only what a later version wrote is refused: nobody here can say what would be wrong with it.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from logstore.catalog import PARTITION_DIRECTORY, TOPIC_DELETED, TOPIC_DIRECTORY
 from logstore.checkpoint import PartitionCheckpoint, Slot, read_slots
 from logstore.data_directory import CHECKPOINT, LOCK, SPARE, TOPICS
 from logstore.disk import Disk, DiskLock
-from logstore.errors import DataDirectoryUnusable, MetadataCorrupt
+from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, MetadataCorrupt
 from logstore.files import prepared_name
 from logstore.findings import Finding, Kind
 from logstore.identity import META, Identity
@@ -59,10 +60,9 @@ class StoppedDirectory:
         be read, and `FormatTooNew`.
         """
         _refuse_foreign(path, disk)
-        try:
+        lock = None
+        if disk.exists(path / LOCK):  # every server makes the file before it does anything: else this is a copy
             lock = disk.lock(path / LOCK) if to_repair else disk.lock_for_reading(path / LOCK)
-        except FileNotFoundError:
-            lock = None  # every server makes the file before it does anything: this is a copy
         directory = cls(path, disk, lock)
         try:
             directory._read()
@@ -70,6 +70,20 @@ class StoppedDirectory:
             directory.close()
             raise
         return directory
+
+    def take(self) -> None:
+        """Have the lock before the first change, also of a copy that had no lock file.
+
+        Raises `DataDirectoryLocked` if a server has made the file since: then it is no longer as it was read.
+        """
+        if self.lock is not None:
+            return
+        if self.disk.exists(self.path / LOCK):
+            raise DataDirectoryLocked(
+                f"{self.path} had no lock file, and another process has made one since",
+                remedy="See that no server uses the directory, and repeat the command.",
+            )
+        self.lock = self.disk.lock(self.path / LOCK)
 
     def close(self) -> None:
         if self.lock is not None:

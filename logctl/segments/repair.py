@@ -65,7 +65,7 @@ def _finish_earlier(found: "StoppedDirectory", places: "Sequence[Place]", output
     from logstore.repair import finish
 
     for place in places:
-        while finish(found.disk, read_partition(found.disk, place)):
+        while finish(found, read_partition(found.disk, place)):
             step = _step(place, "finish", {}, "finished what an earlier repair had begun")
             output.done({"action": step.action, **step.facts}, step.sentence)
 

@@ -19,6 +19,7 @@ from logstore.batch import iter_headers
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, LogStoreError, MetadataCorrupt
 from logstore.linux_disk import LinuxDisk
 from logstore.partition_files import read_partition
+from logstore.repair import repair
 from logstore.stopped import StoppedDirectory
 from tests.logctl.conftest import Logctl, Ran
 from tests.logctl.test_terminal import at_terminal, plain
@@ -459,6 +460,27 @@ def test_a_copy_without_its_lock_file_is_read_and_said_to_be_one(data: Path, seg
     assert ran.status == 0
     assert "taken for a copy" in ran.err
     assert not (data / "lock").exists()
+
+
+def test_a_refused_repair_of_a_copy_without_its_lock_file_makes_none(data: Path, segments: Segments) -> None:
+    (data / "lock").unlink()
+    damage_second_batch(data)
+    before = sorted(data.rglob("*"))
+    assert segments("repair", data).status == 2  # nobody to ask
+    assert sorted(data.rglob("*")) == before
+
+    assert segments("repair --yes", data).status == 0
+    assert (data / "lock").exists()
+
+
+def test_a_copy_that_a_server_has_taken_meanwhile_is_not_repaired(data: Path) -> None:
+    (data / "lock").unlink()
+    with StoppedDirectory.open(data, LinuxDisk(), to_repair=True) as found:
+        Opened(LinuxDisk(), directory=data).close()
+        before = state(data)
+        with pytest.raises(DataDirectoryLocked, match="another process has made one since"):
+            repair(found, [], now_ms=0)
+    assert state(data) == before
 
 
 def test_without_the_storage_engine_it_says_what_to_install(data: Path) -> None:

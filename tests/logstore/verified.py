@@ -39,7 +39,7 @@ def verify(disk: Disk, directory: Path = DATA, *, step_bytes: int = 1 << 20) -> 
 def mend(disk: Disk, directory: Path = DATA) -> list[PartitionPlan]:
     """Repair it, and return what was planned for each partition. One with obstacles is left alone."""
     with StoppedDirectory.open(directory, disk, to_repair=True) as stopped:
-        while any([finish(disk, read_partition(disk, place)) for place in stopped.places()]):
+        while any([finish(stopped, read_partition(disk, place)) for place in stopped.places()]):
             pass
         plans = [plan_partition(partition) for partition in _verify(stopped, 1 << 20).partitions]
         repair(stopped, [plan for plan in plans if not plan.obstacles], now_ms=REPAIRED_AT_MS)

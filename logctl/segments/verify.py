@@ -29,7 +29,6 @@ class Findings:
         self._output = output
         self._directory = directory
         self._waiting: list[Finding] | None = [] if sys.stderr.isatty() else None
-        self._told: set[str] = set()
 
     @property
     def is_sound(self) -> bool:
@@ -59,9 +58,7 @@ class Findings:
         self._output.say(f"{label}: {records or relative}: {finding.what}")
         if records:
             self._output.say(f"    {place}{relative}")
-        if finding.kind.remedy not in self._told:  # once for all of a kind
-            self._told.add(finding.kind.remedy)
-            self._output.say(f"    {finding.kind.remedy}")
+        self._output.say(f"    {finding.kind.remedy}")
 
 
 def _records(finding: "Finding") -> str:

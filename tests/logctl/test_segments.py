@@ -201,6 +201,15 @@ def test_verify_says_what_is_damaged_where_and_what_to_do(data: Path, segments: 
     assert told.endswith(": 1 damaged.\n")
 
 
+def test_verify_says_what_to_do_about_each_finding(data: Path, segments: Segments) -> None:
+    damage_second_batch(data)
+    path = log_of(partition(data, "delays"))
+    flip(path, path.stat().st_size - 1)
+    out = segments("verify", data).out
+    assert out.count("damage: ") == 2
+    assert out.count("`logctl segments repair` accepts the loss") == 2
+
+
 def test_verify_can_be_kept_to_a_topic_and_a_partition(data: Path, segments: Segments) -> None:
     damage_second_batch(data)
     assert segments("verify --topic delays", data).status == 0

@@ -1,6 +1,7 @@
 """`logctl produce` and `logctl consume`."""
 
 import os
+import shlex
 import signal
 import stat
 import sys
@@ -24,6 +25,7 @@ from logctl.times import EPOCH, AtOffset, AtTime, Beginning, End, Position, now_
 
 if TYPE_CHECKING:
     from tailrace import TailraceError
+    from tailrace.errors import DataLoss
 
 FORMATS = ("text", "jsonl", "csv")
 FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
@@ -158,6 +160,7 @@ def consume(
     from logctl.outages import outages_told
     from logctl.record_output import RecordOutput
     from tailrace import Consumer, TailraceError
+    from tailrace.errors import DataLoss
 
     settings = context.ensure_object(Settings)
     output = RecordOutput(as_json=settings.output.as_json)
@@ -187,6 +190,8 @@ def consume(
                 output.write(records)
                 progress.update(output.records_count, output.records_count)
     except (KeyboardInterrupt, TailraceError) as error:
+        if group is not None and isinstance(error, DataLoss):
+            _tell_how_to_go_on(error, group, settings.server)
         if not received:
             raise
         raise _interrupt(received[0]) from error if group is None else _uncommitted(group, error)
@@ -194,6 +199,15 @@ def consume(
         raise _interrupt(received[0])
     if output.records_count == 0:
         settings.output.note("There was nothing to read.")
+
+
+def _tell_how_to_go_on(damage: "DataLoss", group: str, server: str | None) -> None:
+    """A group stays in front of what is damaged until it is sent behind it."""
+    if damage.topic is None or damage.partition is None or damage.next_offset is None:
+        return
+    words = ["logctl", *(("--server", server) if server else ()), "seek", "--group", group, "--topic", damage.topic]
+    words += ["--partition", str(damage.partition), "--offset", str(damage.next_offset)]
+    damage.remedy += f" To send the group behind it: `{shlex.join(words)}`."
 
 
 def _uncommitted(group: str, error: "KeyboardInterrupt | TailraceError") -> CommandError:

@@ -1,6 +1,7 @@
 """`logctl consume` against a real server: where it begins, how it ends, and what it commits."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -258,9 +259,9 @@ def test_ctrl_c_before_a_server_has_answered_ends_it_without_a_word() -> None:
     assert (consuming.returncode, err) == (130, b"\n")
 
 
-def test_damage_is_told_to_a_program_with_its_place(
-    server: ServerProcess, logctl: Logctl, topic: str, file: File
-) -> None:
+@pytest.fixture
+def damaged(server: ServerProcess, logctl: Logctl, topic: str, file: File) -> str:
+    """A topic with three records, of which the second cannot be read."""
     logctl("topics create", topic)
     for value in ("before", "damaged", "behind"):
         assert logctl("produce", topic, file(value)).status == 0
@@ -269,7 +270,11 @@ def test_damage_is_told_to_a_program_with_its_place(
     with log.open("r+b") as content:
         content.seek(log.read_bytes().index(b"damaged"))
         content.write(b"D")
+    return topic
 
+
+def test_damage_is_told_to_a_program_with_its_place(logctl: Logctl, damaged: str) -> None:
+    topic = damaged
     ran = logctl("consume --exit-at-end --json", topic)
 
     assert ran.status == 1
@@ -279,3 +284,15 @@ def test_damage_is_told_to_a_program_with_its_place(
     assert (error["topic"], error["partition"], error["offset"], error["next_offset"]) == (topic, 0, 1, 2)
     assert not error["retriable"]
     assert logctl("consume --exit-at-end --json --from 2", topic).rows[0]["value"] == "behind"
+
+
+def test_a_group_that_meets_damage_is_told_the_command_that_sends_it_on(logctl: Logctl, damaged: str) -> None:
+    ran = logctl("consume --exit-at-end --json --group", "the board", damaged)
+    assert ran.error["code"] == "DATA_LOSS"
+    [command] = re.findall(r"To send the group behind it: `logctl (.*?)`", ran.error["remedy"])
+    assert command.endswith(f"seek --group 'the board' --topic {damaged} --partition 0 --offset 2")
+
+    assert logctl(command).status == 0
+
+    (behind,) = logctl("consume --exit-at-end --json --group", "the board", damaged).rows
+    assert behind["value"] == "behind"

@@ -122,6 +122,7 @@ def describe(settings: Settings, topic: str) -> None:
 )
 @click.option(
     "--set",
+    "--config",  # as `create` calls it
     "set_config",
     multiple=True,
     metavar="NAME=VALUE",

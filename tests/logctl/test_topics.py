@@ -41,6 +41,12 @@ def test_people_read_the_same(logctl: Logctl, topic: str) -> None:
     assert "retention.ms" in described
 
 
+def test_a_setting_is_altered_by_the_option_that_creates_it_too(logctl: Logctl, topic: str) -> None:
+    logctl("topics create --config flush.ms=500", topic)
+    (row,) = logctl("topics alter --config flush.ms=700 --json", topic).rows
+    assert [entry["value"] for entry in row["config"] if entry["name"] == "flush.ms"] == ["700"]
+
+
 def test_a_topic_is_altered(logctl: Logctl, topic: str) -> None:
     logctl("topics create --config retention.ms=1000 --config flush.ms=7", topic)
     altered = logctl("topics alter --partitions 3 --set flush.ms=500 --unset retention.ms --json", topic)

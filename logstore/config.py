@@ -146,8 +146,7 @@ class WholeNumber(Setting):
         return number
 
     def _allowed(self) -> str:
-        span = f"from {self.least}" if self.most == INT64_MAX else f"from {self.least} to {self.most}"
-        return f"a whole number {span}" + (", or -1 for no limit" if self.unlimited else "")
+        return f"a whole number from {self.least} to {self.most}" + (", or -1 for no limit" if self.unlimited else "")
 
 
 class Ratio(Setting):

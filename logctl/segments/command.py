@@ -133,8 +133,14 @@ def repair(context: click.Context, directory: Path, topic: str | None, partition
 
     It then reads on both sides of what is damaged, and takes appends. DIR is verified first, and you are told what will
     be done: which records are given up, by topic, partition and offset; headers that are put right; indexes, seals and
-    snapshots that are made anew; and the checkpoint, if both its slots are lost. Nothing is given up before you agree.
-    Damaged bytes are kept beside their log, in files named *.discarded-1 and so on.
+    snapshots that are made anew; and the checkpoint, if both its slots are lost. No record is given up, nothing is
+    taken out of a log, and no checkpoint is made before you agree. Damaged bytes are kept beside their log, in files
+    named *.discarded-1 and so on.
+
+    Where none of these is needed, headers are put right, and indexes, seals and snapshots made anew, without asking.
+    What only these had is lost: of an index or a seal the times of append, which then count as later than they were, so
+    that retention keeps the segment longer; of a snapshot the producers whose batches are not in the log any more, so
+    that a batch which one of them sends again may be written twice.
 
     Without --yes and without a terminal it says what it would give up, and stops. Make a copy of DIR first, if there is
     room for one. The exit code is 1 if something is left that is damaged.

@@ -119,10 +119,17 @@ def _steps(
                 yield _step(plan.files.place, "put-header-right", facts, sentence)
         for segment in plan.resealed:
             facts = {"file": segment.log_path.name}
-            sentence = f"makes index and seal of the segment at offset {segment.base_offset} anew"
+            sentence = (
+                f"makes index and seal of the segment at offset {segment.base_offset} anew; append times that only "
+                "they had are lost and count as later than they were, so retention keeps it longer"
+            )
             yield _step(plan.files.place, "make-index", facts, sentence)
-        if plan.makes_snapshot and not plan.pieces:
-            yield _step(plan.files.place, "make-snapshot", {}, "makes the snapshot of producers and epochs anew")
+        if any(finding.kind is Kind.SNAPSHOT_WRONG for finding in plan.files.findings):
+            sentence = (
+                "makes the snapshot of producers and epochs anew; producers whose batches are not in the log any more "
+                "are forgotten, and a batch that one of them sends again may be written twice"
+            )
+            yield _step(plan.files.place, "make-snapshot", {}, sentence)
     if found.checkpoint is None:
         sentence = (
             "Makes the checkpoint anew: what the segments hold now counts as all there was. Where the partitions start "

@@ -374,6 +374,21 @@ def test_what_is_rebuilt_without_loss_needs_no_yes(data: Path, segments: Segment
     assert segments("verify", data).status == 0
 
 
+def test_what_is_lost_by_making_anew_is_told(data: Path, segments: Segments) -> None:
+    flip(partition(data) / "snapshot", 33)
+    flip(next(partition(data).glob("*.seal")), 33)
+    out = segments("repair", data).out
+    assert "append times that only they had are lost" in out
+    assert "producers whose batches are not in the log any more are forgotten" in out
+
+
+def test_a_snapshot_that_is_lost_beside_records_is_told_too(data: Path, segments: Segments) -> None:
+    damage_second_batch(data)
+    flip(partition(data) / "snapshot", 33)
+    ran = segments("repair --json --yes", data)
+    assert [row["action"] for row in ran.rows] == ["accept-loss", "make-snapshot", "done"]
+
+
 def test_swapped_files_are_left_to_a_person(data: Path, segments: Segments) -> None:
     first, second = (log_of(partition(data), number) for number in (0, 1))
     contents = first.read_bytes(), second.read_bytes()

@@ -115,3 +115,22 @@ def unlink_before_seal(patch: Patch) -> None:
         yield from take(taker, planned, seals, *rest)
 
     patch(Compactions, "_take", unlink_and_take)
+
+
+def take_partly_gone(patch: Patch) -> None:
+    patch(Log, "has_all_of", Log.has_some_of)
+
+
+def be_compact_ahead(patch: Patch) -> None:
+    def take(taker: Compactions, planned: PlannedCompaction, result: CompactionResult) -> None:
+        whole = list(filter(planned.log.has_all_of, result.seals))
+        taker._begin_end(planned, whole, result.dirty_offset)
+
+    patch(Compactions, "take", take)
+
+
+def leave_unnamed_files(patch: Patch) -> None:
+    def remove_nothing(taker: Compactions, *plan_and_names: Any) -> Iterator[None]:
+        yield from ()
+
+    patch(Compactions, "_remove_unnamed", remove_nothing)

@@ -299,6 +299,24 @@ BUGS = {
             ("crash-image",),
         ),
         PlantedBug(
+            "partly-gone-segments-replaced",
+            "a log takes over what compaction has made of several segments though retention has removed some of them",
+            compaction_bugs.take_partly_gone,
+            ("crash-image",),
+        ),
+        PlantedBug(
+            "compacted-offset-ahead",
+            "a log is said to be compact up to the end of a pass of which it has not taken over everything",
+            compaction_bugs.be_compact_ahead,
+            ("crash-image",),
+        ),
+        PlantedBug(
+            "unnamed-files-left",
+            "what a pass has written and the log does not take over stays as long as the process does",
+            compaction_bugs.leave_unnamed_files,
+            ("crash-image",),
+        ),
+        PlantedBug(
             "young-segments-compacted",
             "compaction does not look at min.compaction.lag.ms",
             compaction_bugs.compact_young,

@@ -8,7 +8,7 @@ headers.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +55,17 @@ def judge_plan(plan: CompactionPlan, log: Log, model: PartitionModel, age_ms: Ca
                 f"the batch at offset {batch.base_offset} is to be compacted {age_ms(batch)} ms after its append, "
                 f"and min.compaction.lag.ms is {log.config.min_compaction_lag_ms}"
             )
+
+
+def judge_files(plan: CompactionPlan, log: Log, disk: Disk, replaced: Set[Path]) -> None:
+    """Raise Violation if passes have written log files that nobody names, and nobody will remove."""
+    bases = {seal.base_offset for seal in plan.seals}
+    named = {_path(plan, seal) for seal in log.seals} | replaced
+    for name in disk.list_dir(plan.directory):
+        parsed = files.parse_segment_file(name)
+        is_of_a_pass = parsed is not None and parsed.generation > 0 and parsed.base_offset in bases
+        if is_of_a_pass and plan.directory / name not in named:
+            raise Violation(f"{name} is there, and is of no segment of the log")
 
 
 def judge_pass(

@@ -32,7 +32,7 @@ from tests.faults.storage.model import (
     judge_store,
     new_batch,
 )
-from tests.faults.storage.passes import PassTime, judge_pass, judge_plan
+from tests.faults.storage.passes import PassTime, judge_files, judge_pass, judge_plan
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import JumpingClock
 from tests.logstore.store import Opened
@@ -105,6 +105,7 @@ class StorageWorkload:
         self._unjudged: Stop | None = None  # how the last process ended, until its store was judged
         self._is_in_round = False
         self._started_at = 0, 0  # by the wall and by the monotonic clock
+        self._replaced: set[Path] = set()  # by compaction: these files are gone, or about to be
         self._jumped_at_ms = -1  # the wall clock, last; by the monotonic one
         self._logs: dict[tuple[UUID, int], Log] = {}
         self._relaxed: set[UUID] = set()  # topics whose readers may have seen what is not on the disk
@@ -221,6 +222,8 @@ class StorageWorkload:
         yield self._delete_records, 2
         if self._compacts:
             yield self._compact, 25 if self._is_for_compaction else 6
+        if self._is_for_compaction:
+            yield self._compact_repeatedly, 8
         yield self._create, 4
         yield self._delete, 1
         yield self._alter, 2
@@ -391,11 +394,14 @@ class StorageWorkload:
         if not self.model.partitions:
             return
         key = self.rng.choice(list(self.model.partitions))
-        log, partition = self._log(*key), self.model.partitions[key]
+        log = self._log(*key)
         if not log.config.deletes_old:
             return  # it keeps the last of every key
         ends = [seal.next_offset for seal in log.seals if seal.next_offset <= log.high_watermark]
-        offset = self.rng.choice((ALL_RECORDS, self.rng.randint(0, log.high_watermark), *ends[:2]))
+        self._delete_before(key, self.rng.choice((ALL_RECORDS, self.rng.randint(0, log.high_watermark), *ends[:2])))
+
+    def _delete_before(self, key: tuple[str, int], offset: int) -> None:
+        log, partition = self._log(*key), self.model.partitions[key]
         start = max(log.log_start_offset, log.high_watermark if offset == ALL_RECORDS else offset)
 
         def stored(failure: LogStoreError | None) -> None:
@@ -414,8 +420,20 @@ class StorageWorkload:
 
     # Compaction.
 
+    def _compact_repeatedly(self) -> None:
+        """Passes with new records and some time between them: each goes by what the one before has said of itself."""
+        for _ in range(self.rng.randint(2, 4)):
+            for _ in range(self.rng.randrange(4, 20)):
+                self._append_somewhere()
+            for _ in range(2):  # the first may only ask for a snapshot
+                self._settle()
+                self._compact()
+            self._settle()
+            self.clock.now_ms += self.rng.choice((0, KEPT_MS, 120_000))
+
     def _compact(self) -> None:
         """A pass as the server has it done, on the log that is most worth it."""
+        self._replaced.update(path for _, _, paths in self.store.store.compactions._replaced for path in paths)
         planned = self.store.store.plan_compaction()
         if planned is None:
             return
@@ -432,17 +450,24 @@ class StorageWorkload:
         keys_max, segment_bytes = self.rng.choice((1, 3, plan.keys_max)), plan.segment_bytes * self.rng.choice((1, 3))
         planned = PlannedCompaction(log, replace(plan, keys_max=keys_max, segment_bytes=segment_bytes))
         judge_plan(planned.plan, log, partition, partial(self._age_ms, partition))
+        judge_files(planned.plan, log, self.disk, self._replaced)
         result = self._run_pass(planned)
         if result is None or self.rng.random() < 0.1:
             self.store.store.compactions.give_up(planned)
             return
         rewrites = judge_pass(planned.plan, result, log, partition, self.disk, time)
-        for _ in range(self.rng.choice((0, 0, 4))):  # before the server hears of it
+        # Before the server hears of it:
+        if log.config.deletes_old and result.seals and self.rng.random() < 0.5:
+            taken = self.rng.choice(result.seals[:2])
+            ends = [seal.next_offset for seal in planned.plan.seals if taken.base_offset < seal.next_offset]
+            self._delete_before(key, max(log.log_start_offset, ends[0]))  # often a part of what became one segment
+        for _ in range(self.rng.choice((0, 0, 4))):
             self.rng.choice((self._append_somewhere, self._settle, self._retain, self._delete_records))()
             self._note_published()
         partition.pending += rewrites
         self.store.store.compactions.take(planned, result)
         self.counts["passes"] += 1
+        self.counts["passes taken in part"] += not all(map(log.has_all_of, result.seals))
         self.counts["segments compacted"] += len(rewrites)
         if self._sets_clock and self.rng.random() < 0.3:
             self._set_clock()  # now that tombstones wait for their time

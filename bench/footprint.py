@@ -7,25 +7,17 @@ since it is written anew whenever it has become three times as long as need be.
 """
 
 import asyncio
-import re
 import time
 from pathlib import Path
 
 from bench.pairs import Rate
+from bench.process import resident_mib
 from tailrace import Admin, CommittedOffset, aio
 from tests.processes import ServerProcess
 
-MIB = 1 << 20
 COMMITS = 1_000_000
 PARTITIONS_PER_GROUP = 10
 COMMITS_AT_ONCE = 64
-
-
-def resident_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) * 1024 / MIB
 
 
 def run(directory: Path, turns: int) -> list[Rate]:

@@ -8,7 +8,6 @@ blocks of the disk that were used before; Kafka is warmed up first, since it is 
 Needs Java and the jars of Apache Kafka: `python -m tests.conformance.apache` fetches them.
 """
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +20,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from bench.footprint import resident_mib
 from bench.pairs import Comparison
+from bench.process import cpu_seconds, resident_mib
 from tests.conformance.apache import ApacheKafka
 from tests.processes import Program, program
 
@@ -58,17 +57,11 @@ RELAXED = {"durability": "relaxed"}
 PEER = "Apache Kafka"
 UNSYNCED = "Apache Kafka, which syncs nothing"
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-
 
 @dataclass(frozen=True)
 class Broker:
     address: str
     pid: int
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 @dataclass(frozen=True)
@@ -187,11 +180,11 @@ def topic(broker: Broker, name: str, config: Mapping[str, str] | None = None) ->
 
 
 def load(broker: Broker, name: str, settings: Mapping[str, Any], size: int, count: int) -> Load:
-    cpu_before = broker.cpu_seconds()
+    cpu_before = cpu_seconds(broker.pid)
     seconds_in = produce(broker, name, settings, size, count)
-    cpu_between = broker.cpu_seconds()
+    cpu_between = cpu_seconds(broker.pid)
     seconds_out = consume(broker, name, count)
-    cpu_after = broker.cpu_seconds()
+    cpu_after = cpu_seconds(broker.pid)
     return Load(
         count / seconds_in,
         count / seconds_out,

@@ -6,7 +6,6 @@ them, so what a rate says of the server depends on what else runs. The processor
 message does so less.
 """
 
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +17,7 @@ import uvloop
 
 from bench.pairs import Comparison, take_turns
 from bench.payload import ready_batch
+from bench.process import cpu_seconds
 from bench.storage import prime
 from logwire.v1 import records_pb2, records_pb2_grpc, topics_pb2, topics_pb2_grpc
 from tests.processes import Program, ServerProcess
@@ -86,12 +86,6 @@ def messages_per_cpu_second(pid: int, produce: Callable[[], object]) -> float:
     before = cpu_seconds(pid)
     produce()
     return BURSTS * BURST_BYTES / BATCH_BYTES / (cpu_seconds(pid) - before)
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of all threads of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def fetch_rate(address: str) -> float:

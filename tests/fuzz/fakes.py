@@ -1,6 +1,5 @@
 """As much of a server as reading needs."""
 
-import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 from uuid import UUID
@@ -97,34 +96,3 @@ class FakeDoor:
 
 async def _answered(header: RequestHeader) -> Frame:
     return (header.correlation_id.to_bytes(4, "big", signed=True),)
-
-
-class HeldTransport(asyncio.Transport):
-    """Takes what is written, and is told when to read."""
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 1)})
-        self.written: list[bytes] = []
-        self._reads = True
-        self._closing = False
-
-    def pause_reading(self) -> None:
-        self._reads = False
-
-    def resume_reading(self) -> None:
-        self._reads = True
-
-    def is_reading(self) -> bool:
-        return self._reads
-
-    def is_closing(self) -> bool:
-        return self._closing
-
-    def close(self) -> None:
-        self._closing = True
-
-    def abort(self) -> None:
-        self._closing = True
-
-    def writelines(self, list_of_data: Any) -> None:
-        self.written += [bytes(part) for part in list_of_data]

@@ -15,7 +15,8 @@ from typing import Any
 from logserver.kafka.apis import ApiKey
 from logserver.kafka.connection import Connection
 from tests.fuzz.examples import example_request
-from tests.fuzz.fakes import FakeDoor, HeldTransport
+from tests.fuzz.fakes import FakeDoor
+from tests.server.kafka_door.held_transport import HeldTransport
 
 _SIZE = Struct(">i")
 #: Turns of the loop in which nothing more happens, after which nothing will.

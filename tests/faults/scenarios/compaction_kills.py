@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.faults.clients.keyed import KEYS_EACH, PRODUCERS, KeyedWorkload
+from tests.faults.clients.keyed_workload import KEYS_EACH, PRODUCERS, KeyedWorkload
 from tests.faults.runs import Session, Tally
 from tests.processes import ServerProcess
 

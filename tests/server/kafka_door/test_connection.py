@@ -12,6 +12,7 @@ from logserver.kafka.connection import FIRST_REQUEST_BYTES_MAX, Connection
 from logserver.server import Server
 from tests.server.kafka_door.client import KafkaClient, framed
 from tests.server.kafka_door.conftest import Connect
+from tests.server.kafka_door.held_transport import HeldTransport
 from tests.server.kafka_door.records import batch, produce
 
 NOTHING: dict[str, Any] = {"client_software_name": "test", "client_software_version": "1"}
@@ -114,30 +115,6 @@ def latest(topic: str) -> dict[str, Any]:
         "timeout": 1000,
         "topics": [{"name": topic, "partitions": [partition]}],
     }
-
-
-class HeldTransport(asyncio.Transport):
-    """Takes what is written, and is told when to read."""
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 1)})
-        self.written: list[bytes] = []
-        self._reads = True
-
-    def pause_reading(self) -> None:
-        self._reads = False
-
-    def resume_reading(self) -> None:
-        self._reads = True
-
-    def is_reading(self) -> bool:
-        return self._reads
-
-    def is_closing(self) -> bool:
-        return False
-
-    def writelines(self, list_of_data: Any) -> None:
-        self.written += list_of_data
 
 
 def receive(connection: Connection, data: bytes) -> None:

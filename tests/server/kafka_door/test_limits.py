@@ -24,9 +24,9 @@ from logserver.kafka.server import ITEM_BYTES
 from logserver.moved_time import MovedClock
 from logserver.server import Server
 from logstore.errors import CorruptBatch
-from tests.fuzz.fakes import HeldTransport
 from tests.server.kafka_door.client import KafkaClient, framed
 from tests.server.kafka_door.conftest import Connect
+from tests.server.kafka_door.held_transport import HeldTransport
 from tests.server.kafka_door.records import batch, fetch, produce
 from tests.server.kafka_door.test_connection import receive
 from tests.server.kafka_door.test_messages import Hurrying

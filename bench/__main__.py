@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.pairs import Comparison, Rate
+from tests.conformance.absent import Absent
 
 QUESTIONS = {
     "storage": "What does an append cost beside a bare pwrite of the same bytes?",
@@ -83,12 +84,17 @@ def main(questions: tuple[str, ...], turns: int, directory: Path | None, json_fi
     # A table into a file is not folded to the width of a terminal that is not there.
     console = Console() if Console().is_terminal else Console(width=TABLE_WIDTH)
     results: dict[str, list[Comparison | Rate]] = {}
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-", dir=directory) as scratch:
         for question in questions or [name for name in QUESTIONS if name not in ONLY_BY_NAME]:
             columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
             with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
                 progress.add_task(QUESTIONS[question])
-                results[question] = answer(question, Path(scratch), turns)
+                try:
+                    results[question] = answer(question, Path(scratch), turns)
+                except Absent as absent:
+                    raise click.ClickException(str(absent)) from absent
             console.print(table_of(question, results[question]))
     if json_file is not None:
         machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}

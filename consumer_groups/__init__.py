@@ -1,26 +1,35 @@
 """Consumer groups: who reads what, how far they have read, and how to send them elsewhere.
 
-A *group* shares the partitions of its topics among its *members*, one owner each, after KIP-848: members send
-heartbeats, the server plans who should have what, and each member gives up and gets partitions one by one while the
-rest goes on. A *classic* group is after Kafka's older protocol: all members join anew whenever something changes, and
-one of them plans. How far the group has read is a *committed offset* for each partition. A group that runs is sent to
-another place by a *seek*.
+A *group* shares the partitions of its topics among its *members*, one owner each. Its members use one of two protocols.
+In the *consumer group protocol* (KIP-848) members send heartbeats, the server plans who should have what, and each
+member gives up and gets partitions one by one while the rest goes on. In the *classic protocol*, Kafka's older one, all
+members join anew whenever something changes, and one of them plans; such a group is called a *classic* one. How far the
+group has read is a *committed offset* for each partition. A group that runs is sent to another place by a *seek*.
 
 Reading order:
 
     errors, config, requests      what is asked and answered, and what is refused
     surroundings, topics          what is asked of the server around it
-    classic_member, classic_requests, classic_roster
-                                  a member of a classic group, what it asks, and all of them as one thing to copy
+    classic_member, classic_requests
+                                  a member of a classic group, and what it asks
+    classic_roster                all its members as one thing to copy
     assignors                     who should have what: pure arithmetic
-    checks                        what a request must be before it is taken
+    checks                        what a request must be before it is taken, whatever its group is
     member                        how one member moves from what it holds to what it should hold
     journal_records               the journal: what outlives the process
     roster                        what of a group is durable, as one thing to copy and compare
     contacts                      what of a group is not durable
-    group                         the state machine, without clock, socket or disk
-    consumer_protocol, classic    the same for groups whose members assign among themselves, as Kafka's did before
-    kinds                         which of the two a group is of
+    planning, group_checks        who is meant to have what; whether a group takes a request as it is now
+    group                         the consumer group protocol: a state machine without clock, socket or disk
+    consumer_protocol             what members of the classic protocol exchange, in bytes of their own
+    classic_partitions            the same as topics and partitions
+    classic_saved                 what of a classic group is durable
+    classic_seek                  what is taken from its members for a seek, and what they must know before it holds
+    classic_join_phase, classic_checks
+                                  until when it waits for joins; whether it takes a request as it is now
+    classic_rebalancing           its states and generations
+    classic                       the classic protocol: a state machine on top of these
+    kinds                         what a group of either protocol is asked, and which of the two it is
     offsets, lag                  how far a group has read, and how far behind it is
     timers, turns, live           the groups of a running server; `live` is the one way any of them changes
     commits, seeks, descriptions  what is done to a live group, and what is told of it

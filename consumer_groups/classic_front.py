@@ -1,4 +1,4 @@
-"""The asyncio side of classic groups: joins and syncs that wait for others."""
+"""The asyncio side of the classic protocol: joins and syncs that wait for others."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,10 +7,9 @@ from typing import TypeVar
 from uuid import uuid4
 
 from consumer_groups import kinds
-from consumer_groups.classic import Answer, ClassicGroup
-from consumer_groups.classic_requests import JoinReply, JoinRequest, Leaver, SyncReply, SyncRequest
+from consumer_groups.classic import ClassicGroup
+from consumer_groups.classic_requests import Answer, JoinReply, JoinRequest, Leaver, SyncReply, SyncRequest
 from consumer_groups.errors import GroupError, UnknownMemberId
-from consumer_groups.group import Group
 from consumer_groups.live import LiveGroup, LiveGroups
 
 Reply = TypeVar("Reply", JoinReply, SyncReply)
@@ -46,13 +45,13 @@ class ClassicFront:
         await self._groups.fence_late(name)
         # As for a commit: nothing durable changes, and a change under way would forget that the member was heard of.
         async with self._groups.commit(name) as live:
-            if isinstance(live.group, Group):
+            if not isinstance(live.group, ClassicGroup):
                 raise _unknown(name, member_id)
             live.group.heartbeat(member_id, instance_id, generation, self._groups.clock.monotonic_ms())
 
     async def leave(self, name: str, leavers: Sequence[Leaver]) -> list[GroupError | None]:
         live = self._groups.get(name)
-        if live is None or isinstance(live.group, Group):
+        if live is None or not isinstance(live.group, ClassicGroup):
             return [_unknown(name, leaver.member_id or leaver.instance_id) for leaver in leavers]
         return await self._groups.finish(self._leave(name, leavers))
 
@@ -99,7 +98,7 @@ class ClassicFront:
     def _check_there(self, name: str, member_id: str) -> None:
         """Raise UnknownMemberId if there is no such group, or none with members of that kind: no one else makes it."""
         live = self._groups.get(name)
-        if live is None or (isinstance(live.group, Group) and not live.group.members):
+        if live is None or (not isinstance(live.group, ClassicGroup) and not live.group.members):
             raise _unknown(name, member_id)
 
 

@@ -6,7 +6,8 @@ Where Kafka has null for "not given", names here are empty.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from consumer_groups.classic_member import MemberProtocol
+from consumer_groups.classic_member import ClassicMember, MemberProtocol
+from consumer_groups.errors import GroupError
 from consumer_groups.requests import GroupState
 
 #: The protocol type of consumers: what they exchange is known (`consumer_protocol`), of other types it is not.
@@ -32,6 +33,17 @@ class JoinRequest:
     requires_member_id: bool = False
     #: From version 9 on: a static leader that comes back may be told that it need not assign.
     can_skip_assignment: bool = False
+
+    def member(self, rebalance_timeout_ms_max: int) -> ClassicMember:
+        """Who joins, as it says."""
+        return ClassicMember(
+            instance_id=self.instance_id,
+            client_id=self.client_id,
+            client_host=self.client_host,
+            rebalance_timeout_ms=min(self.rebalance_timeout_ms, rebalance_timeout_ms_max),
+            session_timeout_ms=self.session_timeout_ms,
+            protocols=self.protocols,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,10 @@ class SyncReply:
     protocol_type: str
     protocol: str
     assignment: bytes
+
+
+#: What a request that waited is answered: what it waited for, or why it is in vain.
+Answer = JoinReply | SyncReply | GroupError
 
 
 @dataclass(frozen=True, slots=True)

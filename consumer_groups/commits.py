@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 
-from consumer_groups.classic import ClassicGroup
 from consumer_groups.errors import (
     GroupError,
     GroupSubscribedToTopic,
@@ -13,9 +12,17 @@ from consumer_groups.errors import (
     UnknownMemberId,
 )
 from consumer_groups.journal_records import OffsetKey, OffsetValue
-from consumer_groups.kinds import AnyGroup, subscribed_topics
+from consumer_groups.kinds import AnyGroup
 from consumer_groups.live import LiveGroups
-from consumer_groups.requests import NO_OFFSET, CommittedOffset, OffsetCommit, Partition, TopicInfo, TopicPartitions
+from consumer_groups.requests import (
+    NO_OFFSET,
+    CommittedOffset,
+    Committer,
+    OffsetCommit,
+    Partition,
+    TopicInfo,
+    TopicPartitions,
+)
 from consumer_groups.topics import topic_of_partition
 from logstore.errors import LogStoreError
 
@@ -31,25 +38,18 @@ class Commits:
     async def commit(
         self,
         name: str,
-        member_id: str,
-        member_epoch: int,
+        committer: Committer,
         offsets: Sequence[OffsetCommit],
-        number: int,
-        instance_id: str,
     ) -> list[CommitResult]:
-        if member_id and self._groups.get(name) is None:
+        if committer.member_id and self._groups.get(name) is None:
             raise UnknownMemberId(
-                f"there is no group {name!r}, so member {member_id!r} is not in it",
+                f"there is no group {name!r}, so member {committer.member_id!r} is not in it",
                 remedy="Give up all partitions and join again, with epoch 0.",
             )
         await self._groups.fence_late(name)
         async with self._groups.commit(name) as live:
-            if isinstance(live.group, ClassicGroup):
-                now_ms = self._groups.clock.monotonic_ms()
-                live.group.check_committer(member_id, instance_id, member_epoch, now_ms)
-            else:
-                live.group.check_committer(member_id, member_epoch, number)
-            results, values = self._check_all(live.group, member_id, offsets)
+            live.group.check_committer(committer, self._groups.clock.monotonic_ms())
+            results, values = self._check_all(live.group, committer, offsets)
             if not values:
                 return results
             changes = [(OffsetKey(name, partition), value) for partition, value in values.items()]
@@ -66,14 +66,14 @@ class Commits:
         return results
 
     def _check_all(
-        self, group: AnyGroup, member_id: str, offsets: Sequence[OffsetCommit]
+        self, group: AnyGroup, committer: Committer, offsets: Sequence[OffsetCommit]
     ) -> tuple[list[CommitResult], dict[Partition, OffsetValue]]:
         now_ms = self._groups.clock.wall_ms()
         results: list[CommitResult] = []
         values = {}
         for commit in offsets:
             try:
-                partition = self._check(group, member_id, commit)
+                partition = self._check(group, committer, commit)
             except (GroupError, LogStoreError) as error:
                 results.append(error)
             else:
@@ -81,7 +81,7 @@ class Commits:
                 results.append(None)
         return results, values
 
-    def _check(self, group: AnyGroup, member_id: str, commit: OffsetCommit) -> Partition:
+    def _check(self, group: AnyGroup, committer: Committer, commit: OffsetCommit) -> Partition:
         info = topic_of_partition(self._topics, commit.topic, commit.topic_id, commit.partition)
         partition = Partition(info.topic_id, commit.partition)
         if commit.offset < 0:
@@ -95,17 +95,13 @@ class Commits:
                 f" {self._groups.config.metadata_bytes_max}",
                 remedy="Commit less text, and keep the rest elsewhere.",
             )
-        if isinstance(group, ClassicGroup):
-            may_commit = group.may_commit(partition)
-        else:
-            may_commit = group.may_commit(member_id, partition)
-        if not may_commit:
+        if not group.may_commit(committer, partition):
             if group.withheld([partition]):
                 where = "is being sought elsewhere"
             else:
                 where = f"is held by {group.owner(partition) or 'nobody'}"
             raise PartitionNotOwned(
-                f"{member_id or 'a commit from outside'} may not commit partition {commit.partition} of topic"
+                f"{committer.member_id or 'a commit from outside'} may not commit partition {commit.partition} of topic"
                 f" {info.name!r} in group {group.name!r}: it {where}",
                 remedy="Drop what was read of it: whoever gets the partition goes on from the committed offset.",
             )
@@ -116,7 +112,7 @@ class Commits:
         async with self._groups.change(name) as live:
             draft = live.group.copy()
             draft.expire(self._groups.clock.monotonic_ms())
-            read = subscribed_topics(draft)
+            read = draft.subscribed_topics()
             results: list[CommitResult] = []
             dropped = []
             for topic, number in partitions:

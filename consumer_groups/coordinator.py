@@ -40,6 +40,7 @@ from consumer_groups.requests import (
     JOIN_EPOCH,
     LEAVE_EPOCH,
     CommittedOffset,
+    Committer,
     GroupDescription,
     GroupListing,
     HeartbeatReply,
@@ -165,7 +166,7 @@ class GroupCoordinator:
             if live.heartbeats.get(request.member_id) is waiting:
                 del live.heartbeats[request.member_id]
 
-    # Members of classic groups.
+    # Members of groups of the classic protocol.
 
     async def join_group(self, request: JoinRequest) -> JoinReply:
         """Kafka's JoinGroup. Returns when all members have joined, or those who have not are out: minutes, at worst.
@@ -199,12 +200,12 @@ class GroupCoordinator:
 
     def describe_classic_group(self, group: str) -> ClassicGroupDescription:
         """Kafka's DescribeGroups, with the bytes that are the clients' own. Raises GroupIdNotFound, also for a group
-        with members after KIP-848."""
+        whose members use the consumer group protocol."""
         self._groups.check_open()
         return describe_classic(self._groups.existing(group))
 
     async def describe_consumer_group(self, group: str) -> GroupDescription:
-        """Kafka's ConsumerGroupDescribe. Raises GroupIdNotFound, also for a classic group."""
+        """Kafka's ConsumerGroupDescribe. Raises GroupIdNotFound, also for a group of the classic protocol."""
         self._groups.check_open()
         if isinstance(self._groups.existing(group).group, ClassicGroup):
             raise GroupIdNotFound(
@@ -234,9 +235,8 @@ class GroupCoordinator:
         """
         self._groups.check_open()
         check_number("commit", number)
-        return await self._groups.finish(
-            self._commits.commit(group, member_id, member_epoch, offsets, number, instance_id)
-        )
+        committer = Committer(member_id, member_epoch, number, instance_id)
+        return await self._groups.finish(self._commits.commit(group, committer, offsets))
 
     async def fetch_offsets(self, group: str, partitions: Sequence[TopicPartitions] | None) -> list[CommittedOffset]:
         """What is committed for the partitions, in their order, with -1 for nothing; None: all that is committed.
@@ -327,7 +327,8 @@ class GroupCoordinator:
 
 
 def _consumer_group(live: LiveGroup) -> Group:
-    """The group that a member after KIP-848 was in. Raises UnknownMemberId if it is a classic one by now."""
+    """The group that a member of the consumer group protocol was in. Raises UnknownMemberId if it is a classic one by
+    now."""
     if isinstance(live.group, Group):
         return live.group
     raise UnknownMemberId(

@@ -4,7 +4,6 @@ from consumer_groups.classic import ClassicGroup
 from consumer_groups.classic_requests import ClassicGroupDescription, ClassicMemberDescription
 from consumer_groups.errors import GroupIdNotFound
 from consumer_groups.group import Group
-from consumer_groups.kinds import subscribed_topics
 from consumer_groups.lag import lags
 from consumer_groups.live import LiveGroup
 from consumer_groups.requests import (
@@ -30,9 +29,9 @@ def listing(live: LiveGroup) -> GroupListing:
 
 def describe_classic(live: LiveGroup) -> ClassicGroupDescription:
     """The group as Kafka's DescribeGroups has it. One that only has offsets is an empty classic group. Raises
-    GroupIdNotFound for one after KIP-848."""
+    GroupIdNotFound for one whose members use the consumer group protocol."""
     group = live.group
-    if isinstance(group, Group):
+    if not isinstance(group, ClassicGroup):
         if group.members:
             raise GroupIdNotFound(
                 f"group {group.name!r} is no classic group: its members use server-side assignment (KIP-848)",
@@ -64,15 +63,15 @@ async def describe(live: LiveGroup, topics: TopicDirectory, now_ms: int) -> Grou
     group = live.group
     partitions = {Partition(info.topic_id, number): info for info, number in _partitions(live, topics)}
     committed = {partition: live.committed(partition) for partition in partitions}
+    owners = dict(group.owners())
     if isinstance(group, ClassicGroup):
         members = _classic_members(group, topics)
         epoch = assignment_epoch = group.generation
         assignor = group.protocol
-        owners = group.owners()
     else:
+        assert isinstance(group, Group), "there are two kinds"
         members = _members(group, topics)
         epoch, assignment_epoch, assignor = group.epoch, group.assignment_epoch, group.assignor
-        owners = {partition: owner for partition in partitions if (owner := group.owner(partition)) is not None}
     lag = await lags(topics, committed, now_ms)
     return GroupDescription(
         group=group.name,
@@ -139,7 +138,7 @@ def _classic_members(group: ClassicGroup, topics: TopicDirectory) -> tuple[Membe
 
 def _partitions(live: LiveGroup, topics: TopicDirectory) -> list[tuple[TopicInfo, int]]:
     """All of the topics that members read, and of others those with an offset."""
-    read = subscribed_topics(live.group)
+    read = live.group.subscribed_topics()
     found = [topics.topic(name) for name in read]
     found += [topics.topic_by_id(topic_id) for topic_id in live.offsets.topic_ids()]
     infos = {info.name: info for info in found if info is not None}

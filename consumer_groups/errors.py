@@ -4,6 +4,8 @@ Names are Kafka's wherever Kafka has the error. What concerns topics and offsets
 range) is raised as the storage engine's error of that name.
 """
 
+from typing import Self
+
 from logstore.errors import ExplainedError
 
 
@@ -58,10 +60,17 @@ class GroupMaxSizeReached(GroupError):
 
     retriable = True
 
+    @classmethod
+    def of(cls, group: str, members_count: int) -> Self:
+        return cls(
+            f"group {group!r} has as many members as it may: {members_count}",
+            remedy="Run fewer members, each with more partitions, or use another group.",
+        )
+
 
 class InconsistentGroupProtocol(GroupError):
-    """The member does not go with the group: it is of the other protocol of membership (KIP-848 or classic), or shares
-    no protocol with all the members of a classic group."""
+    """The member does not go with the group: it uses the other of the two protocols (see `kinds`), or in a classic group
+    shares no way of assigning with all its members."""
 
 
 # Of members.
@@ -87,6 +96,15 @@ class UnreleasedInstanceId(GroupError):
 
 class FencedInstanceId(GroupError):
     """Another member has taken the instance id over."""
+
+    @classmethod
+    def of(cls, group: str, instance_id: str, holder: str, member_id: str) -> Self:
+        """Told alike whatever the member asks, and in groups of both protocols."""
+        return cls(
+            f"instance id {instance_id!r} of group {group!r} was taken over by member {holder!r};"
+            f" member {member_id!r} is out",
+            remedy="Stop this member: another runs in its place. Give every member its own instance id.",
+        )
 
 
 class UnsupportedAssignor(GroupError):

@@ -1,4 +1,5 @@
-"""A consumer group after KIP-848, as a state machine: it takes requests and a time, and never waits, sleeps or writes.
+"""A group of the consumer group protocol (KIP-848), as a state machine that takes requests and a time, and never waits,
+sleeps or writes.
 
 Three epochs move in turn. The *group epoch* rises when the members or what there is to read change; the *assignment
 epoch* says for which group epoch the target assignment was planned; a *member epoch* says which target the member has
@@ -15,44 +16,32 @@ So what has been answered is always on disk, and what could not be written has n
 members said or were told last, are not durable: after a restart sessions start afresh.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from uuid import UUID
 
-from consumer_groups.assignors import ASSIGNORS, Subscriber
-from consumer_groups.classic_requests import CONSUMER
+from consumer_groups import group_checks as checks
+from consumer_groups.classic_requests import CONSUMER, Answer
 from consumer_groups.config import GroupConfig
 from consumer_groups.contacts import Contact, Contacts
-from consumer_groups.errors import (
-    FencedInstanceId,
-    FencedMemberEpoch,
-    GroupMaxSizeReached,
-    InvalidRequest,
-    NonEmptyGroup,
-    StaleMemberEpoch,
-    UnknownMemberId,
-    UnreleasedInstanceId,
-)
+from consumer_groups.errors import FencedInstanceId, GroupMaxSizeReached, InvalidRequest
 from consumer_groups.journal_records import Change, Key, Value
 from consumer_groups.member import Holding, Member, MemberState, Profile, reconcile
+from consumer_groups.planning import Withheld, chosen_assignor, plan, withhold
 from consumer_groups.requests import (
     AWAY_EPOCH,
     JOIN_EPOCH,
     LEAVE_EPOCH,
     NOTHING,
-    OUTSIDE_EPOCH,
     Assignment,
+    Committer,
     GroupState,
     HeartbeatRequest,
     Partition,
-    TopicInfo,
     TopicPartitions,
 )
 from consumer_groups.roster import Roster
-
-#: What is known of a topic by its name now; None if there is none.
-TopicLookup = Callable[[str], TopicInfo | None]
+from consumer_groups.surroundings import TopicLookup
 
 RECORDS_PER_MEMBER = 3
 
@@ -61,13 +50,13 @@ class Group:
     """One group. Methods that change it raise before they change anything, or not at all."""
 
     def __init__(self, name: str, config: GroupConfig, lookup: TopicLookup, withheld: Iterable[Partition] = ()) -> None:
-        """withheld: what is being sought in the classic group that it was, of which nobody was left."""
+        """withheld: what is being sought in the group of the other protocol that it was, of which nobody was left."""
         self.name = name
         self._config = config
         self._lookup = lookup
         self._roster = Roster(name)
         # Partitions being sought, with the member they were planned for: in no target until the seek is done.
-        self._withheld: Mapping[Partition, str | None] = dict.fromkeys(withheld)
+        self._withheld: Withheld = dict.fromkeys(withheld)
         # When members must have given up what they were told to. Replaced, never changed: drafts share it.
         self._revocation_deadlines_ms: Mapping[str, int] = {}
         self._contacts = Contacts()
@@ -151,13 +140,18 @@ class Group:
     @property
     def assignor(self) -> str:
         """The one most members ask for; the default when none asks."""
-        votes = Counter(member.profile.assignor for member in self.members.values() if member.profile.assignor)
-        if not votes:
-            return self._config.assignor
-        return min(votes, key=lambda name: (-votes[name], name))
+        return chosen_assignor(self.members.values(), self._config.assignor)
 
     def target(self, member_id: str) -> Assignment:
         return self._roster.target(member_id)
+
+    def subscribed_topics(self) -> set[str]:
+        """What any of the members reads."""
+        return {name for member in self.members.values() for name in member.profile.topics}
+
+    def owners(self) -> Mapping[Partition, str]:
+        """All that is held, or still to be given up, and by whom."""
+        return self._roster.owners
 
     def owner(self, partition: Partition) -> str | None:
         """Who holds the partition, or is still to give it up."""
@@ -223,9 +217,8 @@ class Group:
         """Plan again, and leave things as they are if that changes nothing."""
         if not self.members:
             return
-        planned = self._planned()
-        effective = {member_id: partitions.difference(self._withheld) for member_id, partitions in planned.items()}
-        if self.epoch > self.assignment_epoch or effective != self._roster.targets:
+        targets, _ = withhold(self._planned(), self._withheld)
+        if self.epoch > self.assignment_epoch or targets != self._roster.targets:
             self._roster.epoch += 1
             self._plan(now_ms)
 
@@ -239,7 +232,14 @@ class Group:
 
     def are_free(self, partitions: Assignment) -> bool:
         """True when nobody holds any of them. Those withheld for a seek then stay free until `give_back`."""
-        return all(self.owner(partition) is None for partition in partitions)
+        return not self.holdouts(partitions)
+
+    def holdouts(self, partitions: Assignment) -> set[str]:
+        """Who still holds any of them."""
+        return {owner for partition in partitions if (owner := self.owner(partition)) is not None}
+
+    def check_seek(self) -> None:
+        """Nothing: what members hold is known, so a seek that was begun can be ended."""
 
     def give_back(self, partitions: Assignment, now_ms: int) -> None:
         """Assign partitions again that were withheld."""
@@ -292,48 +292,32 @@ class Group:
         contact.told = holding.epoch, holding.assigned
         return holding.epoch, None if knows else holding.assigned
 
+    def take_answers(self) -> list[tuple[int, Answer]]:
+        """None: nobody here waits to join or to sync, as members of the classic protocol do."""
+        return []
+
     # Commits.
 
-    def check_committer(self, member_id: str, member_epoch: int, number: int) -> None:
+    def check_committer(self, committer: Committer, now_ms: int) -> None:
         """Raise unless this is a member in its current epoch, or somebody outside of a group without members.
 
         A member's commit that a newer one has overtaken is refused, too.
         """
-        if not member_id:
-            if member_epoch != OUTSIDE_EPOCH:
-                raise InvalidRequest(
-                    f"a commit without a member id has member epoch {member_epoch}, not {OUTSIDE_EPOCH}",
-                    remedy="Give the member's id and epoch, or neither.",
-                )
-            if self.members:
-                raise NonEmptyGroup(
-                    f"group {self.name!r} has members ({len(self.members)}), so only they may commit",
-                    remedy="Stop the members first, or move the running group with a seek.",
-                )
+        if not committer.member_id:
+            checks.check_outsider(self.name, committer, len(self.members))
             return
-        member = self.members.get(member_id)
+        member = self.members.get(committer.member_id)
         if member is None:
-            raise self._unknown(member_id)
-        if member_epoch != member.holding.epoch:
-            raise StaleMemberEpoch(
-                f"member {member_id!r} of group {self.name!r} commits in epoch {member_epoch}, but is in epoch"
-                f" {member.holding.epoch}",
-                remedy="Heartbeat to learn the epoch; commit again only what is still assigned then.",
-            )
-        contact = self._contacts[member_id]
-        if 0 < number < contact.commit_number:
-            raise StaleMemberEpoch(
-                f"a commit of member {member_id!r} of group {self.name!r} with number {number} comes after number"
-                f" {contact.commit_number}",
-                remedy="Nothing: the member has committed something newer since.",
-            )
-        contact.commit_number = max(contact.commit_number, number)
+            raise checks.unknown(self.name, committer.member_id)
+        contact = self._contacts[committer.member_id]
+        checks.check_commit(self.name, committer, member.holding.epoch, contact.commit_number)
+        contact.commit_number = max(contact.commit_number, committer.number)
 
-    def may_commit(self, member_id: str, partition: Partition) -> bool:
+    def may_commit(self, committer: Committer, partition: Partition) -> bool:
         """Whether a checked committer may commit this partition: its owner to the last, and nobody else."""
-        if not member_id:
+        if not committer.member_id:
             return partition not in self._withheld
-        return self.owner(partition) == member_id
+        return self.owner(partition) == committer.member_id
 
     # Membership.
 
@@ -344,15 +328,9 @@ class Group:
         predecessor = self._roster.instance(request.instance_id)
         if predecessor is not None and predecessor != member_id:
             if not self.members[predecessor].holding.away:
-                raise UnreleasedInstanceId(
-                    f"instance id {request.instance_id!r} of group {self.name!r} is in use by member {predecessor!r}",
-                    remedy="Stop that member, or wait for its session to time out; each needs its own instance id.",
-                )
+                raise checks.unreleased(self.name, request.instance_id, predecessor)
         elif current is None and len(self.members) >= self._config.members_max:
-            raise GroupMaxSizeReached(
-                f"group {self.name!r} has as many members as it may: {len(self.members)}",
-                remedy="Run fewer members, each with more partitions, or use another group.",
-            )
+            raise GroupMaxSizeReached.of(self.name, len(self.members))
 
         old = current
         if predecessor is not None and predecessor != member_id:
@@ -372,7 +350,7 @@ class Group:
         member_id = request.member_id
         member = self._known(request)
         owned = self._owned(request)
-        self._check_epoch(member_id, request.member_epoch, member.holding, owned)
+        checks.check_epoch(self.name, member_id, request.member_epoch, member.holding, owned)
 
         contact = self._heard_of(member_id, now_ms)
         if owned is not None:
@@ -385,24 +363,6 @@ class Group:
                 self._put(member_id, Member(profile, member.holding), now_ms)
         self._plan_if_due(now_ms)
         self._reconcile(member_id, owned, now_ms)
-
-    def _check_epoch(self, member_id: str, epoch: int, holding: Holding, owned: Assignment | None) -> None:
-        """Refuse a member that is not where it should be.
-
-        The epoch before is taken from a member that holds nothing but what it may: the answer with its new epoch was
-        lost. A member that claims more than it may hold has missed something that it must not miss.
-        """
-        mine = holding.assigned | holding.revoking
-        if epoch == holding.epoch and (owned is None or owned <= mine):
-            return
-        if epoch == holding.previous_epoch and owned is not None and owned <= holding.assigned:
-            return
-        claims = "" if owned is None or owned <= mine else f" and claims {len(owned - mine)} partitions that it lost"
-        raise FencedMemberEpoch(
-            f"member {member_id!r} of group {self.name!r} comes with epoch {epoch}{claims};"
-            f" its epoch is {holding.epoch}",
-            remedy="Give up all partitions and join again, with epoch 0.",
-        )
 
     def _step_away(self, request: HeartbeatRequest, now_ms: int) -> None:
         member = self._known(request)
@@ -436,21 +396,11 @@ class Group:
     def _known(self, request: HeartbeatRequest) -> Member:
         holder = self._roster.instance(request.instance_id)
         if holder is not None and holder != request.member_id:
-            raise FencedInstanceId(
-                f"instance id {request.instance_id!r} of group {self.name!r} was taken over by member {holder!r};"
-                f" member {request.member_id!r} is out",
-                remedy="Stop this member: another runs in its place. Give every member its own instance id.",
-            )
+            raise FencedInstanceId.of(self.name, request.instance_id, holder, request.member_id)
         member = self.members.get(request.member_id)
         if member is None:
-            raise self._unknown(request.member_id)
+            raise checks.unknown(self.name, request.member_id)
         return member
-
-    def _unknown(self, member_id: str) -> UnknownMemberId:
-        return UnknownMemberId(
-            f"group {self.name!r} has no member {member_id!r}: it left, was fenced for its silence, or never joined",
-            remedy="Give up all partitions and join again, with epoch 0.",
-        )
 
     def _profile(self, request: HeartbeatRequest, old: Member | None) -> Profile:
         assert request.subscription is not None
@@ -495,12 +445,8 @@ class Group:
 
     def _plan(self, now_ms: int) -> None:
         """Make a target assignment for the group as it is now."""
-        planned = self._planned()
-        homes: dict[Partition, str | None] = dict.fromkeys(self._withheld)
-        for member_id, partitions in planned.items():
-            homes.update((partition, member_id) for partition in partitions if partition in self._withheld)
-        self._withheld = homes
-        self._roster.set_targets({member_id: partitions.difference(homes) for member_id, partitions in planned.items()})
+        targets, self._withheld = withhold(self._planned(), self._withheld)
+        self._roster.set_targets(targets)
         self._roster.assignment_epoch = self.epoch
         self._contacts.planned_ms = now_ms
         for member_id, member in list(self.members.items()):
@@ -511,19 +457,7 @@ class Group:
 
     def _planned(self) -> dict[str, Assignment]:
         """Who should have what, as if nothing were being sought: a seek must not shuffle what it does not touch."""
-        topics = {name: self._lookup(name) for member in self.members.values() for name in member.profile.topics}
-        infos = {name: info for name, info in topics.items() if info is not None}
-        subscribers = {
-            member_id: Subscriber(
-                topics=frozenset(infos[name].topic_id for name in member.profile.topics if name in infos),
-                instance_id=member.profile.instance_id,
-                previous=self.target(member_id)
-                | {partition for partition, home in self._withheld.items() if home == member_id},
-            )
-            for member_id, member in self.members.items()
-        }
-        counts = {info.topic_id: info.partitions for info in infos.values()}
-        return ASSIGNORS[self.assignor](subscribers, counts)
+        return plan(self.members, self._roster.targets, self._withheld, self.assignor, self._lookup)
 
     def _reconcile(self, member_id: str, owned: Assignment | None, now_ms: int) -> None:
         member = self.members[member_id]

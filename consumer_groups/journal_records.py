@@ -11,8 +11,8 @@ no value (a tombstone) means that the thing is gone. So the state is what remain
     {"v":1,"kind":"classic","group":"g"}                                   {"v":1,"generation":7,"settled":true,...}
     {"v":1,"kind":"classic-member","group":"g","member":"m"}               {"v":1,"instance":"","protocols":[...],...}
 
-A group has either records of KIP-848 (group, member, target, holding) or classic ones, and offsets with both. Bytes
-that are the clients' own are in base64.
+A group has either records of the consumer group protocol (group, member, target, holding) or of the classic one, and
+offsets with both. Bytes that are the clients' own are in base64.
 """
 
 import binascii

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from consumer_groups import kinds
 from consumer_groups.checks import check_group_name
-from consumer_groups.classic import Answer, ClassicGroup
+from consumer_groups.classic_requests import Answer
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import GroupError, GroupIdNotFound, GroupsUnavailable, Overloaded, ShuttingDown
 from consumer_groups.group import Group
@@ -67,7 +67,7 @@ class LiveGroup:
         self.offsets = CommittedOffsets()
         self.turns = Turns()
         self.heartbeats: dict[str, WaitingHeartbeat] = {}
-        #: Joins and syncs of classic members that wait for others, by ticket; None: the group is gone, or the server.
+        #: Joins and syncs (classic protocol) that wait for others, by ticket; None: the group is gone, or the server.
         self.waiting: dict[int, asyncio.Future[Answer | None]] = {}
         self.seeks: list[WaitingSeek] = []
         self.timer: Timer | None = None
@@ -186,8 +186,7 @@ class LiveGroups:
         dropped: Sequence[Partition] = (),
     ) -> None:
         """Make the draft durable, with offsets, and put it in the group's place. Called within `change`."""
-        if isinstance(draft, Group):
-            draft.reconcile_waiting(live.heartbeats, self.clock.monotonic_ms())
+        draft.reconcile_waiting(live.heartbeats, self.clock.monotonic_ms())
         if live.group.members and not draft.members:
             draft.emptied(self.clock.wall_ms())
         offsets = offsets or {}
@@ -216,14 +215,13 @@ class LiveGroups:
 
     def settle(self, live: LiveGroup) -> None:
         """After a change: wake whoever waited for it, and set the timer for what comes next by itself."""
-        if isinstance(live.group, ClassicGroup):
-            for ticket, answer in live.group.take_answers():
-                live.answer(ticket, answer)
+        for ticket, answer in live.group.take_answers():
+            live.answer(ticket, answer)
         for heartbeat in live.heartbeats.values():
-            if isinstance(live.group, ClassicGroup) or live.group.has_news(heartbeat.request):
+            if live.group.has_news(heartbeat.request):
                 heartbeat.wake()
         for seek in live.seeks:
-            # Not withheld: the seek of a classic group cannot go on.
+            # Not withheld any more: the seek cannot go on (see `check_seek`).
             if live.group.are_free(seek.partitions) or not live.group.withheld(seek.partitions):
                 seek.woken.set()
         due_ms = live.group.next_deadline_ms()

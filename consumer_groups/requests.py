@@ -87,6 +87,19 @@ class OffsetCommit:
 
 
 @dataclass(frozen=True, slots=True)
+class Committer:
+    """Who commits, as it says: a member, or without a member id somebody from outside of the group."""
+
+    member_id: str
+    #: Of a classic member its generation.
+    epoch: int
+    #: Higher in each commit of the member, the same in one that repeats another; 0 for none.
+    number: int = 0
+    #: Of a classic member.
+    instance_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CommittedOffset:
     topic: str
     topic_id: UUID
@@ -100,7 +113,7 @@ class CommittedOffset:
 
 
 class GroupState(Enum):
-    """KIP-848's states of a group, and those of a classic one."""
+    """The states of a group of the consumer group protocol (KIP-848), and those of the classic protocol."""
 
     EMPTY = "Empty"
     #: The group has changed since the target assignment was planned.
@@ -121,7 +134,7 @@ class GroupListing:
     group: str
     state: GroupState
     members_count: int
-    #: Members join, and one of them assigns; else KIP-848.
+    #: Of the classic protocol; else of the consumer group protocol.
     is_classic: bool = False
     #: "consumer" but for a classic group of something else; empty when only offsets are known of the group.
     protocol_type: str = ""

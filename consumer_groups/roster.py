@@ -107,6 +107,10 @@ class Roster:
     def owner(self, partition: Partition) -> str | None:
         return self._owners.get(partition)
 
+    @property
+    def owners(self) -> Mapping[Partition, str]:
+        return self._owners
+
     def instance(self, instance_id: str) -> str | None:
         """The static member of that instance id."""
         if not instance_id:

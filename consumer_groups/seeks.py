@@ -5,15 +5,14 @@ have. Once nobody holds them, nobody can commit: the new offsets are written, in
 partitions again. Whoever gets them starts at the new offsets, in a newer epoch than any commit that is still on its
 way. To raise the epoch alone would do nothing: clients ignore an assignment equal to their own, and commit over it.
 
-In a classic group it is the same with other means, which `classic` tells: what the leader assigns is stripped of the
-partitions, in a generation of its own.
+In a group of the classic protocol it is the same with other means, which `classic_seek` tells: what the leader assigns
+is stripped of the partitions, in a generation of its own.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from consumer_groups.classic import ClassicGroup
 from consumer_groups.errors import GroupIdNotFound, InvalidRequest, SeekInProgress, SeekTimedOut
 from consumer_groups.journal_records import OffsetValue
 from consumer_groups.kinds import AnyGroup
@@ -85,15 +84,11 @@ class Seeks:
             now_ms = self._groups.clock.monotonic_ms()
             draft = live.group.copy()
             draft.expire(now_ms)
-            if isinstance(draft, ClassicGroup):
-                draft.check_seek()
+            draft.check_seek()
             if not draft.are_free(wanted):
-                if isinstance(draft, ClassicGroup):
-                    owners = {member_id for member_id in draft.members if draft.waits_for(member_id)}
-                else:
-                    owners = {owner for partition in wanted if (owner := draft.owner(partition)) is not None}
+                holdouts = ", ".join(sorted(draft.holdouts(wanted)))
                 raise SeekTimedOut(
-                    f"{', '.join(sorted(owners))} of group {live.name!r} did not give up the partitions of topic"
+                    f"{holdouts} of group {live.name!r} did not give up the partitions of topic"
                     f" {topic!r} within {self._groups.config.seek_timeout_ms} ms, so the old offsets stand",
                     remedy="Try again; if it happens again, stop or restart that member.",
                 )

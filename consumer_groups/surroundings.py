@@ -1,10 +1,13 @@
 """What the coordinator stands on. The server implements these over its own log; tests do in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
 from consumer_groups.requests import OffsetRange, Partition, TopicInfo
+
+#: What is known of a topic by its name now; None if there is none.
+TopicLookup = Callable[[str], TopicInfo | None]
 
 
 class Journal(Protocol):

@@ -21,8 +21,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from consumer_groups.classic import Answer, ClassicGroup
-from consumer_groups.classic_requests import CONSUMER, JoinedMember, JoinReply, JoinRequest, Leaver, SyncRequest
+from consumer_groups.classic import ClassicGroup
+from consumer_groups.classic_requests import (
+    CONSUMER,
+    Answer,
+    JoinedMember,
+    JoinReply,
+    JoinRequest,
+    Leaver,
+    SyncRequest,
+)
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import (
     FencedInstanceId,

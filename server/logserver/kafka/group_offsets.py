@@ -132,7 +132,7 @@ class GroupOffsetHandlers:
 
 
 def _generation(request: Any) -> int:
-    """Generation of a classic member, epoch of one after KIP-848."""
+    """Generation in the classic protocol, epoch in the consumer group protocol."""
     epoch: int = get(request, "generation_id_or_member_epoch", OUTSIDE_EPOCH)
     return epoch
 

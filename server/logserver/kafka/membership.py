@@ -1,5 +1,5 @@
-"""Members of groups: JoinGroup, SyncGroup, Heartbeat and LeaveGroup for classic ones, ConsumerGroupHeartbeat for those
-after KIP-848. What is decided, the coordinator decides.
+"""Members of groups: JoinGroup, SyncGroup, Heartbeat and LeaveGroup of the classic protocol, ConsumerGroupHeartbeat of
+the consumer group protocol (KIP-848). What is decided, the coordinator decides.
 """
 
 from typing import Any

@@ -58,7 +58,7 @@ FAULTS = {
             "lost-file",
             "a file or directory lost, cut, zeroed, swapped, doubled or renamed",
             lost_files.run,
-            cycles_ci=100,
+            cycles_ci=200,
             cycles_full=1000,
             session_cycles=25,
             runs_server=False,

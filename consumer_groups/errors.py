@@ -69,8 +69,8 @@ class GroupMaxSizeReached(GroupError):
 
 
 class InconsistentGroupProtocol(GroupError):
-    """The member does not go with the group: it uses the other of the two protocols (see `kinds`), or in a classic group
-    shares no way of assigning with all its members."""
+    """The member does not go with the group: it uses the other of the two protocols (see `kinds`), or in a classic
+    group shares no way of assigning with all its members."""
 
 
 # Of members.

@@ -12,7 +12,7 @@ from consumer_groups.classic_requests import CONSUMER, JoinReply, JoinRequest, L
 from consumer_groups.config import GroupConfig
 from consumer_groups.consumer_protocol import ConsumerAssignment, read_assignment, read_subscription, write_assignment
 from consumer_groups.errors import GroupError, MemberIdRequired
-from consumer_groups.requests import OffsetCommit
+from consumer_groups.requests import GroupState, OffsetCommit
 from logstore.errors import LogStoreError
 from tests.consumer_groups import harness
 from tests.consumer_groups.harness import World, start, turns
@@ -172,3 +172,16 @@ async def rejoined(*clients: Client) -> None:
     """All of them learn that there is a rebalance, join again, and sync."""
     await asyncio.gather(*(client.join() for client in clients))
     await synced(*clients)
+
+
+def state(world: World) -> GroupState:
+    """Of the only group there is."""
+    (group,) = world.coordinator.list_groups()
+    return group.state
+
+
+async def two(world: World, **fields: Any) -> tuple[Client, Client]:
+    """The members of a stable group: a leads and has 0 and 2, b has 1 and 3."""
+    a, b = Client(world, "a", **fields), Client(world, "b", **fields)
+    await stable(a, b)
+    return a, b

@@ -1,17 +1,25 @@
 """Damage in a log is told to who reads it, and once to the operator."""
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from logserver.damage import TOLD_MAX, DamageMet, tell_recovery
 from logstore.batch import iter_headers
 from logstore.config import TopicConfig
 from logstore.errors import DataLoss
+from logstore.linux_disk import LinuxMap
 from tests.logstore.disk import SimulatedDisk
 from tests.logstore.store import Opened
 from tests.server.conftest import running
 from tests.server.wire import Client, batch, code
+
+SEGMENT_BYTES = 1024
 
 
 async def test_damage_is_logged_once_and_answered_with_what_it_has_taken(tmp_path: Path) -> None:
@@ -39,6 +47,48 @@ async def test_damage_is_logged_once_and_answered_with_what_it_has_taken(tmp_pat
     assert (told["log_level"], told["topic"], told["partition"]) == ("error", "t", 0)
     assert "[2, 4)" in told["what"]
     assert told["remedy"]
+
+
+async def test_a_block_that_cannot_be_read_is_an_error_to_its_readers_and_to_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as server:
+        client = Client(server.grpc_address)
+        await client.create("t", partitions=2, segment_bytes=str(SEGMENT_BYTES))
+        for partition in range(2):
+            for number in range(3):  # a segment each
+                await client.produce("t", batch(b"%d" % number * SEGMENT_BYTES), partition=partition)
+        unreadable, *others = sorted(server.broker.store.log("t", 0).directory.glob("*.log"))
+        assert len(others) == 2
+        make_unreadable(unreadable, monkeypatch)
+        with capture_logs() as logged:
+            for _ in range(2):
+                assert code((await client.fetch("t", 0)).error) == "DATA_LOSS"
+            assert (await client.fetch("t", 1)).next_offset > 1
+            assert (await client.fetch("t", 0, partition=1)).next_offset > 0
+            (ack,) = await client.produce("t", batch(b"more"))
+            assert (code(ack.error), ack.base_offset) == ("", 3)
+        await client.channel.close()
+    (told,) = [event for event in logged if event["log_level"] == "error"]
+    assert (told["event"], told["topic"], told["partition"]) == ("damage was met", "t", 0)
+    assert f"{unreadable} at position 0 cannot be read: Input/output error" in told["what"]
+
+
+def make_unreadable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a disk does that has lost a block of the file, which is not in memory."""
+    lost = path.stat().st_ino
+
+    def failing(read: Callable[..., Any]) -> Callable[..., Any]:
+        def read_or_fail(descriptor: int, *arguments: Any) -> Any:
+            if os.fstat(descriptor).st_ino == lost:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return read(descriptor, *arguments)
+
+        return read_or_fail
+
+    monkeypatch.setattr(os, "pread", failing(os.pread))
+    monkeypatch.setattr(os, "preadv", failing(os.preadv))
+    monkeypatch.setattr(LinuxMap, "is_resident", lambda *_: False)
 
 
 def test_a_hole_found_at_start_is_logged_as_an_error_with_its_offsets_and_what_to_do() -> None:

@@ -35,8 +35,8 @@ class JoinPhase:
         """A member has come."""
         self._joined_during_delay = self.is_delayed
 
-    def is_over(self, now_ms: int, delay_ms: int) -> bool:
-        """Whether to go on with those who are there. At its deadline it waits once more if some came since the last."""
+    def expire(self, now_ms: int, delay_ms: int) -> bool:
+        """True when to go on with those who are there. If some came since the last deadline, wait once more."""
         if self.deadline_ms is None or now_ms < self.deadline_ms:
             return False
         left_ms = self._delay_left_ms

@@ -151,7 +151,7 @@ class Rebalancing:
             self._go_on_without(now_ms)
         else:
             self._complete_if_all_joined(now_ms)
-        if self._join_phase.is_over(now_ms, self._config.initial_rebalance_delay_ms):
+        if self._join_phase.expire(now_ms, self._config.initial_rebalance_delay_ms):
             self._complete(now_ms)
         if self._sync_deadline_ms is not None and now_ms >= self._sync_deadline_ms:
             for member_id in [member_id for member_id in self._roster if member_id in self._to_sync]:

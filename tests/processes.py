@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,20 @@ def program(module: str) -> list[str]:
 def launcher(patches: Sequence[str]) -> list[str]:
     """The command that runs `logserver` with patches of `tests.faults.launch`."""
     return [sys.executable, "-m", "tests.faults.launch", *patches, "--"]
+
+
+def ended(pid: int) -> bool:
+    """Whether the process goes within a minute. It may have nobody who asks for its status."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
 
 
 class NotStarted(AssertionError):

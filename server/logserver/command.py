@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from pathlib import Path
 from stat import S_ISFIFO
 from types import FrameType
@@ -27,6 +28,16 @@ EXIT_USAGE = 2
 
 #: A thread that computes gives way to the loop after this long, instead of the usual 5 ms.
 _SWITCH_INTERVAL_S = 0.0001
+
+#: What is imported where it is needed: here, and by what is named here.
+_LOADED_LATE = (
+    "logserver.logging_setup",
+    "logserver.server",
+    "logserver.kafka.server",
+    "logserver.moved_time",
+    "grpc_reflection.v1alpha.reflection",
+    "encodings.idna",  # by asyncio, for addresses
+)
 
 
 class _Command(click.Command):
@@ -108,13 +119,11 @@ def _start(**flags: object) -> None:
         _refuse(error, error.remedy, EXIT_USAGE)
     # Only now what is heavy: a wrong flag and --help answer at once.
     gc.disable()  # Until it is ready: what is loaded stays.
-    _leave_out_unused()
+    _restrain_libraries()
     from logserver.logging_setup import configure_logs
     from logstore.errors import ExplainedError
 
     configure_logs(config.log_level)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy searches here, and would start a thread per processor.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # Read when grpc is imported. What fails is told below, once.
     try:
         status = _run(config)
     except ExplainedError as error:
@@ -124,13 +133,28 @@ def _start(**flags: object) -> None:
     sys.exit(status)
 
 
-def _leave_out_unused() -> None:
-    """Keep libraries from loading what they would only because it is installed. It takes as long as half the rest."""
+def load() -> None:
+    """Import all that a server with both doors and moved time takes, and start nothing: neither thread nor loop.
+
+    A process that has done only this can be forked into servers.
+    """
+    _restrain_libraries()
+    for name in _LOADED_LATE:
+        import_module(name)
+
+
+def _restrain_libraries() -> None:
+    """Before they are imported: they are to load, to start and to print only what somebody needs."""
+    # What is loaded only because it is installed takes as long as half the rest.
     unused = ["hypothesis"]  # kio registers strategies with it
     if not sys.stderr.isatty():
         unused.append("rich")  # structlog colours tracebacks with it
     for name in unused:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # Importing it raises ModuleNotFoundError.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy searches here, and would start a thread per processor.
+    os.environ.setdefault(
+        "GRPC_VERBOSITY", "NONE"
+    )  # Read when grpc is imported. What fails is told once, by the server.
 
 
 async def _serve(config: ServerConfig, clock: "MovedClock | None" = None) -> int:

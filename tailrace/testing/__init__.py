@@ -10,7 +10,10 @@
 
 It stores and syncs as it does in production; only looks for old and for compactable segments come often. It can be
 killed, stopped, paused and started again on its directory and ports, and `advance` moves its time. The server ends with
-its standard input, which only the process that started it has, so a test run that is killed leaves no server behind.
+its standard input, which only the process of the tests has, so a test run that is killed leaves no server behind.
+
+Reading order: template, from which a server is forked because a start of its own takes many times as long;
+broker_process; plugin.
 """
 
 from tailrace.testing.broker_process import BrokerProcess, broker

@@ -6,8 +6,6 @@ import re
 import select
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tailrace.errors import BrokerFailed, InvalidRequest
+from tailrace.testing.template import Server, template
 
 #: A start is a matter of tenths of a second; on a machine with nothing to spare it may take longer.
 START_SECONDS_MAX = 60.0
@@ -26,9 +25,6 @@ _LOOK_INTERVAL_MS = 100
 
 _READY = re.compile(rb"logserver ready: grpc=(\S+) kafka=(\S+) ")
 _ADVANCED = re.compile(rb"logserver advanced: ([0-9]+)")
-
-#: The installed program, without what the working directory may hold under the name of one of its modules.
-_PROGRAM = (sys.executable, "-P", "-c", "from logserver.main import main; main()")
 
 
 class BrokerProcess:
@@ -49,7 +45,7 @@ class BrokerProcess:
         self._ahead_ms = 0
         self._paused = False
         self._said = b""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Server | None = None
 
     def start(self) -> None:
         """Start it, after `kill` or `stop` on the same data, ports and time. Raises BrokerFailed."""
@@ -57,23 +53,14 @@ class BrokerProcess:
             raise InvalidRequest("the broker runs already", remedy="Kill or stop it before.")
         self.close()  # It may have ended by itself.
         self.directory.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *_PROGRAM,
-                    *("--data-dir", str(self.directory / "data")),
-                    *("--listen", self.grpc_address or "127.0.0.1:0"),
-                    *("--kafka-listen", self.bootstrap or "127.0.0.1:0"),
-                    *("--test-clock-ms", str(self._ahead_ms)),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=self._environment(),
-                bufsize=0,
-                # Ctrl-C is for the tests. And a paused process whose parent dies is woken if it is of another group.
-                process_group=0,
-            )
+        arguments = [
+            *("--data-dir", str(self.directory / "data")),
+            *("--listen", self.grpc_address or "127.0.0.1:0"),
+            *("--kafka-listen", self.bootstrap or "127.0.0.1:0"),
+            *("--test-clock-ms", str(self._ahead_ms)),
+        ]
+        with self.log.open("ab", buffering=0) as log:
+            self._process = template().fork(arguments, self._environment(), log)
         self._said, self._paused = b"", False
         ready = self._answer(_READY, START_SECONDS_MAX, "did not start")
         self.grpc_address, self.bootstrap = ready[1].decode(), ready[2].decode()
@@ -117,7 +104,6 @@ class BrokerProcess:
         process = self._running()
         if self._paused:
             raise InvalidRequest("the broker is paused, and does not hear of it", remedy="Call resume() before.")
-        assert process.stdin is not None
         try:
             process.stdin.write(b"advance %d\n" % round(seconds * 1000))
         except OSError:
@@ -129,20 +115,19 @@ class BrokerProcess:
 
         Raises InvalidRequest when it does not run.
         """
-        process = self._running()
-        process.kill()
-        self._forget(process)
+        self._running().kill()
+        self._process = None
 
     def stop(self) -> None:
         """SIGTERM: it ends what it has begun, syncs, and goes. Raises BrokerFailed when it does not end well."""
         process = self._running()
         self.resume()
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         try:
             status = process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             raise self._failed(f"did not stop in {STOP_SECONDS_MAX:.0f} s") from None
-        self._forget(process)
+        self.close()
         if status != 0:
             raise self._failed(f"ended with status {status}")
 
@@ -151,10 +136,7 @@ class BrokerProcess:
 
         Raises InvalidRequest when it does not run.
         """
-        process = self._running()
-        process.send_signal(signal.SIGSTOP)
-        # Until it has stopped; a status that is not taken here is there for others.
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self._running().pause()
         self._paused = True
 
     def resume(self) -> None:
@@ -175,7 +157,7 @@ class BrokerProcess:
             environment[f"LOGSERVER_{name.upper()}"] = str(value)
         return environment
 
-    def _running(self) -> "subprocess.Popen[bytes]":
+    def _running(self) -> Server:
         if self._process is None:
             raise InvalidRequest("the broker does not run", remedy="Call start() before.")
         return self._process
@@ -183,7 +165,6 @@ class BrokerProcess:
     def _answer(self, expected: re.Pattern[bytes], seconds: float, failure: str) -> re.Match[bytes]:
         """The next line that the server says. Raises BrokerFailed, and leaves no server then."""
         process = self._running()
-        assert process.stdout is not None
         until = time.monotonic() + seconds
         while b"\n" not in self._said:
             if not select.select([process.stdout], [], [], max(0, until - time.monotonic()))[0]:
@@ -210,14 +191,6 @@ class BrokerProcess:
             )
         last = log.strip().rpartition("\n")[2] or "nothing"
         return BrokerFailed(f"the broker for tests {what}; the last it said: {last}", remedy=f"See {self.log}.")
-
-    def _forget(self, process: "subprocess.Popen[bytes]") -> None:
-        process.wait()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        process.stdout.close()
-        self._process = None
 
 
 @contextmanager

@@ -6,6 +6,16 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from tailrace.testing.broker_process import BrokerProcess, broker
+from tailrace.testing.template import template
+
+_FIXTURES = {"tailrace_broker", "tailrace_broker_session"}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What servers need is loaded while other tests run, if one of them wants a broker."""
+    wants = any(not _FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items)
+    if wants and not session.config.option.collectonly:
+        template()
 
 
 @pytest.fixture(scope="session")

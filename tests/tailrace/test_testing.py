@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,21 +11,15 @@ from pathlib import Path
 import pytest
 
 from tailrace import Admin, Consumer, Producer, errors
-from tailrace.testing import BrokerProcess, broker, broker_process
-from tests.processes import ENVIRONMENT
+from tailrace.testing import BrokerProcess, broker
+from tests.processes import ended
 from tests.test_layers import loaded_by
 
 pytest_plugins = ["pytester"]
 
+pytestmark = pytest.mark.usefixtures("checkout")
+
 DAY_SECONDS = 86_400
-
-
-@pytest.fixture(autouse=True, scope="module")
-def checkout() -> Iterator[None]:
-    """The program is that of the checkout, wherever the environment's own is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +27,6 @@ def shared(checkout: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """One for the tests that do not mind each other's topics and time."""
     with broker(tmp_path_factory.mktemp("shared"), group_session_timeout_ms=10_000) as running:
         yield running
-
-
-def ended(pid: int) -> bool:
-    """Whether the process goes within a minute. It may have nobody who asks for its status."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @pytest.mark.filterwarnings("ignore:.*_text is deprecated:DeprecationWarning")  # kafka-python's
@@ -173,27 +152,6 @@ def test_a_setting_that_does_not_exist_is_told_as_the_server_says_it(tmp_path: P
     assert failed.value.remedy == f"See {tmp_path}/new/directory/server.log."
 
 
-def test_without_the_server_installed_it_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    program = "import sys; sys.modules['kio'] = None; from logserver.main import main; main()"
-    monkeypatch.setattr(broker_process, "_PROGRAM", (sys.executable, "-c", program))
-    with pytest.raises(errors.BrokerFailed, match=r"is not installed here\. Install it: pip install") as failed:
-        with broker(tmp_path):
-            pass
-    assert failed.value.code == "SERVER_NOT_INSTALLED"
-
-
-def test_of_a_broker_that_failed_the_log_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(broker_process, "_PROGRAM", (sys.executable, "-c", "print('nonsense')"))
-    with pytest.raises(errors.BrokerFailed, match="and said 'nonsense'") as failed:
-        with broker():
-            pass
-    [log] = tmp_path.glob("*/*")
-    assert failed.value.remedy == f"See {log}."
-
-
 def test_settings_for_other_servers_do_not_reach_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOGSERVER_DATA_DIR", "/nowhere")
     monkeypatch.setenv("LOGSERVER_PORT", "nonsense")
@@ -270,13 +228,15 @@ def test_a_run_that_is_killed_leaves_no_server_behind(pytester: pytest.Pytester,
         f"""
         import os, signal
 
+        from tailrace.testing.template import template
+
         def test_killed(tailrace_broker):
-            with open("pid", "w") as file:
-                file.write(str(tailrace_broker.pid))
+            with open("pids", "w") as file:
+                print(tailrace_broker.pid, template().pid, file=file)
             {before}
             os.kill(os.getpid(), signal.SIGKILL)
         """
     )
     assert pytester.runpytest_subprocess().ret == -signal.SIGKILL
-    assert ended(int((pytester.path / "pid").read_text()))
+    assert all(ended(int(pid)) for pid in (pytester.path / "pids").read_text().split())
     assert re.search("ready|journal", next(pytester.path.glob("**/server.log")).read_text())

@@ -30,6 +30,7 @@ from consumer_groups.requests import (
 from logstore.batch import Record, encode_batch
 from logstore.errors import OutOfOrderSequence, StorageFailed, StorageFull, UnknownProducerId
 from logstore.log import Appended
+from logstore.producers import BATCHES_REMEMBERED
 from tests.consumer_groups.model import ModelMember
 from tests.faults.history import Assign, History, Outcome, Poll, Send, Value, encode_value
 from tests.faults.keyed import HEADER, KeyedReader, Sends, header_of
@@ -101,6 +102,7 @@ class Committed:
 class Batch:
     data: bytes
     numbers: list[int]
+    count_before: int  # of the producer's batches for the partition
     is_sent: bool = False
 
 
@@ -116,6 +118,7 @@ class SimulatedProducer:
         self._is_asking = False
         self._number = 0
         self._sequences = [0] * self.partitions
+        self._counts = [0] * self.partitions  # of batches
         self._outstanding: list[deque[Batch]] = [deque() for _ in range(self.partitions)]
 
     @property
@@ -135,10 +138,16 @@ class SimulatedProducer:
             if len(unsent) == len(outstanding):  # the answers of those that were sent are awaited first
                 for batch in unsent:
                     self._send(partition, batch)
-        elif len(outstanding) < OUTSTANDING_MAX and not self.is_done:
+        elif len(outstanding) < OUTSTANDING_MAX and self._is_remembered(partition) and not self.is_done:
             batch = self._make(partition)
             outstanding.append(batch)
             self._send(partition, batch)
+
+    def _is_remembered(self, partition: int) -> bool:
+        """Whether the server will know where it wrote the oldest outstanding batch, when there is one more. Answers may
+        be lost one by one here, and not with all that came after them on the connection."""
+        outstanding = self._outstanding[partition]
+        return not outstanding or self._counts[partition] - outstanding[0].count_before < BATCHES_REMEMBERED
 
     def _named(self, result: Any) -> None:
         self._is_asking = False
@@ -157,7 +166,8 @@ class SimulatedProducer:
             records, producer_id=self._producer_id, producer_epoch=0, base_sequence=self._sequences[partition]
         )
         self._sequences[partition] += len(numbers)
-        return Batch(data, numbers)
+        self._counts[partition] += 1
+        return Batch(data, numbers, self._counts[partition] - 1)
 
     def _send(self, partition: int, batch: Batch) -> None:
         batch.is_sent = True

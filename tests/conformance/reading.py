@@ -7,6 +7,7 @@ from tests.conformance.clients import Consumer, Record
 
 #: A group on a slow machine may take so long to settle; what is right comes at once.
 SECONDS_MAX = 40.0
+PATIENT_AFTER_SECONDS = 10.0
 
 
 def read(consumer: Consumer, count: int, seconds_max: float = SECONDS_MAX) -> list[Record]:
@@ -36,12 +37,15 @@ def poll_until(
 ) -> list[Record]:
     """Poll all in turn until the condition holds, and return what they read meanwhile."""
     records: list[Record] = []
-    deadline = time.monotonic() + seconds_max
+    began = time.monotonic()
+    deadline = began + seconds_max
     while not condition():
         having = [consumer.assignment() for consumer in consumers]
         assert time.monotonic() < deadline, f"not so in {seconds_max:g} s; the members have {having}"
+        # On a slow machine kafka-python may begin to join anew before a short poll has brought what it joined to.
+        poll_seconds = 0.2 if time.monotonic() < began + PATIENT_AFTER_SECONDS else 1.0
         for consumer in consumers:
-            records += consumer.poll(0.2)
+            records += consumer.poll(poll_seconds)
     return records
 
 

@@ -168,15 +168,18 @@ def test_a_template_that_fails_says_why(new_template: None, monkeypatch: pytest.
         pass
 
 
-@pytest.mark.parametrize("is_paused", [False, True])
+@pytest.mark.parametrize("paused", ["never", "before", "after"])
 def test_without_their_template_brokers_can_be_ended_and_started_again(
-    new_template: None, tmp_path: Path, is_paused: bool
+    new_template: None, tmp_path: Path, paused: str
 ) -> None:
     with broker(tmp_path) as running:
-        before = running.pid
-        if is_paused:
+        before, parts = running.pid, template.template().pid
+        if paused == "before":
             running.pause()
-        os.kill(template.template().pid, signal.SIGKILL)
+        os.kill(parts, signal.SIGKILL)
+        assert ended(parts)
+        if paused == "after":
+            os.kill(before, signal.SIGSTOP)
         with pytest.raises(errors.BrokerFailed, match="does not answer; the last it said: nothing"):
             running.stop()
         running.kill()
@@ -192,10 +195,12 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_another(
         raise KeyboardInterrupt
 
     with broker(tmp_path) as running:
+        asked = template.template()
         with monkeypatch.context() as patch:
             patch.setattr(template, "_receive", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 running.pause()
+        assert asked.has_ended
         running.kill()
         running.start()
         assert running.is_running

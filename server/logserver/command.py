@@ -118,7 +118,6 @@ def _start(**flags: object) -> None:
     except InvalidServerConfig as error:
         _refuse(error, error.remedy, EXIT_USAGE)
     # Only now what is heavy: a wrong flag and --help answer at once.
-    gc.disable()  # Until it is ready: what is loaded stays.
     _restrain_libraries()
     from logserver.logging_setup import configure_logs
     from logstore.errors import ExplainedError

@@ -7,14 +7,8 @@ from collections.abc import Iterator
 from struct import Struct
 
 from logserver.kafka.apis import API_VERSIONS, ApiKey
-from logserver.kafka.fetch_sessions import (
-    FINAL_EPOCH,
-    INITIAL_EPOCH,
-    NO_SESSION,
-    FetchSession,
-    SessionPlaces,
-    SessionRefused,
-)
+from logserver.kafka.errors import SessionRefused
+from logserver.kafka.fetch_sessions import FINAL_EPOCH, INITIAL_EPOCH, NO_SESSION, FetchSession, SessionPlaces
 from logserver.kafka.messages import RequestHeader, get, read_body
 from logserver.kafka.primitives import Malformed
 from tests.fuzz.examples import example_request

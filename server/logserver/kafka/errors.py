@@ -1,9 +1,16 @@
-"""The one table from domain errors to Kafka's error codes.
+"""The table from errors to Kafka's error codes, and the errors that only this door knows.
 
-What is refused is answered by its code everywhere. Of a bug there are two policies. Requests of groups catch only
+Every error that an answer may tell has its row. Codes are said elsewhere where no error is behind them, since nothing
+would carry its text: a version that is not spoken or has no word for what it asks, an endpoint of another type, a
+client without a proper name, a cursor that points nowhere. And one error has another code in one place: NonEmptyGroup,
+for a commit from outside. A request that cannot be read has no answer at all: Malformed ends the connection.
+
+What is refused is answered by its code everywhere. Of a bug there are three policies. Requests of groups catch only
 ExplainedError: a bug closes the connection, since nobody knows in what state it leaves the group, and whoever connects
 anew asks for that first. Requests of topics, settings and records catch every exception of an item, which is answered
-by UNKNOWN_SERVER_ERROR, since what was done for the others of the request stands, and has to be told.
+by UNKNOWN_SERVER_ERROR, since what was done for the others of the request stands, and has to be told. Metadata,
+DescribeTopicPartitions and DescribeLogDirs, which tell what there is, catch only LogStoreError: a bug closes the
+connection, and nothing is lost with it.
 """
 
 from typing import Any
@@ -13,7 +20,6 @@ from kio.schema.errors import ErrorCode
 
 from consumer_groups import errors as groups
 from logserver import errors as server
-from logserver.kafka.leader_epochs import FencedLeaderEpoch, UnknownLeaderEpoch
 from logstore import errors as store
 from logstore.errors import ExplainedError
 
@@ -44,6 +50,26 @@ class InvalidRegularExpression(server.LogServerError):
     """A group's member subscribes by a regular expression, which the server does not look at."""
 
 
+class FencedLeaderEpoch(server.LogServerError):
+    """The client knows an older epoch: what it read may have been cut off since. It asks for the metadata again."""
+
+
+class UnknownLeaderEpoch(server.LogServerError):
+    """The client knows a newer epoch than there is."""
+
+
+class SessionRefused(server.LogServerError):
+    """The client has lost track of its fetch session, and begins another."""
+
+
+class FetchSessionIdNotFound(SessionRefused):
+    """There is no such session on the connection, or no longer."""
+
+
+class InvalidFetchSessionEpoch(SessionRefused):
+    """The request is not the one that follows the session's last."""
+
+
 def transactions_unsupported(transactional_id: str) -> TransactionsUnsupported:
     return TransactionsUnsupported(
         f"this broker has no transactions, and transactional.id={transactional_id!r} asks for them",
@@ -60,6 +86,8 @@ TABLE: dict[type[ExplainedError], ErrorCode] = {
     InvalidRegularExpression: ErrorCode.invalid_regular_expression,
     FencedLeaderEpoch: ErrorCode.fenced_leader_epoch,
     UnknownLeaderEpoch: ErrorCode.unknown_leader_epoch,
+    FetchSessionIdNotFound: ErrorCode.fetch_session_id_not_found,
+    InvalidFetchSessionEpoch: ErrorCode.invalid_fetch_session_epoch,
     # Of those with which clients give up at once, the one that names the transactional id.
     TransactionsUnsupported: ErrorCode.transactional_id_authorization_failed,
     server.InvalidRequest: ErrorCode.invalid_request,

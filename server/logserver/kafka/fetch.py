@@ -14,8 +14,8 @@ from kio.schema.errors import ErrorCode
 from logserver.broker import Broker
 from logserver.context import RequestContext
 from logserver.fetches import FetchFrom, PartitionRead
-from logserver.kafka.errors import error_code
-from logserver.kafka.fetch_sessions import Fetching, FetchSession, SessionRefused, TopicPartition, Wanted
+from logserver.kafka.errors import SessionRefused, error_code
+from logserver.kafka.fetch_sessions import Fetching, FetchSession, TopicPartition, Wanted
 from logserver.kafka.leader_epochs import check_leader_epoch
 from logserver.kafka.messages import RequestHeader, milliseconds
 from logserver.kafka.primitives import count, nullable_string
@@ -48,7 +48,7 @@ class FetchHandler:
         try:
             fetching = session.begin(request, next(self._session_ids))
         except SessionRefused as refused:
-            return _encode(header, refused.code, 0, ())
+            return _encode(header, error_code(refused), 0, ())
         reads = await self._read(request, context, fetching)
         told: list[tuple[TopicPartition, PartitionRead]] = []
         for (place, wanted), read in zip(fetching.wanted, reads, strict=True):

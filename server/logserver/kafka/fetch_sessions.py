@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kio.schema.errors import ErrorCode
-
-from logserver.errors import LogServerError
+from logserver.kafka.errors import FetchSessionIdNotFound, InvalidFetchSessionEpoch
 from logserver.kafka.messages import get
 
 #: Epochs of a request with a meaning of their own.
@@ -19,6 +17,7 @@ INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
 NO_SESSION = 0
 EPOCH_MAX = 2**31 - 1
+_BEGIN_ANEW = "Begin a new session, with epoch 0."
 #: Of all sessions together, of some 400 bytes each.
 PLACES_MAX = 100_000
 
@@ -39,14 +38,6 @@ class Wanted:
     current_leader_epoch: int
     told_high_watermark: int = -1
     told_log_start_offset: int = -1
-
-
-class SessionRefused(LogServerError):
-    """The client has lost track of its session, and begins another."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message, remedy="Begin a new session, with epoch 0.")
-        self.code = code
 
 
 class SessionPlaces:
@@ -83,18 +74,17 @@ class FetchSession:
             self._places.count += len(self._wanted)
             return Fetching(new_id, list(self._wanted.items()), is_incremental=False)
         if session_id != self.session_id or session_id == NO_SESSION:
-            raise SessionRefused(
-                ErrorCode.fetch_session_id_not_found, f"there is no fetch session {session_id} on this connection"
+            raise FetchSessionIdNotFound(
+                f"there is no fetch session {session_id} on this connection", remedy=_BEGIN_ANEW
             )
         if epoch != self._epoch:
-            raise SessionRefused(
-                ErrorCode.invalid_fetch_session_epoch,
-                f"fetch session {session_id} is at epoch {self._epoch}, and the request at {epoch}",
+            raise InvalidFetchSessionEpoch(
+                f"fetch session {session_id} is at epoch {self._epoch}, and the request at {epoch}", remedy=_BEGIN_ANEW
             )
         if not self._places.has_room(len(named.keys() - self._wanted.keys())):
             self.close()
-            raise SessionRefused(
-                ErrorCode.fetch_session_id_not_found, f"fetch session {session_id} is closed: there is no room for more"
+            raise FetchSessionIdNotFound(
+                f"fetch session {session_id} is closed: there is no room for more", remedy=_BEGIN_ANEW
             )
         self._epoch = 1 if epoch == EPOCH_MAX else epoch + 1
         before = len(self._wanted)

@@ -10,7 +10,8 @@ from consumer_groups.requests import GroupState, MemberDescription
 from logserver.broker import Broker
 from logserver.config import Address
 from logserver.context import Operation, RequestContext, Resource, authorize
-from logserver.kafka.errors import error_code, message, transactions_unsupported
+from logserver.errors import InvalidRequest
+from logserver.kafka.errors import error_code, refusal, transactions_unsupported
 from logserver.kafka.membership import by_id
 from logserver.kafka.messages import Fields, get
 from logstore.errors import ExplainedError
@@ -42,12 +43,15 @@ class GroupHandlers:
         return {"coordinators": [self._coordinator(key, key_type) for key in keys]}
 
     def _coordinator(self, key: str, key_type: int) -> Fields:
-        nowhere: Fields = {"key": key, "node_id": -1, "host": "", "port": -1}
+        nowhere: dict[str, Any] = {"key": key, "node_id": -1, "host": "", "port": -1}
         if key_type == TRANSACTION_KEY:
-            refused = transactions_unsupported(key)
-            return {**nowhere, "error_code": error_code(refused), "error_message": message(refused)}
+            return nowhere | refusal(transactions_unsupported(key))
         if key_type != GROUP_KEY:
-            return {**nowhere, "error_code": ErrorCode.invalid_request, "error_message": "Only groups are coordinated."}
+            return nowhere | refusal(
+                InvalidRequest(
+                    f"keys of type {key_type} have no coordinator", remedy=f"Ask for a group's, of type {GROUP_KEY}."
+                )
+            )
         return {
             "key": key,
             "node_id": self._node_id,
@@ -85,15 +89,14 @@ class GroupHandlers:
             group = self._groups.describe_classic_group(name)
         except ExplainedError as refused:
             is_missing = isinstance(refused, GroupIdNotFound) and version < NOT_FOUND_FROM
-            return {
-                "error_code": ErrorCode.none if is_missing else error_code(refused),
-                "error_message": message(refused),
+            nothing = {
                 "group_id": name,
                 "group_state": GroupState.DEAD.value,
                 "protocol_type": "",
                 "protocol_data": "",
                 "members": (),
             }
+            return refusal(refused) | nothing | ({"error_code": ErrorCode.none} if is_missing else {})
         return {
             "error_code": ErrorCode.none,
             "group_id": name,
@@ -121,9 +124,7 @@ class GroupHandlers:
         try:
             group = await self._groups.describe_consumer_group(name)
         except ExplainedError as refused:
-            return {
-                "error_code": error_code(refused),
-                "error_message": message(refused),
+            return refusal(refused) | {
                 "group_id": name,
                 "group_state": GroupState.DEAD.value,
                 "group_epoch": 0,

@@ -1,14 +1,6 @@
 """Whether a client's metadata is of the leader that it talks to (KIP-320)."""
 
-from logserver.errors import LogServerError
-
-
-class FencedLeaderEpoch(LogServerError):
-    """The client knows an older epoch: what it read may have been cut off since. It asks for the metadata again."""
-
-
-class UnknownLeaderEpoch(LogServerError):
-    """The client knows a newer epoch than there is."""
+from logserver.kafka.errors import FencedLeaderEpoch, UnknownLeaderEpoch
 
 
 def check_leader_epoch(known: int, current: int) -> None:

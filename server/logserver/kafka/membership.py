@@ -14,7 +14,7 @@ from consumer_groups.errors import MemberIdRequired
 from consumer_groups.requests import JOIN_EPOCH, HeartbeatRequest, TopicPartitions
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.errors import InvalidRequest
-from logserver.kafka.errors import InvalidRegularExpression, error_code, message
+from logserver.kafka.errors import InvalidRegularExpression, error_code, refusal
 from logserver.kafka.messages import Fields, get, milliseconds
 from logstore.errors import ExplainedError
 
@@ -133,7 +133,7 @@ class MembershipHandlers:
             refusals = await self._groups.leave_group(request.group_id, leavers)
         except ExplainedError as refused:
             return {"error_code": error_code(refused), "members": ()}
-        codes = [ErrorCode.none if refusal is None else error_code(refusal) for refusal in refusals]
+        codes = [ErrorCode.none if each is None else error_code(each) for each in refusals]
         return {
             "error_code": codes[0] if named is None else ErrorCode.none,
             "members": [
@@ -151,9 +151,7 @@ class MembershipHandlers:
         try:
             return await self._consumer_heartbeat(request, context)
         except ExplainedError as refused:
-            return {
-                "error_code": error_code(refused),
-                "error_message": message(refused),
+            return refusal(refused) | {
                 "member_id": request.member_id,
                 "member_epoch": 0,
                 "heartbeat_interval": 0,

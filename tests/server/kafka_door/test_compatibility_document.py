@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+from logserver.config import ServerConfig
+from logserver.kafka import connection
 from logserver.kafka.apis import API_VERSIONS, ApiKey
+from logserver.kafka.messages import ANSWER_BYTES_MAX, ITEMS_MAX
 from tests.conformance.differences import DIFFERENCES
 from tests.conformance.kafka_python_own import EXPECTED
 
@@ -26,3 +29,19 @@ def test_every_difference_that_the_conformance_suite_expects_has_its_section() -
     _, _, differences = DOCUMENT.partition("## What differs")
     sections = set(re.findall(r"^### (.+)$", differences, re.MULTILINE))
     assert {difference.title for difference in DIFFERENCES} <= sections
+
+
+def test_the_bounds_of_requests_are_those_of_the_code() -> None:
+    _, _, after = DOCUMENT.partition("### Requests have bounds")
+    section, _, _ = after.partition("###")
+    told = dict(re.findall(r"^\| (.+) \| ([\d,]+ (?:[MK]iB|items|s)\b).*\|$", section, re.MULTILINE))
+    given = ServerConfig()
+    assert told == {
+        "a Produce request": f"{given.kafka_request_bytes_max >> 20} MiB",
+        "any other request": f"{connection.OTHER_REQUEST_BYTES_MAX >> 20} MiB",
+        "the first request of a connection": f"{connection.FIRST_REQUEST_BYTES_MAX >> 10} KiB",
+        "all arrays of a request together, but of Produce": f"{ITEMS_MAX:,} items",
+        "an answer about topics or settings": f"{ANSWER_BYTES_MAX >> 20} MiB",
+        "from a request's first byte to its last": f"{connection.REQUEST_MS_MAX // 1000} s",
+    }
+    assert f"1 s more for each {connection.BYTES_PER_SECOND_MIN >> 10} KiB" in section

@@ -56,7 +56,7 @@ _OFFSET_MAX = 2**63 - 1
 RECORD_BYTES_MIN = 7  # seven fields of at least one byte each
 INFLATED_BYTES_MAX = 64 * 1024 * 1024
 
-_COMPRESSION_MASK = 0x07
+COMPRESSION_MASK = 0x07
 LOG_APPEND_TIME = 0x08
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
@@ -101,12 +101,12 @@ class BatchHeader(NamedTuple):
 
     @property
     def compression(self) -> Compression:
-        return Compression(self.attributes & _COMPRESSION_MASK)
+        return Compression(self.attributes & COMPRESSION_MASK)
 
     @property
     def uncompressed(self) -> "BatchHeader":
         """The same, of a batch whose records are plain. Length and CRC stay those of the compressed one."""
-        return self._replace(attributes=self.attributes & ~_COMPRESSION_MASK)
+        return self._replace(attributes=self.attributes & ~COMPRESSION_MASK)
 
     @property
     def has_gaps(self) -> bool:
@@ -166,7 +166,7 @@ def check_header(
             f"batch_length is {header.batch_length}, which is not in "
             f"[{BATCH_LENGTH_MIN}, {available - LENGTH_FIELD_END}] with {available} bytes there"
         )
-    if header.attributes & ~_KNOWN_ATTRIBUTES or header.attributes & _COMPRESSION_MASK > Compression.ZSTD:
+    if header.attributes & ~_KNOWN_ATTRIBUTES or header.attributes & COMPRESSION_MASK > Compression.ZSTD:
         raise corrupt_batch(f"attributes are {header.attributes:#06x}, with bits that no format we know has")
     if header.records_count < 1 or (
         header.last_offset_delta < header.records_count - 1
@@ -197,7 +197,7 @@ def check_batch(buffer: Buffer, *, gaps_allowed: bool = False) -> BatchHeader:
     check_header(header, available=size, expected_base_offset=None, gaps_allowed=gaps_allowed)
     if header.size != size:
         raise corrupt_batch(f"batch_length says that the batch has {header.size} bytes, and {size} are there")
-    is_plain = header.attributes & _COMPRESSION_MASK == Compression.NONE
+    is_plain = header.attributes & COMPRESSION_MASK == Compression.NONE
     room = size - HEADER_SIZE if is_plain else INFLATED_BYTES_MAX
     if header.records_count * RECORD_BYTES_MIN > room:
         raise corrupt_batch(f"records_count is {header.records_count}, which {room} bytes cannot hold")

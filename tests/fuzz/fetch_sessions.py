@@ -9,11 +9,13 @@ from struct import Struct
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.errors import SessionRefused
 from logserver.kafka.fetch_sessions import FINAL_EPOCH, INITIAL_EPOCH, NO_SESSION, FetchSession, SessionPlaces
-from logserver.kafka.messages import RequestHeader, get, read_body
+from logserver.kafka.messages import get, read_body, read_header
 from logserver.kafka.primitives import Malformed
 from tests.fuzz.examples import example_request
 
 _SIZE = Struct(">H")
+#: Of a request, with an empty client id and no tagged fields.
+_HEAD = Struct(">hhihx")
 _VERSIONS = API_VERSIONS[ApiKey.FETCH]
 
 
@@ -21,7 +23,7 @@ def run(data: bytes) -> None:
     if not data:
         return
     version = _VERSIONS[data[0] % len(_VERSIONS)]
-    header = RequestHeader(ApiKey.FETCH, version, 1, "fuzz", 0)
+    header = read_header(memoryview(_HEAD.pack(ApiKey.FETCH, version, 1, 0)))._replace(body_at=0)
     places = SessionPlaces()
     session = FetchSession(places)
     for number, body in enumerate(_bodies(data)):

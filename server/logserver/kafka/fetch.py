@@ -17,11 +17,10 @@ from logserver.fetches import FetchFrom, PartitionRead
 from logserver.kafka.errors import SessionRefused, error_code
 from logserver.kafka.fetch_sessions import Fetching, FetchSession, TopicPartition, Wanted
 from logserver.kafka.leader_epochs import check_leader_epoch
-from logserver.kafka.messages import RequestHeader, milliseconds
+from logserver.kafka.messages import RequestHeader, by_topic, milliseconds
 from logserver.kafka.primitives import count, nullable_string
 from logstore.batch import Buffer
 
-FLEXIBLE_FROM = 12
 SESSIONS_FROM = 7
 LOG_START_FROM = 5
 REPLICA_FROM = 11
@@ -102,14 +101,14 @@ def _encode(
 ) -> Sequence[Buffer]:
     """The frame, in parts: what is between two runs of batches is one."""
     version = header.version
-    flexible = version >= FLEXIBLE_FROM
+    flexible = header.flexible
     tags = b"\0" if flexible else b""
     parts: list[Buffer] = []
     between = bytearray(_FRAME.size)
     between += tags + _THROTTLE.pack(0)
     if version >= SESSIONS_FROM:
         between += _SESSION.pack(code, session_id)
-    topics = _by_topic(told)
+    topics = by_topic((place.topic, (place.partition, read)) for place, read in told)
     between += count(len(topics), flexible=flexible)
     for topic, reads in topics.items():
         between += topic if isinstance(topic, bytes) else nullable_string(topic, flexible=flexible)
@@ -135,12 +134,3 @@ def _encode(
     assert isinstance(first, bytearray)
     _FRAME.pack_into(first, 0, size, header.correlation_id)
     return parts
-
-
-def _by_topic(
-    told: Sequence[tuple[TopicPartition, PartitionRead]],
-) -> dict[str | bytes, list[tuple[int, PartitionRead]]]:
-    topics: dict[str | bytes, list[tuple[int, PartitionRead]]] = {}
-    for place, read in told:
-        topics.setdefault(place.topic, []).append((place.partition, read))
-    return topics

@@ -4,13 +4,13 @@ A handler is written once, against the newest version: it reads fields that an o
 returns its answer as plain mappings and sequences, of which `encode_response` writes the fields that the version has.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from datetime import timedelta
 from functools import cache
 from io import BytesIO
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from kio.index import load_request_schema, load_response_schema
@@ -29,6 +29,7 @@ _HEAD = Struct(">hhi")
 _ANSWER_HEAD = Struct(">ii")
 
 Fields = Mapping[str, Any]
+Answer = TypeVar("Answer")
 
 #: Of all arrays of a request together: twenty thousand partitions. To read so many takes a fifth of a second.
 ITEMS_MAX = 20_000
@@ -47,6 +48,8 @@ class RequestHeader(NamedTuple):
     client_id: str
     #: Where the body begins in the frame.
     body_at: int
+    #: Whether lengths are compact, and tagged fields follow every structure (KIP-482).
+    flexible: bool
 
 
 def read_header(frame: memoryview) -> RequestHeader:
@@ -56,15 +59,14 @@ def read_header(frame: memoryview) -> RequestHeader:
     api_key, version, correlation_id = _HEAD.unpack_from(frame)
     reader = Reader(frame, _HEAD.size)
     client_id = reader.classic_nullable_string() or ""
-    if is_flexible(api_key, version):
-        reader.flexible = True
-        reader.tags()
-    return RequestHeader(api_key, version, correlation_id, client_id, reader.position)
+    reader.flexible = _is_flexible(api_key, version)
+    reader.tags()
+    return RequestHeader(api_key, version, correlation_id, client_id, reader.position, reader.flexible)
 
 
 @cache
-def is_flexible(api_key: int, version: int) -> bool:
-    """Whether the version has tagged fields (KIP-482). False for those that we do not speak."""
+def _is_flexible(api_key: int, version: int) -> bool:
+    """False for versions that we do not speak."""
     if version not in API_VERSIONS.get(api_key, ()):
         return False
     return bool(load_request_schema(api_key, version).__flexible__)
@@ -91,6 +93,14 @@ def read_body(header: RequestHeader, frame: memoryview, *, items_max: int = ITEM
 def get(entity: Any, name: str, default: Any) -> Any:
     """A field that older versions do not have."""
     return getattr(entity, name, default)
+
+
+def by_topic(answers: Iterable[tuple[str | bytes, Answer]]) -> dict[str | bytes, list[Answer]]:
+    """Each with what it is of: a topic's name, or its id where the version names it by that."""
+    topics: dict[str | bytes, list[Answer]] = {}
+    for topic, answer in answers:
+        topics.setdefault(topic, []).append(answer)
+    return topics
 
 
 def milliseconds(delta: timedelta) -> int:

@@ -8,8 +8,6 @@ from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
 
-from kio.schema.errors import ErrorCode
-
 from logserver.appends import Ack, Acks, BatchAppend
 from logserver.kafka.errors import (
     InvalidRequiredAcks,
@@ -18,14 +16,15 @@ from logserver.kafka.errors import (
     message,
     transactions_unsupported,
 )
-from logserver.kafka.messages import RequestHeader
+from logserver.kafka.messages import RequestHeader, by_topic
 from logserver.kafka.primitives import Reader, count, nullable_string
+from logstore.compression import Compression
 from logstore.errors import InvalidRecord, UnknownTopicId, UnknownTopicOrPartition
-from logstore.header import HEADER_SIZE, crc_matches
+from logstore.header import COMPRESSION_MASK, HEADER_SIZE, MAGIC, crc_matches
+from logstore.header import read_header as read_batch_header
 from logstore.topics import TopicStore
 
 TOPIC_IDS_FROM = 13
-FLEXIBLE_FROM = 9
 MESSAGES_FROM = 8
 LOG_START_FROM = 5
 #: Older ones are from before zstd (KIP-110).
@@ -35,11 +34,6 @@ ACKS = {-1: Acks.ALL, 1: Acks.ONE, 0: Acks.ZERO}
 
 _INT32 = Struct(">i")
 _PARTITION = Struct(">ihqq")
-#: base_offset, batch_length, magic, attributes, last_offset_delta
-_BATCH_HEAD = Struct(">qi4xb4xhi")
-_RECORDS_COUNT = Struct(">57xi")
-_CODEC_MASK = 0b111
-_ZSTD = 4
 #: The time of the append, which is said only by topics with LogAppendTime; there are none here.
 _NO_TIME = -1
 
@@ -57,7 +51,7 @@ class ProduceRequest(NamedTuple):
 def read_produce(header: RequestHeader, frame: memoryview, store: TopicStore) -> ProduceRequest:
     """Raises Malformed."""
     version = header.version
-    reader = Reader(frame, header.body_at, flexible=version >= FLEXIBLE_FROM)
+    reader = Reader(frame, header.body_at, flexible=header.flexible)
     transactional_id = reader.nullable_string()
     acks_number = reader.int16()
     acks = ACKS.get(acks_number)
@@ -116,24 +110,26 @@ def _refusal(records: memoryview | None, version: int) -> Exception | None:
     if records is None or len(records) < HEADER_SIZE:
         # A message of the old formats has fewer bytes than a header of today.
         return InvalidRecord("a partition has no record batch", remedy="Send exactly one batch a partition.")
-    base_offset, length, magic, attributes, last_offset_delta = _BATCH_HEAD.unpack_from(records)
-    if magic != 2:
-        return InvalidRecord(f"the batch is of format {magic}", remedy="Send record batches of format 2.")
-    if 0 <= length + 12 < len(records):
+    header = read_batch_header(records)
+    if header.magic != MAGIC:
+        return InvalidRecord(f"the batch is of format {header.magic}", remedy=f"Send record batches of format {MAGIC}.")
+    if 0 <= header.size < len(records):
         return InvalidRecord("a partition has more than one batch", remedy="Send exactly one batch a partition.")
-    if base_offset != 0:
+    if header.base_offset != 0:
         return InvalidRecord(
-            f"the batch says that its offset is {base_offset}, which only the broker gives",
+            f"the batch says that its offset is {header.base_offset}, which only the broker gives",
             remedy="Send batches that begin at offset 0.",
         )
-    (records_count,) = _RECORDS_COUNT.unpack_from(records)
-    if (records_count < 1 or last_offset_delta != records_count - 1) and crc_matches(records, 0, len(records)):
+    count_is_wrong = header.records_count < 1 or header.last_offset_delta != header.records_count - 1
+    if count_is_wrong and crc_matches(records, 0, len(records)):
         # The log would call it damaged, which is to be sent again. The client has made it so.
         return InvalidRecord(
-            f"the batch has {records_count} records, and its last offset is {last_offset_delta} after its first",
+            f"the batch has {header.records_count} records, and its last offset is {header.last_offset_delta} after "
+            "its first",
             remedy="Send batches with a record for each offset.",
         )
-    if version < ZSTD_FROM and attributes & _CODEC_MASK == _ZSTD:
+    # Not `header.compression`: what is no codec is for the log to refuse.
+    if version < ZSTD_FROM and header.attributes & COMPRESSION_MASK == Compression.ZSTD:
         return UnsupportedCompression(
             f"zstd needs version {ZSTD_FROM} of Produce or later", remedy="Use a newer client, or another codec."
         )
@@ -143,17 +139,15 @@ def _refusal(records: memoryview | None, version: int) -> Exception | None:
 def encode_produce_answer(header: RequestHeader, request: ProduceRequest, acks: list[Ack]) -> bytes:
     """The whole frame."""
     version = header.version
-    flexible = version >= FLEXIBLE_FROM
+    flexible = header.flexible
     parts: list[bytes] = [b"", b"\0" if flexible else b""]
-    groups = _by_topic(request.topics, acks)
-    parts.append(count(len(groups), flexible=flexible))
-    for wire_name, of_topic in groups:
+    topics = by_topic(zip(request.topics, acks, strict=True))
+    parts.append(count(len(topics), flexible=flexible))
+    for wire_name, of_topic in topics.items():
         parts.append(wire_name if isinstance(wire_name, bytes) else nullable_string(wire_name, flexible=flexible))
         parts.append(count(len(of_topic), flexible=flexible))
         for ack in of_topic:
             code, text = (0, None) if ack.error is None else (error_code(ack.error), message(ack.error))
-            if code == ErrorCode.duplicate_sequence_number:
-                text = None
             parts.append(_PARTITION.pack(ack.partition, code, ack.base_offset, _NO_TIME))
             if version >= LOG_START_FROM:
                 parts.append(ack.log_start_offset.to_bytes(8, "big", signed=True))
@@ -174,10 +168,3 @@ def encode_produce_answer(header: RequestHeader, request: ProduceRequest, acks: 
         parts.append(b"\0")
     body = b"".join(parts)
     return _INT32.pack(len(body) + 4) + _INT32.pack(header.correlation_id) + body
-
-
-def _by_topic(topics: list[str | bytes], acks: list[Ack]) -> list[tuple[str | bytes, list[Ack]]]:
-    groups: dict[str | bytes, list[Ack]] = {}
-    for wire_name, ack in zip(topics, acks, strict=True):
-        groups.setdefault(wire_name, []).append(ack)
-    return list(groups.items())

@@ -10,7 +10,7 @@ from kio.schema.errors import ErrorCode
 from logserver.context import SERVER_ITSELF
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.server import Server
-from logstore.batch import decode_batch
+from logstore.batch import Compression, Record, decode_batch, encode_batch
 from tests.server.kafka_door.client import UNASKED, KafkaClient
 from tests.server.kafka_door.conftest import Connect
 from tests.server.kafka_door.records import batch, fetch, produce
@@ -151,14 +151,32 @@ async def test_what_cannot_be_written_is_refused_by_kafkas_code(
     assert partition.error_message
 
 
+@pytest.mark.parametrize("version", [3, 13])
+@pytest.mark.parametrize("codec", [5, 6, 7])
+async def test_a_codec_that_there_is_not_is_damage_in_any_version(
+    door: Server, kafka: KafkaClient, version: int, codec: int
+) -> None:
+    topic = door.broker.topics.create(SERVER_ITSELF, "t", 1, {})
+    sent = bytearray(batch(b"v"))
+    sent[22] |= codec
+    answer = await kafka.call(ApiKey.PRODUCE, version, **with_topic(produce("t", bytes(sent)), "t", topic.topic_id))
+    assert answer.responses[0].partition_responses[0].error_code == ErrorCode.corrupt_message
+
+
+async def test_zstd_is_refused_where_the_version_is_older_than_it(door: Server, kafka: KafkaClient) -> None:
+    door.broker.topics.create(SERVER_ITSELF, "t", 1, {})
+    sent = bytearray(batch(b"v"))
+    sent[22] |= Compression.ZSTD
+    answer = await kafka.call(ApiKey.PRODUCE, 6, **produce("t", bytes(sent)))
+    assert answer.responses[0].partition_responses[0].error_code == ErrorCode.unsupported_compression_type
+
+
 async def test_a_batch_of_an_idempotent_producer_is_written_once(door: Server, kafka: KafkaClient) -> None:
     await kafka.make("t")
     identity = await kafka.call(
         ApiKey.INIT_PRODUCER_ID, transactional_id=None, transaction_timeout=0, producer_id=-1, producer_epoch=-1
     )
     assert identity.error_code == ErrorCode.none
-    from logstore.batch import Record, encode_batch
-
     sent = encode_batch([Record(0, 1, None, b"v")], producer_id=identity.producer_id, producer_epoch=0, base_sequence=0)
     answers = [await kafka.call(ApiKey.PRODUCE, 9, **produce("t", sent)) for _ in range(2)]
     offsets = [answer.responses[0].partition_responses[0].base_offset for answer in answers]

@@ -9,7 +9,6 @@ for its first seconds. Before each turn everything is synced, or what Kafka left
 Needs Java and the jars of Apache Kafka: `python -m tests.conformance.apache` fetches them.
 """
 
-import re
 import statistics
 import sys
 import threading
@@ -29,7 +28,7 @@ from bench.memory import FullMemory
 from bench.pairs import Comparison
 from bench.process import cpu_seconds, resident_mib
 from tests.conformance.apache import ApacheKafka
-from tests.processes import Program, program
+from tests.processes import ServerProcess
 
 #: As bin/kafka-server-start.sh and kafka-run-class.sh have it.
 KAFKA_JVM = (
@@ -81,22 +80,17 @@ class Load:
 
 
 def ours(directory: Path) -> AbstractContextManager[Broker]:
-    return _logserver(program("logserver.main"), directory)
+    return _logserver(directory)
 
 
 def discarding(directory: Path) -> AbstractContextManager[Broker]:
-    return _logserver([sys.executable, "-m", "bench.discarding"], directory)
+    return _logserver(directory, sys.executable, "-m", "bench.discarding")
 
 
 @contextmanager
-def _logserver(command: list[str], directory: Path) -> Iterator[Broker]:
-    listen = ["--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"]
-    command = [*command, "--data-dir", str(directory / "data"), *listen]
-    with Program(command, log=directory / "logserver.log") as server:
-        server.ready()
-        found = re.search(r"kafka=(\S+)", server.ready_line)
-        assert found is not None, server.ready_line
-        yield Broker(found[1], server.pid)
+def _logserver(directory: Path, *command: str) -> Iterator[Broker]:
+    with ServerProcess(directory / "data", kafka=True, command=command) as server:
+        yield Broker(server.kafka_address, server.pid)
 
 
 @contextmanager

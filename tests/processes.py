@@ -1,4 +1,4 @@
-"""Real programs for tests: a server that can be killed and started again on its port, found beside this interpreter."""
+"""Real programs for tests: a server that can be killed and started again where it was, found beside this Python."""
 
 import os
 import re
@@ -19,7 +19,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(str(ROOT / part) for p
 #: Options for a server whose groups notice soon that a member has died.
 SHORT_SESSIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")
 
-READY = re.compile(r"grpc=(\S+)")
+READY = re.compile(r"grpc=(\S+)(?: kafka=(\S+))?")
 
 
 def program(module: str) -> list[str]:
@@ -74,6 +74,8 @@ class Program:
         environment: Mapping[str, str] = ENVIRONMENT,
     ) -> None:
         self.ready_line = ""
+        #: Where Kafka clients connect, once it is ready; "" without a Kafka door.
+        self.kafka_address = ""
         self._log = log
         with log.open("a") as file:
             self._log_start = file.tell()
@@ -90,7 +92,7 @@ class Program:
         return self._process.poll() is None
 
     def ready(self) -> str:
-        """Wait for the line that says so, and return the address in it. Raises NotStarted."""
+        """Wait for the line that says so, and return the address of gRPC in it. Raises NotStarted."""
         assert self._process.stdout is not None
         self.ready_line = self._process.stdout.readline()
         ready = READY.search(self.ready_line)
@@ -98,6 +100,7 @@ class Program:
             # Without a line it ends by itself, and its status says something.
             ended = self.end(signal.SIGKILL) if self.ready_line else self.wait()
             raise NotStarted(ended.status, self.ready_line + ended.log)
+        self.kafka_address = ready[2] or ""
         return ready[1]
 
     def send_signal(self, number: int) -> None:
@@ -128,25 +131,46 @@ class Program:
 
 
 class ServerProcess:
-    """`logserver` on a data directory and a port that stay the same over restarts. Its log is `<directory>.log`."""
+    """`logserver` on a data directory and ports that stay the same over restarts. Its log is `<directory>.log`."""
 
-    def __init__(self, directory: Path, *options: str, log: Path | None = None, patches: Sequence[str] = ()) -> None:
-        """With `patches` it starts through `tests.faults.launch`, which says what they are."""
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        kafka: bool = False,
+        log: Path | None = None,
+        patches: Sequence[str] = (),
+        command: Sequence[str] = (),
+    ) -> None:
+        """With `kafka` it has a Kafka door. With `patches` it starts through `tests.faults.launch`, which says what
+        they are. `command` is another program that takes its arguments and says so when it is ready."""
+        assert not (patches and command)
         self.patches = tuple(patches)
         self.directory = directory
         self.address = ""
         self.log = log or directory.with_suffix(".log")
+        self._kafka = kafka
+        self._kafka_address = ""
+        self._command = tuple(command)
         self._options = options
         self._run: Program | None = None
 
     def start(self) -> None:
         """Returns when the server says that it is ready. Raises NotStarted."""
         assert self._run is None, "it runs already"
-        command = launcher(self.patches) if self.patches else program("logserver.main")
+        command = launcher(self.patches) if self.patches else self._command or program("logserver.main")
         where = ["--data-dir", str(self.directory), "--listen", self.address or "127.0.0.1:0"]
+        if self._kafka:
+            where += ["--kafka-listen", self._kafka_address or "127.0.0.1:0"]
         run = Program([*command, *where, *self._options], log=self.log)
         self.address = run.ready()
+        self._kafka_address = run.kafka_address
         self._run = run
+
+    @property
+    def kafka_address(self) -> str:
+        assert self._kafka_address, f"it has no Kafka door, or was not started yet; its log is {self.log}"
+        return self._kafka_address
 
     def kill(self) -> None:
         """SIGKILL: what a crash of the process is."""

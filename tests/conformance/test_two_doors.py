@@ -9,16 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tailrace import Admin, Consumer, Producer
 from tests.conformance.absent import Absent, skipped_where_absent
 from tests.conformance.apache import jars
-from tests.conformance.brokers import KAFKA_ADDRESS
 from tests.conformance.clients import CODECS, Message, open_client
-from tests.processes import SHORT_SESSIONS, Program, program
+from tests.processes import SHORT_SESSIONS, ServerProcess
 
 PARTITIONS = 4
 MILLION = 1_000_000
@@ -29,34 +27,22 @@ READ_SECONDS_MAX = 60
 Read = list[list[tuple[bytes | None, bytes | None]]]
 
 
-class Doors(NamedTuple):
-    grpc: str
-    kafka: str
-    data: Path
-    server: Program
-
-
 @pytest.fixture
-def doors(tmp_path: Path) -> Iterator[Doors]:
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
     with skipped_where_absent():
         try:
             import confluent_kafka  # noqa: F401
         except ImportError as error:
             raise Absent("confluent-kafka is not installed") from error
-    listen = ["--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"]
-    command = [*program("logserver.main"), "--data-dir", str(tmp_path / "data"), *listen, *SHORT_SESSIONS]
-    with Program(command, log=tmp_path / "logserver.log") as server:
-        grpc = server.ready()
-        kafka = KAFKA_ADDRESS.search(server.ready_line)
-        assert kafka is not None
-        yield Doors(grpc, kafka[1], tmp_path / "data", server)
+    with ServerProcess(tmp_path / "data", *SHORT_SESSIONS, kafka=True) as server:
+        yield server
 
 
 def records() -> Iterator[tuple[bytes, bytes]]:
     return ((b"key %d" % (number * 7919 % KEYS), b"value %d" % number) for number in range(MILLION))
 
 
-def write_by_kafka(doors: Doors, topic: str) -> None:
+def write_by_kafka(server: ServerProcess, topic: str) -> None:
     from confluent_kafka import KafkaError
     from confluent_kafka import Producer as KafkaProducer
 
@@ -68,7 +54,7 @@ def write_by_kafka(doors: Doors, topic: str) -> None:
 
     producer = KafkaProducer(
         {
-            "bootstrap.servers": doors.kafka,
+            "bootstrap.servers": server.kafka_address,
             "enable.idempotence": True,
             "partitioner": "murmur2_random",  # as Java's and ours
             "queue.buffering.max.messages": MILLION,
@@ -88,18 +74,20 @@ def write_by_kafka(doors: Doors, topic: str) -> None:
     assert failures == []
 
 
-def write_by_tailrace(doors: Doors, topic: str) -> None:
-    with Producer(server=doors.grpc) as producer:
+def write_by_tailrace(server: ServerProcess, topic: str) -> None:
+    with Producer(server=server.address) as producer:
         keys, values = zip(*records(), strict=True)
         producer.send_many(topic, values, keys)
 
 
-def read_by_kafka(doors: Doors, topic: str) -> Read:
+def read_by_kafka(server: ServerProcess, topic: str) -> Read:
     from confluent_kafka import Consumer as KafkaConsumer
     from confluent_kafka import TopicPartition
 
     read: Read = [[] for _ in range(PARTITIONS)]
-    consumer = KafkaConsumer({"bootstrap.servers": doors.kafka, "group.id": "reader", "enable.auto.commit": False})
+    consumer = KafkaConsumer(
+        {"bootstrap.servers": server.kafka_address, "group.id": "reader", "enable.auto.commit": False}
+    )
     try:
         consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
         left = MILLION
@@ -117,9 +105,9 @@ def read_by_kafka(doors: Doors, topic: str) -> Read:
     return read
 
 
-def read_by_tailrace(doors: Doors, topic: str) -> Read:
+def read_by_tailrace(server: ServerProcess, topic: str) -> Read:
     read: Read = [[] for _ in range(PARTITIONS)]
-    with Consumer(topic, server=doors.grpc, stop_at_end=True) as consumer:
+    with Consumer(topic, server=server.address, stop_at_end=True) as consumer:
         for record in consumer:
             of_one = read[record.partition]
             assert record.offset == len(of_one)
@@ -127,18 +115,20 @@ def read_by_tailrace(doors: Doors, topic: str) -> Read:
     return read
 
 
-Write = Callable[[Doors, str], None]
-ReadAll = Callable[[Doors, str], Read]
+Write = Callable[[ServerProcess, str], None]
+ReadAll = Callable[[ServerProcess, str], Read]
 
 
 @pytest.mark.parametrize(
     ("write", "read"), [(write_by_kafka, read_by_tailrace), (write_by_tailrace, read_by_kafka)], ids=["in", "out"]
 )
-def test_a_million_records_are_the_same_through_the_other_door(doors: Doors, write: Write, read: ReadAll) -> None:
-    with Admin(server=doors.grpc) as admin:
+def test_a_million_records_are_the_same_through_the_other_door(
+    server: ServerProcess, write: Write, read: ReadAll
+) -> None:
+    with Admin(server=server.address) as admin:
         admin.create_topic("million", partitions=PARTITIONS)
-    write(doors, "million")
-    seen = read(doors, "million")
+    write(server, "million")
+    seen = read(server, "million")
     assert sum(map(len, seen)) == MILLION
     # Of one key all are in one partition, in the order in which they were written.
     by_key: dict[bytes, list[bytes]] = {}
@@ -152,30 +142,30 @@ def test_a_million_records_are_the_same_through_the_other_door(doors: Doors, wri
     assert by_key == {}
 
 
-def test_a_key_has_the_same_partition_through_both_doors(doors: Doors) -> None:
-    with Admin(server=doors.grpc) as admin:
+def test_a_key_has_the_same_partition_through_both_doors(server: ServerProcess) -> None:
+    with Admin(server=server.address) as admin:
         for topic in ("one", "other"):
             admin.create_topic(topic, partitions=PARTITIONS)
-    write_by_kafka(doors, "one")
-    write_by_tailrace(doors, "other")
+    write_by_kafka(server, "one")
+    write_by_tailrace(server, "other")
     one, other = (
-        [{key for key, _ in of_one} for of_one in read_by_tailrace(doors, topic)] for topic in ("one", "other")
+        [{key for key, _ in of_one} for of_one in read_by_tailrace(server, topic)] for topic in ("one", "other")
     )
     assert one == other
     assert all(one)
 
 
-def test_a_group_has_members_through_both_doors_and_each_partition_one_owner(doors: Doors) -> None:
+def test_a_group_has_members_through_both_doors_and_each_partition_one_owner(server: ServerProcess) -> None:
     from confluent_kafka import Consumer as KafkaConsumer
 
-    with Admin(server=doors.grpc) as admin:
+    with Admin(server=server.address) as admin:
         admin.create_topic("shared", partitions=PARTITIONS)
     mine: set[int] = set()
     values: list[bytes | None] = []
     stop = threading.Event()
 
     def consume() -> None:
-        with Consumer("shared", server=doors.grpc, group="both", auto_commit=True) as consumer:
+        with Consumer("shared", server=server.address, group="both", auto_commit=True) as consumer:
             while not stop.is_set():
                 record = consumer.poll(0.2)
                 if record is not None:
@@ -186,7 +176,7 @@ def test_a_group_has_members_through_both_doors_and_each_partition_one_owner(doo
     member.start()
     other = KafkaConsumer(
         {
-            "bootstrap.servers": doors.kafka,
+            "bootstrap.servers": server.kafka_address,
             "group.id": "both",
             "group.protocol": "consumer",
             "auto.offset.reset": "earliest",
@@ -199,7 +189,7 @@ def test_a_group_has_members_through_both_doors_and_each_partition_one_owner(doo
             assert time.monotonic() < deadline, f"{other.assignment()} is what the Kafka client has"
             assert other.poll(0.2) is None
         theirs = {place.partition for place in other.assignment()}
-        with Producer(server=doors.grpc) as producer:
+        with Producer(server=server.address) as producer:
             for number in range(100):
                 producer.send("shared", b"%d" % number, partition=number % PARTITIONS)
         while len(values) < 100:
@@ -218,10 +208,10 @@ def test_a_group_has_members_through_both_doors_and_each_partition_one_owner(doo
     assert not mine & theirs
 
 
-def test_kafkas_own_tool_reads_the_log_without_complaint(doors: Doors) -> None:
+def test_kafkas_own_tool_reads_the_log_without_complaint(server: ServerProcess) -> None:
     with skipped_where_absent():
         libraries = jars()
-    client = open_client("confluent", doors.kafka)
+    client = open_client("confluent", server.kafka_address)
     try:
         for codec in (None, *CODECS):
             messages = [
@@ -230,11 +220,11 @@ def test_kafkas_own_tool_reads_the_log_without_complaint(doors: Doors) -> None:
             client.produce("dumped", messages, codec=codec)
     finally:
         client.close()
-    with Producer(server=doors.grpc) as producer:
+    with Producer(server=server.address) as producer:
         for number in range(50):
             producer.send("dumped", b"tailrace %d" % number, b"key", headers={"h": b"2"})
-    doors.server.end()
-    dump = dumped(libraries, sorted(doors.data.glob("topics/*/*/*.log")))
+    server.stop()
+    dump = dumped(libraries, sorted(server.directory.glob("topics/*/*/*.log")))
     offsets = [int(offset) for offset in re.findall(r"^\| offset: (\d+) ", dump, re.MULTILINE)]
     assert offsets == list(range(150))
     assert set(re.findall(r"isvalid: (\w+)", dump)) == {"true"}

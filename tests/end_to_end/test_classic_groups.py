@@ -1,7 +1,6 @@
 """Kafka's own clients in a classic group, which is sent elsewhere while it runs, and whose server is killed."""
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -84,13 +83,6 @@ def eventually(holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("client", ["aiokafka", "range", "cooperative-sticky"])
 def test_a_running_group_of_kafka_clients_is_sent_elsewhere_and_goes_on_after_a_crash(
@@ -98,15 +90,14 @@ def test_a_running_group_of_kafka_clients_is_sent_elsewhere_and_goes_on_after_a_
 ) -> None:
     if client != "aiokafka":
         pytest.importorskip("confluent_kafka")
-    kafka = f"127.0.0.1:{free_port()}"
-    with ServerProcess(tmp_path / "data", "--kafka-listen", kafka) as server:
+    with ServerProcess(tmp_path / "data", kafka=True) as server:
         with Admin(server=server.address) as admin, Producer(server=server.address) as producer:
             admin.create_topic("flights", partitions=2)
             for partition in (0, 1):
                 for number in range(100):
                     producer.send("flights", b"%d" % number, partition=partition)
             producer.flush()
-            readers = [Reader(kafka, client) for _ in range(2)]
+            readers = [Reader(server.kafka_address, client) for _ in range(2)]
             for reader in readers:
                 reader.start()
 

@@ -3,7 +3,6 @@
 import time
 from importlib.util import find_spec
 
-from tests.conformance.apache import free_ports
 from tests.faults.checker import check
 from tests.faults.clients.committed import CommittedOffsets
 from tests.faults.history import History
@@ -25,10 +24,8 @@ def run(session: Session, tally: Tally) -> None:
 
     rng = session.rng("kafka kills")
     history = History(session.directory / "history.jsonl")
-    kafka = f"127.0.0.1:{free_ports(1)[0]}"
-    options = (*SHORT_SESSIONS, "--kafka-listen", kafka)
-    with ServerProcess(session.directory / "data", *options, patches=session.planted) as server:
-        workload = KafkaWorkload(server.address, kafka, history, session.seed)
+    with ServerProcess(session.directory / "data", *SHORT_SESSIONS, kafka=True, patches=session.planted) as server:
+        workload = KafkaWorkload(server.address, server.kafka_address, history, session.seed)
         workload.start()
         committed = [CommittedOffsets(server.address, group, tally) for group in GROUPS]
         for _ in range(session.cycles):

@@ -20,7 +20,6 @@ from logserver.kafka.apis import ApiKey
 from logserver.kafka.connection import FIRST_REQUEST_BYTES_MAX
 from logstore.batch import Record, encode_batch
 from logstore.compression import Compression
-from tests.conformance.apache import free_ports
 from tests.processes import ENVIRONMENT, ROOT, ServerProcess
 from tests.server.kafka_door.client import framed
 from tests.server.kafka_door.records import batch, fetch, produce
@@ -36,14 +35,14 @@ PATIENCE_SECONDS = 30.0
 
 
 class Victim:
-    """The server, and where its clients connect."""
+    """The server, and connections to it."""
 
-    def __init__(self, server: ServerProcess, host: str, port: int) -> None:
+    def __init__(self, server: ServerProcess) -> None:
         self.server = server
-        self.address = (host, port)
 
     def connect(self) -> socket.socket:
-        connected = socket.create_connection(self.address, timeout=PATIENCE_SECONDS)
+        host, _, port = self.server.kafka_address.rpartition(":")
+        connected = socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connected
 
@@ -85,7 +84,7 @@ def is_closed(connected: socket.socket) -> bool:
 @contextmanager
 def served(victim: Victim) -> Iterator[dict[str, float]]:
     """A good client goes on within; how it was served is known afterwards."""
-    command = [sys.executable, "-m", "tests.server.kafka_door.good_client", "{}:{}".format(*victim.address)]
+    command = [sys.executable, "-m", "tests.server.kafka_door.good_client", victim.server.kafka_address]
     how: dict[str, float] = {}
     with subprocess.Popen(
         command, cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -102,10 +101,9 @@ def served(victim: Victim) -> Iterator[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
-    port = free_ports(1)[0]
     directory = tmp_path_factory.mktemp("victim") / "data"
-    with ServerProcess(directory, "--kafka-listen", f"127.0.0.1:{port}", "--log-level", "error") as server:
-        victim = Victim(server, "127.0.0.1", port)
+    with ServerProcess(directory, "--log-level", "error", kafka=True) as server:
+        victim = Victim(server)
         with served(victim):
             pass  # what is allocated once is there
         yield victim

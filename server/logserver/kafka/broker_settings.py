@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from logserver.config import Address, ServerConfig, settings
 from logserver.kafka.messages import Fields
-from logserver.kafka.topic_settings import ConfigSource, ConfigType, described_one, synonym
+from logserver.kafka.topic_settings import ConfigSource, ConfigType, broker_defaults, described_one, synonym
 from logstore.config import TopicConfig
 
 _MINUTE_MS = 60_000
@@ -29,17 +29,17 @@ class _Row(NamedTuple):
 
 
 def broker_settings(config: ServerConfig, node_id: int, advertised: Address) -> list[Fields]:
+    """The broker's own, and the defaults that topics have from it."""
     answers = []
     for name, value, kind, doc, field in _rows(config, node_id, advertised):
         is_given = field is not None and getattr(config, field) != _GIVEN_BY_DEFAULT[field]
         source = ConfigSource.STATIC_BROKER if is_given else ConfigSource.DEFAULT
         text = str(value).lower() if isinstance(value, bool) else str(value)
         answers.append(described_one(name, text, kind, doc, (synonym(name, text, source),), read_only=True))
-    return answers
+    return answers + broker_defaults()
 
 
 def _rows(config: ServerConfig, node_id: int, advertised: Address) -> Iterator[_Row]:
-    topic = TopicConfig()
     directory = config.data_dir.absolute()
     yield _Row("node.id", node_id, ConfigType.INT, "There is one node.")
     yield _Row("broker.id", node_id, ConfigType.INT, "There is one node.")
@@ -56,7 +56,7 @@ def _rows(config: ServerConfig, node_id: int, advertised: Address) -> Iterator[_
         "auto.create.topics.enable",
         config.auto_create_topics,
         ConfigType.BOOLEAN,
-        "Create a topic when a client first asks for it or produces to it: --auto-create-topics.",
+        "Create a topic when a client first asks for it: --auto-create-topics.",
         "auto_create_topics",
     )
     yield _Row("delete.topic.enable", True, ConfigType.BOOLEAN, "Topics can be deleted.")
@@ -68,11 +68,7 @@ def _rows(config: ServerConfig, node_id: int, advertised: Address) -> Iterator[_
         "default_partitions",
     )
     yield _Row("default.replication.factor", 1, ConfigType.INT, "There is one replica of everything.")
-    yield _Row("min.insync.replicas", 1, ConfigType.INT, "There is one replica of everything.")
     yield _Row("offsets.topic.replication.factor", 1, ConfigType.SHORT, "There is one replica of everything.")
-    yield _Row(
-        "unclean.leader.election.enable", False, ConfigType.BOOLEAN, "No other replica takes the leader's place."
-    )
     yield _Row(
         "socket.request.max.bytes",
         config.kafka_request_bytes_max,
@@ -94,19 +90,5 @@ def _rows(config: ServerConfig, node_id: int, advertised: Address) -> Iterator[_
         "Between two looks for segments to delete: --retention-interval-ms.",
         "retention_interval_ms",
     )
-    yield _Row(
-        "message.max.bytes",
-        topic.max_message_bytes,
-        ConfigType.INT,
-        "Default of a topic's max.message.bytes.",
-    )
-    yield _Row("log.retention.ms", topic.retention_ms, ConfigType.LONG, "Default of a topic's retention.ms.")
-    yield _Row("log.retention.hours", topic.retention_ms // _HOUR_MS, ConfigType.INT, "The same as log.retention.ms.")
-    yield _Row("log.retention.bytes", topic.retention_bytes, ConfigType.LONG, "Default of a topic's retention.bytes.")
-    yield _Row("log.segment.bytes", topic.segment_bytes, ConfigType.INT, "Default of a topic's segment.bytes.")
-    yield _Row("log.roll.ms", topic.segment_ms, ConfigType.LONG, "Default of a topic's segment.ms.")
-    yield _Row("log.cleanup.policy", topic.cleanup_policy, ConfigType.LIST, "Default of a topic's cleanup.policy.")
-    yield _Row("compression.type", topic.compression_type, ConfigType.STRING, "Default of a topic's compression.type.")
-    yield _Row(
-        "log.message.timestamp.type", "CreateTime", ConfigType.STRING, "The timestamp of a record is the producer's."
-    )
+    hours = TopicConfig().retention_ms // _HOUR_MS
+    yield _Row("log.retention.hours", hours, ConfigType.INT, "The same as log.retention.ms.")

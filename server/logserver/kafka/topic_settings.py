@@ -187,6 +187,19 @@ def described(config: TopicConfig) -> list[Fields]:
     return answers
 
 
+def broker_defaults() -> list[Fields]:
+    """What topics have that are not told otherwise, as the settings of the broker that `described` names for it."""
+    rows = [
+        (*_OURS[row.name], row.value, f"Of topics that have no {row.name} of their own. {row.doc}")
+        for row in TopicConfig().describe()
+    ]
+    rows += [(kind, broker_name, value, doc) for _, value, kind, broker_name, doc in _FIXED.values()]
+    return [
+        described_one(name, value, kind, doc, (synonym(name, value, ConfigSource.DEFAULT),), read_only=True)
+        for kind, name, value, doc in rows
+    ]
+
+
 def described_one(
     name: str, value: str, kind: ConfigType, doc: str, synonyms: tuple[Fields, ...], *, read_only: bool
 ) -> Fields:

@@ -109,6 +109,14 @@ def test_every_setting_of_a_topic_has_its_place_in_kafka() -> None:
     assert {setting.name for setting in SETTINGS} == NAMES
 
 
+async def test_every_default_of_a_topic_is_a_setting_of_the_broker(kafka: KafkaClient, topic: str) -> None:
+    ours = await settings(kafka, TOPIC, topic, details=True)
+    answers = await describe(kafka, (BROKER, "1"))
+    told = [(each.name, each.value) for each in answers[0].configs]
+    assert {(each.synonyms[-1].name, each.synonyms[-1].value) for each in ours.values()} <= set(told)
+    assert len(dict(told)) == len(told), "each once"
+
+
 async def test_the_broker_tells_what_tools_ask_for(start_server: StartServer) -> None:
     server = await start_server(kafka_listen=Address("127.0.0.1", 0), default_partitions=4, auto_create_topics=False)
     kafka = await KafkaClient.connect(server.kafka_address)
@@ -217,7 +225,7 @@ async def test_words_are_added_to_a_list_and_taken_out_of_it(door: Server, kafka
     ):
         assert (await change(kafka, TOPIC, topic, (operation, "cleanup.policy", words))).error_code == ErrorCode.none
         assert config(door).cleanup_policy == then
-    assert (await change(kafka, TOPIC, topic, (SUBTRACT, "cleanup.policy", "compact"))).error_code == 40
+    assert (await change(kafka, TOPIC, topic, (SUBTRACT, "cleanup.policy", "compact"))).error_code == ErrorCode.invalid_config
 
 
 async def test_what_nobody_has_set_is_deleted_already(door: Server, kafka: KafkaClient, topic: str) -> None:

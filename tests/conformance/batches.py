@@ -5,9 +5,12 @@ from collections.abc import Sequence
 
 from crc32c import crc32c
 
-#: Of the header: what the CRC covers begins at the attributes.
+#: Where what is in the header; what the CRC covers begins at the attributes.
+MAGIC_AT = 16
 CRC_AT = 17
 ATTRIBUTES_AT = 21
+LAST_OFFSET_DELTA_AT = 23
+COUNT_AT = 57
 
 
 def batch(
@@ -21,7 +24,7 @@ def batch(
     codec: int = 0,
 ) -> bytes:
     """One batch; record n has the time `timestamp_ms` + n."""
-    # Imported when it is used: the quick suite collects these tests too.
+    # Imported when it is used: the import warns, which the marks of a test can filter and a collection cannot.
     from kafka.record.default_records import DefaultRecordBatchBuilder
 
     builder = DefaultRecordBatchBuilder(2, codec, False, producer_id, producer_epoch, base_sequence, 2**30)

@@ -1,19 +1,21 @@
 """The brokers and clients of the suite. Each is opened once, and closed before the next broker starts."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.absent import skipped_where_absent
 from tests.conformance.brokers import BROKERS, Broker
 from tests.conformance.clients import NAMES, STRATEGIES, Client, Refused, open_client
 from tests.conformance.differences import difference_of
-from tests.conformance.reading import eventually
-from tests.conformance.wire import Connection, request_schema
+from tests.conformance.waiting import eventually
+from tests.conformance.wire import Connection
 
 HERE = Path(__file__).parent
 
@@ -117,10 +119,22 @@ def two_partitions(names: Callable[[str], str], maker: Client) -> str:
 @pytest.fixture
 def wire(broker: Broker) -> Iterator[Connection]:
     """A connection of the test's own."""
-    with skipped_where_absent():
-        request_schema("api_versions", 0)
     with Connection(broker.address) as connection:
         yield connection
+
+
+@pytest.fixture
+def coordinator(wire: Connection) -> None:
+    """There is one: Kafka makes it when it is asked for first."""
+    deadline = time.monotonic() + 30
+    while True:
+        wire.ask("find_coordinator", 4, key_type=0, coordinator_keys=["any"])
+        answer = wire.ask("heartbeat", 3, group_id="any", generation_id=1, member_id="nobody")
+        if answer.error_code == ErrorCode.unknown_member_id:
+            return
+        # While the coordinator loads, Kafka says that all is well, so that members stay.
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.05)
 
 
 @pytest.fixture

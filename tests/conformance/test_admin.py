@@ -4,21 +4,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.clients import Client, Committed, Message, Refused
-from tests.conformance.reading import eventually, read
-
-UNKNOWN_TOPIC_OR_PARTITION = 3
-INVALID_TOPIC_EXCEPTION = 17
-TOPIC_ALREADY_EXISTS = 36
-INVALID_PARTITIONS = 37
-INVALID_REPLICATION_FACTOR = 38
-INVALID_CONFIG = 40
-OFFSET_OUT_OF_RANGE = 1
-NON_EMPTY_GROUP = 68
-GROUP_ID_NOT_FOUND = 69
-GROUP_SUBSCRIBED_TO_TOPIC = 86
-UNKNOWN_MEMBER_ID = 25
+from tests.conformance.waiting import eventually, read
 
 
 def refusal(call: Callable[[], object]) -> int:
@@ -52,14 +41,14 @@ def test_a_topic_is_created_with_the_partitions_asked_for(client: Client, names:
 
 
 def test_a_topic_that_exists_is_not_created_again(client: Client, topic: str) -> None:
-    assert refusal(lambda: client.create_topic(topic)) == TOPIC_ALREADY_EXISTS
+    assert refusal(lambda: client.create_topic(topic)) == ErrorCode.topic_already_exists
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "with space", "slash/ed", "ümlaut", "x" * 250])
 def test_a_name_that_is_no_topic_name_is_refused(client: Client, name: str) -> None:
     if client.name == "confluent-kafka" and name == "":
         pytest.skip("confluent-kafka refuses an empty name itself")
-    assert refusal(lambda: client.create_topic(name)) == INVALID_TOPIC_EXCEPTION
+    assert refusal(lambda: client.create_topic(name)) == ErrorCode.invalid_topic_exception
 
 
 def test_the_longest_name_is_taken(client: Client, names: Callable[[str], str]) -> None:
@@ -71,14 +60,14 @@ def test_the_longest_name_is_taken(client: Client, names: Callable[[str], str]) 
 def test_names_that_differ_in_dot_and_underscore_only_collide(client: Client, names: Callable[[str], str]) -> None:
     name = names("topic")
     client.create_topic(f"{name}.a")
-    assert refusal(lambda: client.create_topic(f"{name}_a")) == INVALID_TOPIC_EXCEPTION
+    assert refusal(lambda: client.create_topic(f"{name}_a")) == ErrorCode.invalid_topic_exception
 
 
 @pytest.mark.parametrize("partitions", [0, -2])
 def test_a_topic_needs_a_partition(client: Client, names: Callable[[str], str], partitions: int) -> None:
     if client.name == "confluent-kafka" and partitions < -1:
         pytest.skip("confluent-kafka refuses the number itself")
-    assert refusal(lambda: client.create_topic(names("topic"), partitions=partitions)) == INVALID_PARTITIONS
+    assert refusal(lambda: client.create_topic(names("topic"), partitions=partitions)) == ErrorCode.invalid_partitions
 
 
 def test_a_topic_without_a_number_has_the_brokers_default(client: Client, names: Callable[[str], str]) -> None:
@@ -92,7 +81,8 @@ def test_a_topic_without_a_number_has_the_brokers_default(client: Client, names:
 
 @pytest.mark.parametrize("replicas", [3, 0])
 def test_more_replicas_than_brokers_are_refused(client: Client, names: Callable[[str], str], replicas: int) -> None:
-    assert refusal(lambda: client.create_topic(names("topic"), replicas=replicas)) == INVALID_REPLICATION_FACTOR
+    code = refusal(lambda: client.create_topic(names("topic"), replicas=replicas))
+    assert code == ErrorCode.invalid_replication_factor
 
 
 @pytest.mark.parametrize("config", [{"retention.ms": "soon"}, {"no.such.setting": "1"}, {"cleanup.policy": "keep"}])
@@ -100,7 +90,7 @@ def test_a_topic_with_a_wrong_setting_is_refused(
     client: Client, names: Callable[[str], str], config: dict[str, str]
 ) -> None:
     topic = names("topic")
-    assert refusal(lambda: client.create_topic(topic, config=config)) == INVALID_CONFIG
+    assert refusal(lambda: client.create_topic(topic, config=config)) == ErrorCode.invalid_config
     assert topic not in client.topics()
 
 
@@ -117,14 +107,14 @@ def test_a_deleted_topic_is_gone_and_its_name_is_free(client: Client, topic: str
 
 
 def test_a_topic_that_is_not_there_is_not_deleted(client: Client, names: Callable[[str], str]) -> None:
-    assert refusal(lambda: client.delete_topic(names("unknown"))) == UNKNOWN_TOPIC_OR_PARTITION
+    assert refusal(lambda: client.delete_topic(names("unknown"))) == ErrorCode.unknown_topic_or_partition
 
 
 def test_describing_a_topic_that_is_not_there_does_not_create_it(client: Client, names: Callable[[str], str]) -> None:
     if client.name == "aiokafka":
         pytest.skip("aiokafka asks in a version of metadata that creates topics")
     topic = names("unknown")
-    assert refusal(lambda: client.partitions(topic)) == UNKNOWN_TOPIC_OR_PARTITION
+    assert refusal(lambda: client.partitions(topic)) == ErrorCode.unknown_topic_or_partition
     assert topic not in client.topics()
 
 
@@ -140,11 +130,11 @@ def test_a_topic_gets_more_partitions(client: Client, topic: str) -> None:
 
 @pytest.mark.parametrize("total", [2, 1])
 def test_partitions_are_never_fewer_nor_as_many(client: Client, two_partitions: str, total: int) -> None:
-    assert refusal(lambda: client.create_partitions(two_partitions, total)) == INVALID_PARTITIONS
+    assert refusal(lambda: client.create_partitions(two_partitions, total)) == ErrorCode.invalid_partitions
 
 
 def test_a_topic_that_is_not_there_gets_no_partitions(client: Client, names: Callable[[str], str]) -> None:
-    assert refusal(lambda: client.create_partitions(names("unknown"), 2)) == UNKNOWN_TOPIC_OR_PARTITION
+    assert refusal(lambda: client.create_partitions(names("unknown"), 2)) == ErrorCode.unknown_topic_or_partition
 
 
 def test_the_settings_of_a_topic_are_those_given_and_the_defaults(client: Client, names: Callable[[str], str]) -> None:
@@ -176,7 +166,7 @@ def test_a_setting_is_put_back_to_its_default(client: Client, names: Callable[[s
 @pytest.mark.parametrize("change", [{"retention.ms": "soon"}, {"no.such.setting": "1"}])
 def test_a_wrong_setting_is_refused_and_nothing_is_changed(client: Client, topic: str, change: dict[str, str]) -> None:
     changes = change | {"retention.bytes": "1000"}
-    assert refusal(lambda: client.alter_config(topic, dict(changes))) == INVALID_CONFIG
+    assert refusal(lambda: client.alter_config(topic, dict(changes))) == ErrorCode.invalid_config
     assert client.config(topic)["retention.bytes"] == "-1"
 
 
@@ -199,7 +189,7 @@ def test_records_that_are_not_written_yet_are_not_deleted(client: Client, topic:
     client.produce(topic, [Message(b"a")])
     if client.name == "aiokafka":
         pytest.skip("aiokafka does not look at the error")
-    assert refusal(lambda: client.delete_records(topic, 0, 2)) == OFFSET_OUT_OF_RANGE
+    assert refusal(lambda: client.delete_records(topic, 0, 2)) == ErrorCode.offset_out_of_range
 
 
 def test_the_ends_of_a_log_and_its_greatest_time_are_listed(client: Client, topic: str, maker: Client) -> None:
@@ -229,7 +219,7 @@ def test_a_group_that_is_not_there_is_dead_or_unknown(client: Client, names: Cal
     try:
         assert client.describe_group(names("unknown")) == ("Dead", 0), "in the older versions of the request"
     except Refused as refused:
-        assert refused.code == GROUP_ID_NOT_FOUND, "in the newer ones"  # noqa: PT017 - both are right
+        assert refused.code == ErrorCode.group_id_not_found, "in the newer ones"  # noqa: PT017 - both are right
 
 
 def test_the_offsets_of_a_group_are_listed_with_their_metadata(
@@ -259,7 +249,7 @@ def test_the_offset_of_a_group_with_members_is_not_changed(client: Client, topic
     with client.consumer(group=group) as consumer:
         consumer.subscribe(topic)
         eventually(lambda: consumer.poll(0.2) == [] and consumer.assignment() == {0})
-        assert refusal(lambda: client.alter_group_offset(group, topic, 0, 1)) == UNKNOWN_MEMBER_ID
+        assert refusal(lambda: client.alter_group_offset(group, topic, 0, 1)) == ErrorCode.unknown_member_id
 
 
 def test_an_offset_of_a_group_is_deleted(client: Client, topic: str, committed_group: str) -> None:
@@ -272,7 +262,7 @@ def test_an_offset_that_members_use_is_not_deleted(client: Client, topic: str, g
         consumer.subscribe(topic)
         eventually(lambda: consumer.poll(0.2) == [] and consumer.assignment() == {0})
         consumer.commit(topic, 0, 0)
-        assert refusal(lambda: client.delete_group_offset(group, topic, 0)) == GROUP_SUBSCRIBED_TO_TOPIC
+        assert refusal(lambda: client.delete_group_offset(group, topic, 0)) == ErrorCode.group_subscribed_to_topic
 
 
 def test_a_group_without_members_is_deleted(client: Client, committed_group: str) -> None:
@@ -285,11 +275,11 @@ def test_a_group_with_members_is_not_deleted(client: Client, topic: str, group: 
     with client.consumer(group=group) as consumer:
         consumer.subscribe(topic)
         eventually(lambda: consumer.poll(0.2) == [] and consumer.assignment() == {0})
-        assert refusal(lambda: client.delete_group(group)) == NON_EMPTY_GROUP
+        assert refusal(lambda: client.delete_group(group)) == ErrorCode.non_empty_group
 
 
 def test_a_group_that_is_not_there_is_not_deleted(client: Client, names: Callable[[str], str]) -> None:
-    assert refusal(lambda: client.delete_group(names("unknown"))) == GROUP_ID_NOT_FOUND
+    assert refusal(lambda: client.delete_group(names("unknown"))) == ErrorCode.group_id_not_found
 
 
 def test_deleting_a_topic_takes_the_groups_offsets_for_it_along(

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.clients import Client, Message, Refused
-from tests.conformance.reading import read, read_while_writing
-
-OFFSET_OUT_OF_RANGE = 1
+from tests.conformance.waiting import read, read_while_writing
 
 
 def numbers(first: int, end: int) -> list[Message]:
@@ -86,7 +85,7 @@ def test_an_offset_past_the_end_is_an_error_without_a_reset(client: Client, ten:
         consumer.assign(ten, 0, 11)
         with pytest.raises(Refused) as refusal:
             read(consumer, 1, 10)
-    assert refusal.value.code == OFFSET_OUT_OF_RANGE
+    assert refusal.value.code == ErrorCode.offset_out_of_range
 
 
 def test_an_offset_whose_record_was_deleted_is_reset_to_the_first_that_is_left(
@@ -151,7 +150,7 @@ def test_an_unknown_topic_is_not_created_by_a_reader_that_does_not_ask_for_it(
         consumer.subscribe(topic)
         with pytest.raises(Refused) as refusal:
             read(consumer, 1, 10)
-    assert refusal.value.code == 3  # UNKNOWN_TOPIC_OR_PARTITION
+    assert refusal.value.code == ErrorCode.unknown_topic_or_partition
     assert topic not in client.topics()
 
 

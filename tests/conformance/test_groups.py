@@ -11,14 +11,13 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.brokers import Broker
 from tests.conformance.clients import STRATEGIES, Client, Consumer, Message, Refused
-from tests.conformance.reading import SECONDS_MAX, poll_until, read
+from tests.conformance.waiting import SECONDS_MAX, poll_until, read
+from tests.conformance.wire import Connection
 from tests.processes import ENVIRONMENT, ROOT
-
-ILLEGAL_GENERATION = 22
-UNKNOWN_MEMBER_ID = 25
 
 ALL = {0, 1, 2, 3}
 
@@ -207,13 +206,11 @@ def test_what_a_member_no_longer_has_it_cannot_commit(
         remove_all_members(broker, group)
         with pytest.raises(Refused) as refusal:
             consumer.commit(four_partitions, 0, 1)
-    assert refusal.value.code in (ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID)
+    assert refusal.value.code in (ErrorCode.illegal_generation, ErrorCode.unknown_member_id)
     assert maker.group_offsets(group) == {}
 
 
 def remove_all_members(broker: Broker, group: str) -> None:
-    from tests.conformance.wire import Connection
-
     with Connection(broker.address) as wire:
         (described,) = wire.ask("describe_groups", 5, groups=[group]).groups
         members = [{"member_id": member.member_id} for member in described.members]

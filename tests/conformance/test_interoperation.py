@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conformance.clients import CODECS, NAMES, Client, Message
-from tests.conformance.reading import read
+from tests.conformance.waiting import read
 
 MESSAGES = [
     Message(

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 
 from tests.conformance.absent import Absent, skipped_where_absent
+from tests.conformance.batches import ATTRIBUTES_AT
 from tests.conformance.brokers import Broker
 from tests.conformance.clients import CALL_SECONDS_MAX, CODECS, Client, Message
-from tests.conformance.reading import read
+from tests.conformance.waiting import read
+from tests.conformance.wire import Connection
+
+#: Of the attributes, whose numbers are in the order of CODECS, from 1 on.
+CODEC_MASK = 7
 
 
 class Kcat:
@@ -50,6 +55,19 @@ def test_what_kcat_writes_others_read(kcat: Kcat, topic: str, client: Client, co
         records = read(consumer, 2)
     assert [(record.key, record.value) for record in records] == [(b"a", b"1"), (b"b", b"2")]
     assert [list(record.headers) for record in records] == [[("from", b"kcat")]] * 2
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_kcat_compresses_comes_compressed(kcat: Kcat, wire: Connection, topic: str, codec: str) -> None:
+    """Old librdkafka leaves that out, without a word, for a broker whose versions it does not like."""
+    kcat("-P", "-t", topic, "-z", codec, stdin="a" * 5000)
+    partition = {"partition": 0, "fetch_offset": 0, "partition_max_bytes": 2**20}
+    asked = [{"topic": topic, "partitions": [partition]}]
+    answer = wire.ask(
+        "fetch", 4, replica_id=-1, max_wait=0, min_bytes=1, max_bytes=2**20, isolation_level=0, topics=asked
+    )
+    batch = answer.responses[0].partitions[0].records
+    assert batch[ATTRIBUTES_AT + 1] & CODEC_MASK == 1 + CODECS.index(codec)
 
 
 @pytest.mark.parametrize("codec", CODECS)

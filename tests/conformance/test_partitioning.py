@@ -6,7 +6,7 @@ import pytest
 
 from tests.conformance.clients import NAMES, Client, Message
 from tests.conformance.conftest import new_topic
-from tests.conformance.reading import read
+from tests.conformance.waiting import read
 
 #: murmur2 of each by Java's client, which takes the lower 31 bits modulo the number of partitions.
 MURMUR2 = {

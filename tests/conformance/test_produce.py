@@ -5,13 +5,10 @@ import random
 from collections.abc import Callable
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.clients import CODECS, Client, Message, Place, Refused
-from tests.conformance.reading import eventually, read
-
-MESSAGE_TOO_LARGE = 10
-INVALID_TIMESTAMP = 32
-INVALID_RECORD = 87
+from tests.conformance.waiting import eventually, read
 
 HOUR_MS = 3_600_000
 
@@ -83,7 +80,7 @@ def test_a_record_larger_than_the_topic_takes_is_refused(client: Client, topic: 
     large = Message(incompressible(1_200_000))
     with pytest.raises(Refused) as refusal:
         client.produce(topic, [large], request_bytes_max=2_000_000, batch_bytes=2_000_000)
-    assert refusal.value.code == MESSAGE_TOO_LARGE
+    assert refusal.value.code == ErrorCode.message_too_large
     assert client.produce(topic, [Message(b"small")]) == [Place(0, 0)], "nothing of the large one was kept"
 
 
@@ -92,7 +89,7 @@ def test_the_limit_of_size_is_the_topics_own(client: Client, names: Callable[[st
     client.create_topic(topic, config={"max.message.bytes": "1000"})
     with pytest.raises(Refused) as refusal:
         client.produce(topic, [Message(incompressible(1000))])
-    assert refusal.value.code == MESSAGE_TOO_LARGE
+    assert refusal.value.code == ErrorCode.message_too_large
 
 
 def test_the_limit_of_size_is_for_the_batch_as_it_is_sent(client: Client, names: Callable[[str], str]) -> None:
@@ -106,7 +103,7 @@ def test_the_limit_of_size_is_for_the_batch_as_it_is_sent(client: Client, names:
 def test_a_time_far_in_the_future_is_refused(client: Client, topic: str) -> None:
     with pytest.raises(Refused) as refusal:
         client.produce(topic, [Message(b"late", timestamp_ms=4_000_000_000_000)])
-    assert refusal.value.code == INVALID_TIMESTAMP
+    assert refusal.value.code == ErrorCode.invalid_timestamp
 
 
 def test_producing_to_an_unknown_topic_creates_it(client: Client, names: Callable[[str], str]) -> None:
@@ -130,7 +127,7 @@ def test_a_compacted_topic_refuses_a_record_without_a_key(client: Client, names:
     client.create_topic(topic, config={"cleanup.policy": "compact"})
     with pytest.raises(Refused) as refusal:
         client.produce(topic, [Message(b"value", None)])
-    assert refusal.value.code in (INVALID_RECORD, -1), "aiokafka does not know the error, and says so"
+    assert refusal.value.code in (ErrorCode.invalid_record, -1), "aiokafka does not know the error, and says so"
     assert client.produce(topic, [Message(b"value", b"key")]) == [Place(0, 0)]
 
 

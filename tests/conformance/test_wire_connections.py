@@ -5,13 +5,12 @@ import time
 from typing import Any
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.brokers import Broker
 from tests.conformance.wire import Connection, build, encode, request_schema
 
 API_VERSIONS = 18
-UNSUPPORTED_VERSION = 35
-INVALID_REQUEST = 42
 
 #: The requests of the clients in this suite.
 NEEDED = {0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32, 37, 42, 44, 47, 60, 68, 69}
@@ -34,7 +33,7 @@ def test_api_versions_tells_what_can_be_asked(wire: Connection) -> None:
 def test_api_versions_in_an_unknown_version_is_answered_in_version_0(wire: Connection) -> None:
     wire.send_bytes(request_bytes(API_VERSIONS, 99, 7, b"\x00" + b"what no broker knows"))
     correlation_id, error_code, count = struct.unpack_from(">ihi", answer := wire.receive_bytes())
-    assert (correlation_id, error_code) == (7, UNSUPPORTED_VERSION)
+    assert (correlation_id, error_code) == (7, ErrorCode.unsupported_version)
     keys = [struct.unpack_from(">hhh", answer, 10 + 6 * n) for n in range(count)]
     (versions,) = [(least, greatest) for key, least, greatest in keys if key == API_VERSIONS]
     assert versions[0] == 0
@@ -43,7 +42,7 @@ def test_api_versions_in_an_unknown_version_is_answered_in_version_0(wire: Conne
 
 def test_api_versions_refuses_a_client_without_a_proper_name(wire: Connection) -> None:
     refused = wire.ask("api_versions", 3, client_software_name="", client_software_version="1")
-    assert refused.error_code == INVALID_REQUEST
+    assert refused.error_code == ErrorCode.invalid_request
     named = wire.ask("api_versions", 3, client_software_name="conformance", client_software_version="1.0")
     assert named.error_code == 0
 

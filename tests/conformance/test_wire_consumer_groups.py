@@ -6,20 +6,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.brokers import Broker
-from tests.conformance.reading import eventually
-from tests.conformance.test_wire_groups import coordinator
+from tests.conformance.waiting import eventually
 from tests.conformance.wire import Connection
 
-INVALID_REQUEST = 42
-UNKNOWN_MEMBER_ID = 25
-FENCED_MEMBER_EPOCH = 110
-UNRELEASED_INSTANCE_ID = 111
-UNSUPPORTED_ASSIGNOR = 112
-STALE_MEMBER_EPOCH = 113
-
-__all__ = ["coordinator"]  # a fixture that is used by itself
+pytestmark = pytest.mark.usefixtures("coordinator")
 
 
 class Member:
@@ -129,26 +122,27 @@ def test_an_epoch_that_is_not_the_members_is_fenced(member: Callable[..., Member
     alone = member()
     alone.join()
     epoch = alone.epoch
-    assert alone.beat(member_epoch=epoch + 1).error_code == FENCED_MEMBER_EPOCH
+    assert alone.beat(member_epoch=epoch + 1).error_code == ErrorCode.fenced_member_epoch
     if epoch > 2:  # else it would be a join, or a farewell
-        assert alone.beat(member_epoch=epoch - 2).error_code in (FENCED_MEMBER_EPOCH, INVALID_REQUEST)
+        old = alone.beat(member_epoch=epoch - 2)
+        assert old.error_code in (ErrorCode.fenced_member_epoch, ErrorCode.invalid_request)
     assert alone.beat(member_epoch=epoch).error_code == 0
 
 
 def test_a_member_that_is_not_there_is_unknown(member: Callable[..., Member]) -> None:
     member().join()
-    assert member().beat(member_epoch=5).error_code == UNKNOWN_MEMBER_ID
+    assert member().beat(member_epoch=5).error_code == ErrorCode.unknown_member_id
 
 
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"group_id": ""}, INVALID_REQUEST),
-        ({"rebalance_timeout": -1}, INVALID_REQUEST),
-        ({"subscribed_topic_names": None}, INVALID_REQUEST),
-        ({"topic_partitions": None}, INVALID_REQUEST),
-        ({"server_assignor": "mine"}, UNSUPPORTED_ASSIGNOR),
-        ({"instance_id": ""}, INVALID_REQUEST),
+        ({"group_id": ""}, ErrorCode.invalid_request),
+        ({"rebalance_timeout": -1}, ErrorCode.invalid_request),
+        ({"subscribed_topic_names": None}, ErrorCode.invalid_request),
+        ({"topic_partitions": None}, ErrorCode.invalid_request),
+        ({"server_assignor": "mine"}, ErrorCode.unsupported_assignor),
+        ({"instance_id": ""}, ErrorCode.invalid_request),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -167,9 +161,9 @@ def test_a_commit_of_another_epoch_is_refused(member: Callable[..., Member]) -> 
     alone = member()
     alone.join()
     assert alone.commit(3, alone.epoch) == 0
-    assert alone.commit(4, alone.epoch + 1) == STALE_MEMBER_EPOCH
-    assert alone.commit(4, alone.epoch - 1) == STALE_MEMBER_EPOCH
-    assert member().commit(4, 1) == UNKNOWN_MEMBER_ID
+    assert alone.commit(4, alone.epoch + 1) == ErrorCode.stale_member_epoch
+    assert alone.commit(4, alone.epoch - 1) == ErrorCode.stale_member_epoch
+    assert member().commit(4, 1) == ErrorCode.unknown_member_id
 
 
 def test_a_static_member_keeps_its_partitions_while_it_is_away(member: Callable[..., Member]) -> None:
@@ -192,7 +186,7 @@ def test_a_static_member_keeps_its_partitions_while_it_is_away(member: Callable[
 
 def test_the_name_of_a_static_member_that_is_there_is_not_given_away(member: Callable[..., Member]) -> None:
     member("one").join()
-    assert member("one").join().error_code == UNRELEASED_INSTANCE_ID
+    assert member("one").join().error_code == ErrorCode.unreleased_instance_id
 
 
 def test_the_group_is_listed_and_described_as_one_of_the_new_kind(

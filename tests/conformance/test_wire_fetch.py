@@ -5,18 +5,12 @@ import uuid
 from typing import Any
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.batches import batch, offsets
 from tests.conformance.brokers import Broker
 from tests.conformance.clients import Client, Message
 from tests.conformance.wire import Connection
-
-OFFSET_OUT_OF_RANGE = 1
-UNKNOWN_TOPIC_OR_PARTITION = 3
-FETCH_SESSION_ID_NOT_FOUND = 70
-INVALID_FETCH_SESSION_EPOCH = 71
-UNKNOWN_LEADER_EPOCH = 75
-UNKNOWN_TOPIC_ID = 100
 
 #: A wait that a test sits out; nothing may be decided by its being long.
 WAIT_MS = 500
@@ -110,32 +104,33 @@ def test_a_fetch_that_wants_nothing_does_not_wait(wire: Connection, topic: str) 
 
 def test_an_error_is_answered_without_waiting(wire: Connection, three_batches: str) -> None:
     started = time.monotonic()
-    assert fetch(wire, three_batches, 10, max_wait=25_000).error_code == OFFSET_OUT_OF_RANGE
+    assert fetch(wire, three_batches, 10, max_wait=25_000).error_code == ErrorCode.offset_out_of_range
     assert time.monotonic() - started < 20
 
 
 def test_offsets_before_and_after_the_log_are_out_of_range(wire: Connection, three_batches: str, maker: Client) -> None:
     maker.delete_records(three_batches, 0, 4)
     before = fetch(wire, three_batches, 3)
+    assert before.error_code == ErrorCode.offset_out_of_range
     # So far the client learns nothing of where it could go on.
-    assert (before.error_code, before.high_watermark, before.log_start_offset) == (OFFSET_OUT_OF_RANGE, -1, -1)
+    assert (before.high_watermark, before.log_start_offset) == (-1, -1)
     assert fetch(wire, three_batches, 4).error_code == 0
     assert fetch(wire, three_batches, 9).error_code == 0, "the log end is where the next record will be"
-    assert fetch(wire, three_batches, 10).error_code == OFFSET_OUT_OF_RANGE
-    assert fetch(wire, three_batches, -1).error_code == OFFSET_OUT_OF_RANGE
+    assert fetch(wire, three_batches, 10).error_code == ErrorCode.offset_out_of_range
+    assert fetch(wire, three_batches, -1).error_code == ErrorCode.offset_out_of_range
 
 
 def test_an_unknown_topic_or_partition_is_said(wire: Connection, topic: str) -> None:
-    assert fetch(wire, "not-there").error_code == UNKNOWN_TOPIC_OR_PARTITION
-    assert fetch(wire, topic, partition=9).error_code == UNKNOWN_TOPIC_OR_PARTITION
-    assert fetch(wire, topic, partition=-1).error_code == UNKNOWN_TOPIC_OR_PARTITION
+    assert fetch(wire, "not-there").error_code == ErrorCode.unknown_topic_or_partition
+    assert fetch(wire, topic, partition=9).error_code == ErrorCode.unknown_topic_or_partition
+    assert fetch(wire, topic, partition=-1).error_code == ErrorCode.unknown_topic_or_partition
 
 
 def test_an_unknown_topic_id_is_said(wire: Connection) -> None:
     partition = {"partition": 0, "fetch_offset": 0, "partition_max_bytes": 2**20}
     topics = [{"topic_id": uuid.uuid4(), "partitions": [partition]}]
     answer = wire.ask("fetch", 13, max_wait=0, min_bytes=1, max_bytes=2**24, topics=topics, replica_id=-1)
-    assert answer.responses[0].partitions[0].error_code == UNKNOWN_TOPIC_ID
+    assert answer.responses[0].partitions[0].error_code == ErrorCode.unknown_topic_id
 
 
 def test_a_topic_may_be_named_by_its_id(wire: Connection, three_batches: str) -> None:
@@ -150,7 +145,7 @@ def test_a_topic_may_be_named_by_its_id(wire: Connection, three_batches: str) ->
 def test_the_epoch_of_another_leader_is_refused(wire: Connection, three_batches: str) -> None:
     epoch = wire.ask("metadata", 9, topics=[{"name": three_batches}]).topics[0].partitions[0].leader_epoch
     assert fetch(wire, three_batches, current_leader_epoch=epoch).error_code == 0
-    assert fetch(wire, three_batches, current_leader_epoch=epoch + 1).error_code == UNKNOWN_LEADER_EPOCH
+    assert fetch(wire, three_batches, current_leader_epoch=epoch + 1).error_code == ErrorCode.unknown_leader_epoch
 
 
 def test_a_batch_is_given_with_its_offset_and_the_leaders_epoch(wire: Connection, topic: str) -> None:
@@ -218,15 +213,15 @@ def test_a_session_forgets_what_it_is_told_to(wire: Connection, two_partitions: 
 def test_a_session_is_known_by_its_id(wire: Connection, two_partitions: str) -> None:
     session = Session(wire, two_partitions, 2)
     unknown = session.ask(session.id ^ 1, 1, {})
-    assert (unknown.error_code, unknown.session_id) == (FETCH_SESSION_ID_NOT_FOUND, 0)
+    assert (unknown.error_code, unknown.session_id) == (ErrorCode.fetch_session_id_not_found, 0)
     assert session.ask(session.id, 1, {}).error_code == 0
 
 
 def test_a_session_goes_on_with_its_next_epoch_only(wire: Connection, two_partitions: str) -> None:
     session = Session(wire, two_partitions, 2)
-    assert session.ask(session.id, 2, {}).error_code == INVALID_FETCH_SESSION_EPOCH
+    assert session.ask(session.id, 2, {}).error_code == ErrorCode.invalid_fetch_session_epoch
     assert session.ask(session.id, 1, {}).error_code == 0
-    assert session.ask(session.id, 1, {}).error_code == INVALID_FETCH_SESSION_EPOCH
+    assert session.ask(session.id, 1, {}).error_code == ErrorCode.invalid_fetch_session_epoch
 
 
 def test_a_session_of_another_connection_is_the_same(broker: Broker, wire: Connection, two_partitions: str) -> None:
@@ -240,12 +235,12 @@ def test_a_full_fetch_closes_the_session_it_names(wire: Connection, two_partitio
     session = Session(wire, two_partitions, 2)
     closing = session.ask(session.id, -1, {0: 0})
     assert (closing.error_code, closing.session_id) == (0, 0)
-    assert session.ask(session.id, 1, {}).error_code == FETCH_SESSION_ID_NOT_FOUND
+    assert session.ask(session.id, 1, {}).error_code == ErrorCode.fetch_session_id_not_found
 
 
 def test_a_session_id_without_a_session_is_unknown(wire: Connection, topic: str) -> None:
     answer = wire.ask("fetch", 11, **fetch_request(topic, session_id=123_456, session_epoch=1))
-    assert answer.error_code == FETCH_SESSION_ID_NOT_FOUND
+    assert answer.error_code == ErrorCode.fetch_session_id_not_found
     assert answer.responses == ()
 
 
@@ -253,4 +248,4 @@ def test_an_error_in_a_session_is_said_every_time(wire: Connection, two_partitio
     session = Session(wire, two_partitions, 2)
     for epoch in (1, 2):
         (part,) = session.ask(session.id, epoch, {0: 99} if epoch == 1 else {}).responses[0].partitions
-        assert (part.partition_index, part.error_code) == (0, OFFSET_OUT_OF_RANGE)
+        assert (part.partition_index, part.error_code) == (0, ErrorCode.offset_out_of_range)

@@ -8,37 +8,16 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.brokers import Broker
 from tests.conformance.wire import Connection
-
-UNKNOWN_TOPIC_OR_PARTITION = 3
-OFFSET_METADATA_TOO_LARGE = 12
-ILLEGAL_GENERATION = 22
-INCONSISTENT_GROUP_PROTOCOL = 23
-INVALID_GROUP_ID = 24
-UNKNOWN_MEMBER_ID = 25
-INVALID_SESSION_TIMEOUT = 26
-REBALANCE_IN_PROGRESS = 27
-MEMBER_ID_REQUIRED = 79
-FENCED_INSTANCE_ID = 82
 
 RANGE = {"name": "range", "metadata": bytes(10)}
 STICKY = {"name": "sticky", "metadata": bytes(10)}
 
 
-@pytest.fixture(autouse=True)
-def coordinator(wire: Connection) -> None:
-    """There is one: Kafka makes it when it is asked for first."""
-    deadline = time.monotonic() + 30
-    while True:
-        wire.ask("find_coordinator", 4, key_type=0, coordinator_keys=["any"])
-        answer = wire.ask("heartbeat", 3, group_id="any", generation_id=1, member_id="nobody")
-        if answer.error_code == UNKNOWN_MEMBER_ID:
-            return
-        # While the coordinator loads, Kafka says that all is well, so that members stay.
-        assert time.monotonic() < deadline, answer
-        time.sleep(0.05)
+pytestmark = pytest.mark.usefixtures("coordinator")
 
 
 def subscription(user_data: bytes) -> bytes:
@@ -75,7 +54,7 @@ class Member:
     def send_join(self, **options: Any) -> None:
         if not self.id and self.instance is None:
             required = self.wire.ask("join_group", 7, **self.join_request(**options))
-            assert required.error_code == MEMBER_ID_REQUIRED, required
+            assert required.error_code == ErrorCode.member_id_required, required
             self.id = required.member_id
         self.wire.send("join_group", 7, **self.join_request(**options))
 
@@ -103,7 +82,7 @@ class Member:
     def await_rebalance(self) -> None:
         """Until another member's join has arrived: each has its own connection."""
         deadline = time.monotonic() + 20
-        while (error := self.heartbeat()) != REBALANCE_IN_PROGRESS:
+        while (error := self.heartbeat()) != ErrorCode.rebalance_in_progress:
             assert error == 0
             assert time.monotonic() < deadline, "no rebalance began"
 
@@ -145,7 +124,7 @@ def committed(wire: Connection, group: str, topic: str) -> tuple[int, str | None
 def test_a_member_is_given_its_id_before_it_joins(member: Callable[..., Member], wire: Connection, group: str) -> None:
     joining = member()
     first = joining.wire.ask("join_group", 7, **joining.join_request())
-    assert first.error_code == MEMBER_ID_REQUIRED
+    assert first.error_code == ErrorCode.member_id_required
     assert first.member_id.startswith("conformance-"), "it tells the client"
     assert joining.wire.ask("join_group", 7, **joining.join_request(member_id=first.member_id)).error_code == 0
 
@@ -161,12 +140,12 @@ def test_before_version_4_a_member_joins_at_once(member: Callable[..., Member]) 
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"group_id": ""}, INVALID_GROUP_ID),
-        ({"member_id": "made-up"}, UNKNOWN_MEMBER_ID),
-        ({"session_timeout": 100}, INVALID_SESSION_TIMEOUT),
-        ({"session_timeout": 3_600_000}, INVALID_SESSION_TIMEOUT),
-        ({"protocols": []}, INCONSISTENT_GROUP_PROTOCOL),
-        ({"protocol_type": ""}, INCONSISTENT_GROUP_PROTOCOL),
+        ({"group_id": ""}, ErrorCode.invalid_group_id),
+        ({"member_id": "made-up"}, ErrorCode.unknown_member_id),
+        ({"session_timeout": 100}, ErrorCode.invalid_session_timeout),
+        ({"session_timeout": 3_600_000}, ErrorCode.invalid_session_timeout),
+        ({"protocols": []}, ErrorCode.inconsistent_group_protocol),
+        ({"protocol_type": ""}, ErrorCode.inconsistent_group_protocol),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -181,7 +160,8 @@ def test_who_has_no_protocol_in_common_with_the_group_is_refused(
 ) -> None:
     member().settle()
     other = member()
-    assert other.wire.ask("join_group", 7, **other.join_request(**options)).error_code == INCONSISTENT_GROUP_PROTOCOL
+    refused = other.wire.ask("join_group", 7, **other.join_request(**options))
+    assert refused.error_code == ErrorCode.inconsistent_group_protocol
 
 
 def test_the_protocol_is_one_that_all_have(member: Callable[..., Member]) -> None:
@@ -229,8 +209,8 @@ def test_the_assignment_of_the_leader_is_given_untouched(member: Callable[..., M
 def test_a_sync_of_another_generation_or_member_is_refused(member: Callable[..., Member]) -> None:
     alone = member()
     alone.join()
-    assert alone.sync(generation_id=alone.generation + 1).error_code == ILLEGAL_GENERATION
-    assert alone.sync(member_id="made-up").error_code == UNKNOWN_MEMBER_ID
+    assert alone.sync(generation_id=alone.generation + 1).error_code == ErrorCode.illegal_generation
+    assert alone.sync(member_id="made-up").error_code == ErrorCode.unknown_member_id
     assert alone.sync({alone.id: b"all"}).assignment == b"all"
 
 
@@ -238,9 +218,9 @@ def test_a_heartbeat_of_another_generation_or_member_is_refused(member: Callable
     alone = member()
     alone.settle()
     assert alone.heartbeat() == 0
-    assert alone.heartbeat(generation_id=alone.generation - 1) == ILLEGAL_GENERATION
-    assert alone.heartbeat(member_id="made-up") == UNKNOWN_MEMBER_ID
-    assert alone.heartbeat(group_id="no-such-group") == UNKNOWN_MEMBER_ID
+    assert alone.heartbeat(generation_id=alone.generation - 1) == ErrorCode.illegal_generation
+    assert alone.heartbeat(member_id="made-up") == ErrorCode.unknown_member_id
+    assert alone.heartbeat(group_id="no-such-group") == ErrorCode.unknown_member_id
 
 
 def test_a_member_learns_of_a_rebalance_from_its_heartbeat_and_may_commit_meanwhile(
@@ -253,7 +233,7 @@ def test_a_member_learns_of_a_rebalance_from_its_heartbeat_and_may_commit_meanwh
     assert first.commit(topic, 5) == 0, "what it has done until then is not lost"
     first.join()
     second.receive_join()
-    assert first.commit(topic, 6) == REBALANCE_IN_PROGRESS, "between join and sync nobody has the partition"
+    assert first.commit(topic, 6) == ErrorCode.rebalance_in_progress, "between join and sync nobody has the partition"
 
 
 def test_a_commit_of_an_old_generation_is_refused(
@@ -262,9 +242,9 @@ def test_a_commit_of_an_old_generation_is_refused(
     alone = member()
     alone.settle()
     assert alone.commit(topic, 3, metadata="mine") == 0
-    assert alone.commit(topic, 4, generation_id_or_member_epoch=alone.generation - 1) == ILLEGAL_GENERATION
-    assert alone.commit(topic, 4, member_id="made-up") == UNKNOWN_MEMBER_ID
-    assert alone.commit(topic, 4, generation_id_or_member_epoch=-1, member_id="") == UNKNOWN_MEMBER_ID
+    assert alone.commit(topic, 4, generation_id_or_member_epoch=alone.generation - 1) == ErrorCode.illegal_generation
+    assert alone.commit(topic, 4, member_id="made-up") == ErrorCode.unknown_member_id
+    assert alone.commit(topic, 4, generation_id_or_member_epoch=-1, member_id="") == ErrorCode.unknown_member_id
     assert committed(wire, group, topic) == (3, "mine")
 
 
@@ -275,20 +255,20 @@ def test_without_members_anybody_may_commit(
     assert nobody.commit(topic, 8) == 0
     assert committed(wire, group, topic) == (8, "")
     assert nobody.commit(topic, 9, generation_id_or_member_epoch=3, member_id="made-up") in (
-        ILLEGAL_GENERATION,
-        UNKNOWN_MEMBER_ID,
+        ErrorCode.illegal_generation,
+        ErrorCode.unknown_member_id,
     )
 
 
 def test_metadata_of_a_commit_has_a_limit(member: Callable[..., Member], topic: str) -> None:
     nobody = member()
     assert nobody.commit(topic, 1, metadata="x" * 4096) == 0
-    assert nobody.commit(topic, 1, metadata="x" * 4097) == OFFSET_METADATA_TOO_LARGE
+    assert nobody.commit(topic, 1, metadata="x" * 4097) == ErrorCode.offset_metadata_too_large
 
 
 def test_a_commit_for_an_unknown_topic_or_partition_is_refused(member: Callable[..., Member], topic: str) -> None:
-    assert member().commit("not-there", 1) == UNKNOWN_TOPIC_OR_PARTITION
-    assert member().commit(topic, 1, partition=7) == UNKNOWN_TOPIC_OR_PARTITION
+    assert member().commit("not-there", 1) == ErrorCode.unknown_topic_or_partition
+    assert member().commit(topic, 1, partition=7) == ErrorCode.unknown_topic_or_partition
 
 
 def test_what_was_never_committed_is_minus_one(wire: Connection, group: str, topic: str) -> None:
@@ -312,8 +292,8 @@ def test_a_member_that_leaves_is_gone_at_once(member: Callable[..., Member], wir
     alone.settle()
     answer = wire.ask("leave_group", 4, group_id=group, members=[{"member_id": alone.id}, {"member_id": "made-up"}])
     assert answer.error_code == 0
-    assert [each.error_code for each in answer.members] == [0, UNKNOWN_MEMBER_ID]
-    assert alone.heartbeat() == UNKNOWN_MEMBER_ID
+    assert [each.error_code for each in answer.members] == [0, ErrorCode.unknown_member_id]
+    assert alone.heartbeat() == ErrorCode.unknown_member_id
     (described,) = wire.ask("describe_groups", 5, groups=[group]).groups
     assert (described.group_state, described.members) == ("Empty", ())
 
@@ -342,11 +322,11 @@ def test_who_was_replaced_by_a_static_member_of_its_name_is_fenced(
     static = member("one")
     static.settle()
     member("one").join()
-    assert static.heartbeat() == FENCED_INSTANCE_ID
-    assert static.sync().error_code == FENCED_INSTANCE_ID
-    assert static.commit(topic, 5) == FENCED_INSTANCE_ID
+    assert static.heartbeat() == ErrorCode.fenced_instance_id
+    assert static.sync().error_code == ErrorCode.fenced_instance_id
+    assert static.commit(topic, 5) == ErrorCode.fenced_instance_id
     rejoining = static.wire.ask("join_group", 7, **static.join_request())
-    assert rejoining.error_code == FENCED_INSTANCE_ID
+    assert rejoining.error_code == ErrorCode.fenced_instance_id
     assert committed(wire, group, topic) == (-1, "")
 
 
@@ -355,7 +335,7 @@ def test_a_static_member_is_removed_by_its_name(member: Callable[..., Member], w
     static.settle()
     removed = wire.ask("leave_group", 4, group_id=group, members=[{"member_id": "", "group_instance_id": "one"}])
     assert [each.error_code for each in removed.members] == [0]
-    assert static.heartbeat() in (UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID)
+    assert static.heartbeat() in (ErrorCode.unknown_member_id, ErrorCode.fenced_instance_id)
 
 
 def test_a_member_that_does_not_come_back_to_a_rebalance_is_out(
@@ -368,7 +348,7 @@ def test_a_member_that_does_not_come_back_to_a_rebalance_is_out(
     answer = second.receive_join()
     assert (answer.error_code, answer.leader) == (0, second.id)
     assert [each.member_id for each in answer.members] == [second.id]
-    assert first.heartbeat() == UNKNOWN_MEMBER_ID
+    assert first.heartbeat() == ErrorCode.unknown_member_id
 
 
 def test_a_group_is_described_with_its_members(member: Callable[..., Member], wire: Connection, group: str) -> None:

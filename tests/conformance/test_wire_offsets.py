@@ -3,14 +3,11 @@
 from typing import Any
 
 import pytest
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.batches import batch
 from tests.conformance.clients import Client
 from tests.conformance.wire import Connection
-
-UNKNOWN_TOPIC_OR_PARTITION = 3
-UNSUPPORTED_VERSION = 35
-UNKNOWN_LEADER_EPOCH = 75
 
 LATEST = -1
 EARLIEST = -2
@@ -103,7 +100,7 @@ def test_the_earliest_local_offset_is_the_earliest_and_nothing_is_tiered(wire: C
 def test_a_special_time_is_refused_in_a_version_older_than_it(
     wire: Connection, topic: str, timestamp: int, version: int
 ) -> None:
-    assert list_offset(wire, topic, timestamp, version=version).error_code == UNSUPPORTED_VERSION
+    assert list_offset(wire, topic, timestamp, version=version).error_code == ErrorCode.unsupported_version
 
 
 def test_an_offset_comes_with_the_epoch_it_was_written_in(wire: Connection, topic: str) -> None:
@@ -116,13 +113,13 @@ def test_an_epoch_that_the_leader_does_not_know_is_refused(wire: Connection, top
     epoch = leader_epoch(wire, topic)
     assert list_offset(wire, topic, LATEST, current_leader_epoch=epoch).error_code == 0
     newer = list_offset(wire, topic, LATEST, current_leader_epoch=epoch + 1)
-    assert (newer.error_code, newer.offset) == (UNKNOWN_LEADER_EPOCH, -1)
+    assert (newer.error_code, newer.offset) == (ErrorCode.unknown_leader_epoch, -1)
 
 
 def test_an_unknown_topic_or_partition_is_said(wire: Connection, topic: str) -> None:
-    assert list_offset(wire, "not-there", LATEST).error_code == UNKNOWN_TOPIC_OR_PARTITION
-    assert list_offset(wire, topic, LATEST, partition_index=5).error_code == UNKNOWN_TOPIC_OR_PARTITION
-    assert list_offset(wire, topic, LATEST, partition_index=-1).error_code == UNKNOWN_TOPIC_OR_PARTITION
+    assert list_offset(wire, "not-there", LATEST).error_code == ErrorCode.unknown_topic_or_partition
+    assert list_offset(wire, topic, LATEST, partition_index=5).error_code == ErrorCode.unknown_topic_or_partition
+    assert list_offset(wire, topic, LATEST, partition_index=-1).error_code == ErrorCode.unknown_topic_or_partition
 
 
 def test_of_an_unknown_topic_or_partition_no_records_are_deleted(wire: Connection, topic: str) -> None:
@@ -130,7 +127,7 @@ def test_of_an_unknown_topic_or_partition_no_records_are_deleted(wire: Connectio
     topics = [{"name": topic, "partitions": parts}, {"name": "not-there", "partitions": parts}]
     answer = wire.ask("delete_records", 2, topics=topics, timeout=10_000)
     told = [part for each in answer.topics for part in each.partitions]
-    assert [(part.error_code, part.low_watermark) for part in told] == [(UNKNOWN_TOPIC_OR_PARTITION, -1)] * 4
+    assert [(part.error_code, part.low_watermark) for part in told] == [(ErrorCode.unknown_topic_or_partition, -1)] * 4
 
 
 def test_after_deleting_records_the_earliest_is_the_first_that_is_left(
@@ -165,8 +162,8 @@ def test_an_epoch_of_the_future_has_no_end(wire: Connection, topic: str) -> None
 def test_who_knows_a_newer_leader_is_refused(wire: Connection, topic: str) -> None:
     epoch = leader_epoch(wire, topic)
     assert epoch_end(wire, topic, epoch, current=epoch).error_code == 0
-    assert epoch_end(wire, topic, epoch, current=epoch + 1).error_code == UNKNOWN_LEADER_EPOCH
+    assert epoch_end(wire, topic, epoch, current=epoch + 1).error_code == ErrorCode.unknown_leader_epoch
 
 
 def test_the_epochs_of_an_unknown_partition_are_not_known(wire: Connection) -> None:
-    assert epoch_end(wire, "not-there", 0).error_code == UNKNOWN_TOPIC_OR_PARTITION
+    assert epoch_end(wire, "not-there", 0).error_code == ErrorCode.unknown_topic_or_partition

@@ -7,25 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kio.schema.errors import ErrorCode
 
-from tests.conformance.batches import ATTRIBUTES_AT, batch, replaced, with_crc
+from tests.conformance.batches import ATTRIBUTES_AT, COUNT_AT, LAST_OFFSET_DELTA_AT, MAGIC_AT, batch, replaced, with_crc
 from tests.conformance.clients import Client
 from tests.conformance.conftest import new_topic
-from tests.conformance.reading import eventually
+from tests.conformance.waiting import eventually
 from tests.conformance.wire import Connection
-
-CORRUPT_MESSAGE = 2
-UNKNOWN_TOPIC_OR_PARTITION = 3
-COORDINATOR_LOAD_IN_PROGRESS = 14
-INVALID_REQUIRED_ACKS = 21
-OUT_OF_ORDER_SEQUENCE_NUMBER = 45
-INVALID_PRODUCER_EPOCH = 47
-INVALID_RECORD = 87
-UNKNOWN_TOPIC_ID = 100
-
-MAGIC_AT = 16
-LAST_OFFSET_DELTA_AT = 23
-COUNT_AT = 57
 
 
 def produce(
@@ -51,7 +39,7 @@ def new_producer_id(wire: Connection) -> Any:
     """Asks again while the broker has no numbers yet, as clients do."""
     given = wire.ask("init_producer_id", 4, transaction_timeout=60_000)
     deadline = time.monotonic() + 30
-    while given.error_code == COORDINATOR_LOAD_IN_PROGRESS and time.monotonic() < deadline:
+    while given.error_code == ErrorCode.coordinator_load_in_progress and time.monotonic() < deadline:
         time.sleep(0.05)
         given = wire.ask("init_producer_id", 4, transaction_timeout=60_000)
     assert given.error_code == 0
@@ -104,7 +92,7 @@ def test_a_topic_may_be_named_by_its_id(wire: Connection, topic: str) -> None:
 def test_an_unknown_topic_id_is_said(wire: Connection) -> None:
     data = [{"topic_id": uuid.uuid4(), "partition_data": [{"index": 0, "records": batch([b"a"])}]}]
     answer = wire.ask("produce", 13, acks=-1, timeout=10_000, topic_data=data)
-    assert answer.responses[0].partition_responses[0].error_code == UNKNOWN_TOPIC_ID
+    assert answer.responses[0].partition_responses[0].error_code == ErrorCode.unknown_topic_id
 
 
 def test_without_acks_there_is_no_answer(wire: Connection, topic: str) -> None:
@@ -124,7 +112,7 @@ def test_without_acks_an_error_ends_the_connection(wire: Connection, topic: str)
 
 @pytest.mark.parametrize("acks", [2, -2])
 def test_other_acks_are_refused(wire: Connection, topic: str, acks: int) -> None:
-    assert produce(wire, topic, batch([b"a"]), acks=acks).error_code == INVALID_REQUIRED_ACKS
+    assert produce(wire, topic, batch([b"a"]), acks=acks).error_code == ErrorCode.invalid_required_acks
     assert end_offset(wire, topic) == 0
 
 
@@ -140,9 +128,9 @@ def test_an_unknown_partition_is_said_and_the_others_are_written(wire: Connectio
     }
     assert errors == {
         (topic, 0): 0,
-        (topic, 1): UNKNOWN_TOPIC_OR_PARTITION,
-        (topic, -1): UNKNOWN_TOPIC_OR_PARTITION,
-        ("not-there", 0): UNKNOWN_TOPIC_OR_PARTITION,
+        (topic, 1): ErrorCode.unknown_topic_or_partition,
+        (topic, -1): ErrorCode.unknown_topic_or_partition,
+        ("not-there", 0): ErrorCode.unknown_topic_or_partition,
     }
     assert end_offset(wire, topic) == 1
 
@@ -151,20 +139,21 @@ def test_a_batch_whose_bytes_do_not_fit_its_crc_is_corrupt(wire: Connection, top
     whole = batch([b"value"])
     for position in (ATTRIBUTES_AT + 1, len(whole) - 2):
         damaged = replaced(whole, position, bytes([whole[position] ^ 1]))
-        assert produce(wire, topic, damaged).error_code == CORRUPT_MESSAGE
+        assert produce(wire, topic, damaged).error_code == ErrorCode.corrupt_message
     assert end_offset(wire, topic) == 0
 
 
 def test_two_batches_for_one_partition_are_refused(wire: Connection, topic: str) -> None:
-    assert produce(wire, topic, batch([b"a"]) + batch([b"b"])).error_code == INVALID_RECORD
+    assert produce(wire, topic, batch([b"a"]) + batch([b"b"])).error_code == ErrorCode.invalid_record
 
 
 def test_no_batch_at_all_is_refused(wire: Connection, topic: str) -> None:
-    assert produce(wire, topic, b"").error_code == INVALID_RECORD
+    assert produce(wire, topic, b"").error_code == ErrorCode.invalid_record
 
 
 def test_a_batch_that_gives_itself_an_offset_is_refused(wire: Connection, topic: str) -> None:
-    assert produce(wire, topic, replaced(batch([b"a"]), 0, struct.pack(">q", 77))).error_code == INVALID_RECORD
+    moved = replaced(batch([b"a"]), 0, struct.pack(">q", 77))
+    assert produce(wire, topic, moved).error_code == ErrorCode.invalid_record
 
 
 @pytest.mark.parametrize(
@@ -179,24 +168,24 @@ def test_a_batch_that_gives_itself_an_offset_is_refused(wire: Connection, topic:
 )
 def test_a_header_that_contradicts_itself_is_refused(wire: Connection, topic: str, position: int, part: bytes) -> None:
     answer = produce(wire, topic, with_crc(replaced(batch([b"value"]), position, part)))
-    assert answer.error_code == INVALID_RECORD
+    assert answer.error_code == ErrorCode.invalid_record
     assert end_offset(wire, topic) == 0
 
 
 def test_a_control_batch_of_a_client_is_refused(wire: Connection, topic: str) -> None:
     control = with_crc(replaced(batch([b"value"]), ATTRIBUTES_AT, struct.pack(">h", 0x20)))
-    assert produce(wire, topic, control).error_code == INVALID_RECORD
+    assert produce(wire, topic, control).error_code == ErrorCode.invalid_record
 
 
 def test_old_message_formats_are_refused(wire: Connection, topic: str) -> None:
     old = replaced(batch([b"value"]), MAGIC_AT, b"\x01")
-    assert produce(wire, topic, old).error_code == INVALID_RECORD
+    assert produce(wire, topic, old).error_code == ErrorCode.invalid_record
 
 
 def test_a_refusal_names_the_record(wire: Connection, maker: Client, names: Callable[[str], str]) -> None:
     topic = new_topic(maker, names("topic"), config={"cleanup.policy": "compact"})
     answer = produce(wire, topic, batch([b"a", b"b"]))
-    assert answer.error_code == INVALID_RECORD
+    assert answer.error_code == ErrorCode.invalid_record
     assert [each.batch_index for each in answer.record_errors] == [0, 1]
     assert answer.error_message
 
@@ -222,20 +211,21 @@ def test_the_last_five_batches_of_a_producer_are_remembered(producer: Idempotent
         producer.send(sequence)
     assert [producer.send(sequence).base_offset for sequence in range(1, 6)] == [1, 2, 3, 4, 5]
     forgotten = producer.send(0)
-    assert forgotten.error_code in (OUT_OF_ORDER_SEQUENCE_NUMBER, 46), "46: a duplicate whose offset is forgotten"
+    # The latter: a duplicate whose offset is forgotten.
+    assert forgotten.error_code in (ErrorCode.out_of_order_sequence_number, ErrorCode.duplicate_sequence_number)
     assert end_offset(wire, topic) == 6
 
 
 def test_a_gap_in_the_sequence_is_refused(producer: Idempotent, wire: Connection, topic: str) -> None:
     producer.send(0, 2)
-    assert producer.send(3).error_code == OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert producer.send(3).error_code == ErrorCode.out_of_order_sequence_number
     assert producer.send(2).base_offset == 2
     assert end_offset(wire, topic) == 3
 
 
 def test_a_batch_that_overlaps_an_earlier_one_is_refused(producer: Idempotent) -> None:
     producer.send(0, 3)
-    assert producer.send(2, 2).error_code == OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert producer.send(2, 2).error_code == ErrorCode.out_of_order_sequence_number
 
 
 def test_a_producer_that_is_not_known_may_begin_anywhere(producer: Idempotent) -> None:
@@ -245,13 +235,13 @@ def test_a_producer_that_is_not_known_may_begin_anywhere(producer: Idempotent) -
 
 def test_an_old_epoch_is_refused(producer: Idempotent, wire: Connection, topic: str) -> None:
     producer.send(0, epoch=producer.epoch + 1)
-    assert producer.send(1).error_code == INVALID_PRODUCER_EPOCH
+    assert producer.send(1).error_code == ErrorCode.invalid_producer_epoch
     assert end_offset(wire, topic) == 1
 
 
 def test_a_new_epoch_begins_at_sequence_0(producer: Idempotent) -> None:
     producer.send(0, 3)
-    assert producer.send(3, epoch=producer.epoch + 1).error_code == OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert producer.send(3, epoch=producer.epoch + 1).error_code == ErrorCode.out_of_order_sequence_number
     assert producer.send(0, epoch=producer.epoch + 1).base_offset == 3
 
 

@@ -16,11 +16,12 @@ import typing
 from collections import deque
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
-from tests.conformance.absent import Absent
+from kio.index import load_request_schema, load_response_schema
+from kio.schema.index import api_key_map
+from kio.serial import entity_reader, entity_writer
 
 #: Of one answer. A wait that a test asks for is shorter.
 ANSWER_SECONDS_MAX = 30
@@ -69,9 +70,9 @@ class Connection:
         correlation_id, name, version = self._unanswered.popleft()
         schema = _response_schema(name, version)
         answer = self.receive_bytes()
-        header, header_size = _kio("serial").entity_reader(schema.__header_schema__)(answer, 0)
+        header, header_size = entity_reader(schema.__header_schema__)(answer, 0)
         assert header.correlation_id == correlation_id, "answers come in the order of the requests"
-        decoded, size = _kio("serial").entity_reader(schema)(answer, header_size)
+        decoded, size = entity_reader(schema)(answer, header_size)
         assert header_size + size == len(answer), "an answer ends where its schema does"
         return decoded
 
@@ -118,33 +119,23 @@ def build(schema: Any, values: Mapping[str, Any]) -> Any:
 
 def encode(entity: Any) -> bytes:
     buffer = io.BytesIO()
-    _kio("serial").entity_writer(type(entity))(buffer, entity)
+    entity_writer(type(entity))(buffer, entity)
     return buffer.getvalue()
 
 
 @cache
 def request_schema(name: str, version: int) -> Any:
-    return _kio("index").load_request_schema(_api_key(name), version)
+    return load_request_schema(_api_key(name), version)
 
 
 @cache
 def _response_schema(name: str, version: int) -> Any:
-    return _kio("index").load_response_schema(_api_key(name), version)
+    return load_response_schema(_api_key(name), version)
 
 
 @cache
 def _api_key(name: str) -> int:
-    keys: Mapping[int, str] = _kio("schema.index").api_key_map
-    return next(key for key, each in keys.items() if each == name)
-
-
-@cache
-def _kio(module: str) -> Any:
-    """Imported when it is used: the quick suite collects these tests too, and need not have it. Raises Absent."""
-    try:
-        return import_module(f"kio.{module}")
-    except ModuleNotFoundError as error:
-        raise Absent("requests by hand need the package kio: pip install -e '.[conformance]'") from error
+    return next(key for key, each in api_key_map.items() if each == name)
 
 
 @cache

@@ -19,6 +19,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 from aiokafka.structs import OffsetAndMetadata
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.clients import (
     CALL_SECONDS_MAX,
@@ -45,11 +46,12 @@ def protocol_errors() -> Iterator[None]:
     try:
         yield
     except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
-        raise Refused(1, str(error)) from error
+        raise Refused(ErrorCode.offset_out_of_range, str(error)) from error
     except CommitFailedError as error:
-        raise Refused(22, str(error)) from error  # ILLEGAL_GENERATION, or UNKNOWN_MEMBER_ID: it does not say which
+        # Or unknown_member_id: it does not say which.
+        raise Refused(ErrorCode.illegal_generation, str(error)) from error
     except MessageSizeTooLargeError as error:
-        raise Refused(10, str(error)) from error
+        raise Refused(ErrorCode.message_too_large, str(error)) from error
     except KafkaError as error:
         raise Refused(getattr(error, "errno", -1), str(error)) from error
 

@@ -23,6 +23,7 @@ from confluent_kafka.admin import (
     OffsetSpec,
     ResourceType,
 )
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.clients import (
     CALL_SECONDS_MAX,
@@ -37,9 +38,9 @@ from tests.conformance.clients import (
 
 #: Errors of librdkafka's own that stand for one of the protocol.
 PROTOCOL_CODE = {
-    KafkaError._AUTO_OFFSET_RESET: 1,  # OFFSET_OUT_OF_RANGE, with auto.offset.reset=error
-    KafkaError._UNKNOWN_TOPIC: 3,
-    KafkaError._UNKNOWN_PARTITION: 3,
+    KafkaError._AUTO_OFFSET_RESET: ErrorCode.offset_out_of_range,  # with auto.offset.reset=error
+    KafkaError._UNKNOWN_TOPIC: ErrorCode.unknown_topic_or_partition,
+    KafkaError._UNKNOWN_PARTITION: ErrorCode.unknown_topic_or_partition,
 }
 
 

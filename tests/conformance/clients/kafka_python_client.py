@@ -11,6 +11,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.errors import CommitFailedError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
+from kio.schema.errors import ErrorCode
 
 from tests.conformance.clients import (
     CALL_SECONDS_MAX,
@@ -45,9 +46,10 @@ def protocol_errors() -> Iterator[None]:
     try:
         yield
     except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
-        raise Refused(1, str(error)) from error
+        raise Refused(ErrorCode.offset_out_of_range, str(error)) from error
     except CommitFailedError as error:
-        raise Refused(22, str(error)) from error  # ILLEGAL_GENERATION, or UNKNOWN_MEMBER_ID: it does not say which
+        # Or unknown_member_id: it does not say which.
+        raise Refused(ErrorCode.illegal_generation, str(error)) from error
     except KafkaError as error:
         raise Refused(getattr(error, "errno", -1), str(error)) from error
 
@@ -237,7 +239,7 @@ class KafkaPythonClient(Client):
             # What is no setting is for the broker to say.
             answer = self._admin.alter_configs([resource], raise_on_unknown=False)
         if (result := answer["topic"][topic]) != "OK":
-            raise Refused(40, result)  # INVALID_CONFIG: the answer is text, which names the class
+            raise Refused(ErrorCode.invalid_config, result)  # the answer is text, which names the class
 
     def delete_records(self, topic: str, partition: int, before: int) -> int:
         where = TopicPartition(topic, partition)
@@ -259,14 +261,18 @@ class KafkaPythonClient(Client):
         with protocol_errors():
             described = self._admin.describe_groups([group])[group]
         if described["error"]:
-            raise Refused(69, described["error"])  # GROUP_ID_NOT_FOUND: the answer is text, which names the class
+            # The answer is text, which names the class.
+            raise Refused(ErrorCode.group_id_not_found, described["error"])
         return GroupDescription(described["group_state"], len(described["members"]))
 
     def delete_group(self, group: str) -> None:
         with protocol_errors():
             result = self._admin.delete_groups([group])[group]
         if result != "OK":
-            codes = {"NonEmptyGroupError": 68, "GroupIdNotFoundError": 69}
+            codes = {
+                "NonEmptyGroupError": ErrorCode.non_empty_group,
+                "GroupIdNotFoundError": ErrorCode.group_id_not_found,
+            }
             raise Refused(codes.get(result, -1), result)
 
     def group_offsets(self, group: str) -> dict[tuple[str, int], Committed]:

@@ -1,6 +1,6 @@
 """What is spoken: Kafka's API keys, each with the versions that a broker of Kafka 4 takes (KIP-896) and we answer.
 
-Only what works is in here: this is what ApiVersions tells clients.
+Only what works is in here: this is what ApiVersions tells clients, but for `FIRST_VERSION_TOLD`.
 https://kafka.apache.org/protocol#protocol_api_keys
 """
 
@@ -83,3 +83,7 @@ API_VERSIONS: Mapping[int, range] = MappingProxyType(
         ApiKey.DESCRIBE_TOPIC_PARTITIONS: _versions(0, 0),
     }
 )
+
+#: What ApiVersions says instead. As Apache Kafka 4 says of Produce, of which it takes none before 3 either: librdkafka
+#: before 2.11.1 compresses nothing but zstd, without a word, for a broker that does not know version 0 (KAFKA-18659).
+FIRST_VERSION_TOLD: Mapping[int, int] = MappingProxyType({ApiKey.PRODUCE: 0})

@@ -11,7 +11,7 @@ from kio.schema.errors import ErrorCode
 from logserver.broker import Broker
 from logserver.config import Address
 from logserver.context import Operation, RequestContext, Resource, authorize
-from logserver.kafka.apis import API_VERSIONS
+from logserver.kafka.apis import API_VERSIONS, FIRST_VERSION_TOLD
 from logserver.kafka.errors import error_code
 from logserver.kafka.messages import Fields, Items, get
 from logserver.kafka.primitives import NO_UUID
@@ -176,7 +176,11 @@ def api_versions(code: ErrorCode = ErrorCode.none) -> Fields:
     return {
         "error_code": code,
         "api_keys": [
-            {"api_key": int(key), "min_version": versions[0], "max_version": versions[-1]}
+            {
+                "api_key": int(key),
+                "min_version": FIRST_VERSION_TOLD.get(key, versions[0]),
+                "max_version": versions[-1],
+            }
             for key, versions in sorted(API_VERSIONS.items())
         ],
     }
@@ -207,7 +211,7 @@ class TopicAnswers:
 
     async def add_by_name(self, context: RequestContext, name: str, *, create: bool) -> None:
         try:
-            topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
+            topic = self._broker.topics.find(context, name, Operation.DESCRIBE)
         except UnknownTopicOrPartition as unknown:
             if not (create and self._broker.config.auto_create_topics):
                 await self.refuse(error_code(unknown), name, NO_UUID)
@@ -231,7 +235,7 @@ class TopicAnswers:
         """Up to so many partitions of a topic. Returns how many are told, and how many the topic has."""
         try:
             check_topic_name(name)
-            topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
+            topic = self._broker.topics.find(context, name, Operation.DESCRIBE)
         except LogStoreError as error:
             await self.refuse(error_code(error), name, NO_UUID)
             return 0, 0

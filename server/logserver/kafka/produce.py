@@ -8,6 +8,8 @@ from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
 
+from kio.schema.errors import ErrorCode
+
 from logserver.appends import Ack, Acks, BatchAppend
 from logserver.kafka.errors import (
     InvalidRequiredAcks,
@@ -16,8 +18,8 @@ from logserver.kafka.errors import (
     message,
     transactions_unsupported,
 )
-from logserver.kafka.messages import RequestHeader, by_topic
-from logserver.kafka.primitives import Reader, count, nullable_string
+from logserver.kafka.messages import ITEMS_MAX, RequestHeader, by_topic
+from logserver.kafka.primitives import Reader, count, malformed, nullable_string
 from logstore.compression import Compression
 from logstore.errors import InvalidRecord, UnknownTopicId, UnknownTopicOrPartition
 from logstore.header import COMPRESSION_MASK, HEADER_SIZE, MAGIC, crc_matches
@@ -63,6 +65,7 @@ def read_produce(header: RequestHeader, frame: memoryview, store: TopicStore) ->
         refused = transactions_unsupported(transactional_id)
     appends: list[BatchAppend | Ack] = []
     topics: list[str | bytes] = []
+    items_left = ITEMS_MAX
     for _ in reader.array():
         topic_id = b""
         wire_name: str | bytes
@@ -72,8 +75,10 @@ def read_produce(header: RequestHeader, frame: memoryview, store: TopicStore) ->
             name, unknown = _name_of(topic_id, store)
         else:
             wire_name = name = reader.string()
-            unknown = _unknown_topic(name, store)
+            topic_id, unknown = _id_of(name, store)
+        items_left = _one_less(items_left)
         for _ in reader.array():
+            items_left = _one_less(items_left)
             partition = reader.int32()
             records = reader.nullable_bytes()
             reader.tags()
@@ -89,13 +94,19 @@ def read_produce(header: RequestHeader, frame: memoryview, store: TopicStore) ->
     return ProduceRequest(acks, timeout_ms, appends, topics)
 
 
-def _unknown_topic(name: str, store: TopicStore) -> Exception | None:
-    """As in Kafka, a topic is made by asking for its metadata, and not by producing to it."""
+def _one_less(items_left: int) -> int:
+    if items_left == 0:
+        raise malformed(f"it has more than {ITEMS_MAX} topics and partitions")
+    return items_left - 1
+
+
+def _id_of(name: str, store: TopicStore) -> tuple[bytes, Exception | None]:
+    """As in Kafka, a topic is made by asking for its metadata, and not by producing to it. With its id nor is one that
+    is deleted while the request waits."""
     try:
-        store.topic(name)
+        return store.topic(name).topic_id.bytes, None
     except UnknownTopicOrPartition as error:
-        return error
-    return None
+        return b"", error
 
 
 def _name_of(topic_id: bytes, store: TopicStore) -> tuple[str, Exception | None]:
@@ -148,6 +159,8 @@ def encode_produce_answer(header: RequestHeader, request: ProduceRequest, acks: 
         parts.append(count(len(of_topic), flexible=flexible))
         for ack in of_topic:
             code, text = (0, None) if ack.error is None else (error_code(ack.error), message(ack.error))
+            if code == ErrorCode.unknown_topic_id and version < TOPIC_IDS_FROM:
+                code = ErrorCode.unknown_topic_or_partition
             parts.append(_PARTITION.pack(ack.partition, code, ack.base_offset, _NO_TIME))
             if version >= LOG_START_FROM:
                 parts.append(ack.log_start_offset.to_bytes(8, "big", signed=True))

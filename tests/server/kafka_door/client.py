@@ -29,6 +29,15 @@ def framed(api_key: ApiKey, version: int | None = None, correlation_id: int = 1,
     return _SIZE.pack(len(body.getvalue())) + body.getvalue()
 
 
+def read_answer(frame: bytes, schema: Any, correlation_id: int = 1) -> Any:
+    """frame: without its size."""
+    assert _SIZE.unpack_from(frame)[0] == correlation_id
+    at = 4 + int(schema.__header_schema__.__flexible__)
+    entity, size = entity_reader(schema)(frame, at)
+    assert at + size == len(frame), "bytes follow the answer"
+    return entity
+
+
 #: Of Metadata, what nobody here looks at.
 UNASKED = {"include_cluster_authorized_operations": False, "include_topic_authorized_operations": False}
 
@@ -73,13 +82,7 @@ class KafkaClient:
         await self._writer.drain()
 
     async def answer(self, expected: tuple[Any, int]) -> Any:
-        schema, correlation_id = expected
-        frame = await self.frame()
-        assert _SIZE.unpack_from(frame)[0] == correlation_id
-        at = 4 + int(schema.__header_schema__.__flexible__)
-        entity, size = entity_reader(schema)(frame, at)
-        assert at + size == len(frame), "bytes follow the answer"
-        return entity
+        return read_answer(await self.frame(), *expected)
 
     async def frame(self) -> bytes:
         (size,) = _SIZE.unpack(await self._reader.readexactly(4))

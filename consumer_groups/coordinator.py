@@ -217,25 +217,16 @@ class GroupCoordinator:
     # All groups.
 
     async def commit_offsets(
-        self,
-        group: str,
-        member_id: str,
-        member_epoch: int,
-        offsets: Sequence[OffsetCommit],
-        number: int = 0,
-        *,
-        instance_id: str = "",
+        self, group: str, committer: Committer, offsets: Sequence[OffsetCommit]
     ) -> list[CommitResult]:
         """Commit; return for each offset None once it is durable, or the error for which it was refused.
 
-        member_epoch: of a classic member its generation. number: higher in each commit of the member, the same in one
-        that repeats another; 0 for none. instance_id: of a classic member. Raises if the committer itself is refused:
-        UnknownMemberId, StaleMemberEpoch (also for a commit that a newer one of its member has overtaken),
-        NonEmptyGroup; in a classic group UnknownMemberId, IllegalGeneration, FencedInstanceId, RebalanceInProgress.
+        Raises if the committer itself is refused: UnknownMemberId, StaleMemberEpoch (also for a commit that a newer one
+        of its member has overtaken), NonEmptyGroup; in a classic group UnknownMemberId, IllegalGeneration,
+        FencedInstanceId, RebalanceInProgress.
         """
         self._groups.check_open()
-        check_number("commit", number)
-        committer = Committer(member_id, member_epoch, number, instance_id)
+        check_number("commit", committer.number)
         return await self._groups.finish(self._commits.commit(group, committer, offsets))
 
     async def fetch_offsets(self, group: str, partitions: Sequence[TopicPartitions] | None) -> list[CommittedOffset]:

@@ -99,6 +99,9 @@ class Committer:
     instance_id: str = ""
 
 
+OUTSIDER = Committer("", OUTSIDE_EPOCH)
+
+
 @dataclass(frozen=True, slots=True)
 class CommittedOffset:
     topic: str

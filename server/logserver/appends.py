@@ -259,7 +259,7 @@ class Appends:
     async def _open(self, context: RequestContext, append: BatchAppend) -> None:
         """Open the log that the batch is for. What is in the way of that, the append is refused for."""
         with suppress(ExplainedError):
-            topic = self._topics.find(context, append.topic, append.topic_id, Operation.WRITE)
+            topic = self._topics.find(context, append.topic, Operation.WRITE, append.topic_id)
             await self._topics.open_log(topic, append.partition)
 
     async def _room(self, context: RequestContext, size: int) -> None:

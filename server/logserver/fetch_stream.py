@@ -151,7 +151,7 @@ class FetchStream:
             start.topic, start.partition, next_offset=followed.next_offset, position_id=followed.position_id
         )
         try:
-            topic = self._topics.find(self._context, start.topic, start.topic_id, Operation.READ)
+            topic = self._topics.find(self._context, start.topic, Operation.READ, start.topic_id)
             # From here on a topic made again under the name is another one, whether the reader knows ids or not.
             followed.start = start._replace(topic_id=topic.topic_id.bytes)
             log = await self._topics.open_log(topic, start.partition)

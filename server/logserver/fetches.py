@@ -180,7 +180,7 @@ class Fetches:
             answer = PartitionRead(start.topic, start.partition, next_offset=start.offset)
             reads.append(answer)
             try:
-                topic = self._topics.find(context, start.topic, start.topic_id, Operation.READ)
+                topic = self._topics.find(context, start.topic, Operation.READ, start.topic_id)
                 log = await self._topics.open_log(topic, start.partition)
                 logs.append(log)
                 share_bytes = min(left_bytes, start.bytes_max)

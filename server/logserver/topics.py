@@ -79,7 +79,7 @@ class Topics:
 
     # Found.
 
-    def find(self, context: RequestContext, name: str, topic_id: bytes, operation: Operation) -> Topic:
+    def find(self, context: RequestContext, name: str, operation: Operation, topic_id: bytes = b"") -> Topic:
         """The topic of that name and, when topic_id is not empty, of that identity.
 
         Raises UnknownTopicOrPartition, or UnknownTopicId for a topic that was deleted or made again.
@@ -95,13 +95,13 @@ class Topics:
             raise self._unknown_id(name, topic_id, f"the topic of that name is {topic.topic_id} now")
         return topic
 
-    def find_or_create(self, context: RequestContext, name: str, topic_id: bytes) -> Topic:
+    def find_or_create(self, context: RequestContext, name: str, topic_id: bytes = b"") -> Topic:
         """As `find` for writing, and creates what nobody has known yet, where that is allowed.
 
         Raises InternalTopic too.
         """
         try:
-            topic = self.find(context, name, topic_id, Operation.WRITE)
+            topic = self.find(context, name, Operation.WRITE, topic_id)
         except UnknownTopicOrPartition:
             if not self._auto_create:
                 raise
@@ -168,8 +168,8 @@ class Topics:
 
     async def delete(self, context: RequestContext, name: str, topic_id: bytes = b"") -> None:
         """Raises what `find` does, and InternalTopic."""
-        await self._openings.end(self.find(context, name, topic_id, Operation.DELETE))
-        topic = self.find(context, name, topic_id, Operation.DELETE)
+        await self._openings.end(self.find(context, name, Operation.DELETE, topic_id))
+        topic = self.find(context, name, Operation.DELETE, topic_id)
         self._refuse_internal(topic, "deleted")
         logs = list(self._waiters.logs_of(topic.topic_id))
         self._store.delete_topic(name)
@@ -195,7 +195,7 @@ class Topics:
     ) -> None:
         """partitions is the new number, 0 to leave it. Everything is checked before anything is changed, and with
         validate_only nothing is."""
-        topic = self.find(context, name, b"", Operation.ALTER)
+        topic = self.find(context, name, Operation.ALTER)
         self._refuse_internal(topic, "altered")
         config = topic.config.with_changes(set_config, tuple(unset_config))
         self._check_message_bytes(set_config)
@@ -226,7 +226,7 @@ class Topics:
         OffsetOutOfRange, DataLoss of a damaged log, StorageFull, and RequestTimedOut; after these last two readers do
         not see the records any more.
         """
-        topic = self.find(context, name, b"", Operation.DELETE)
+        topic = self.find(context, name, Operation.DELETE)
         self._refuse_internal(topic, "shortened")
         time_slice = TimeSlice(self._clock)
         starts: dict[Log, int] = {}

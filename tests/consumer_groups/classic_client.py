@@ -12,7 +12,11 @@ from consumer_groups.classic_requests import CONSUMER, JoinReply, JoinRequest, L
 from consumer_groups.config import GroupConfig
 from consumer_groups.consumer_protocol import ConsumerAssignment, read_assignment, read_subscription, write_assignment
 from consumer_groups.errors import GroupError, MemberIdRequired
-from consumer_groups.requests import GroupState, OffsetCommit
+from consumer_groups.requests import (
+    Committer,
+    GroupState,
+    OffsetCommit,
+)
 from logstore.errors import LogStoreError
 from tests.consumer_groups import harness
 from tests.consumer_groups.harness import World, start, turns
@@ -133,10 +137,8 @@ class Client:
     async def commit(self, number: int, offset: int, **fields: Any) -> GroupError | LogStoreError | None:
         results = await self.world.coordinator.commit_offsets(
             "g",
-            self.member_id,
-            self.generation,
+            Committer(self.member_id, self.generation, instance_id=self.instance_id),
             [OffsetCommit("t", number, offset, **fields)],
-            instance_id=self.instance_id,
         )
         return results[0]
 

@@ -11,6 +11,7 @@ from consumer_groups.errors import GroupError
 from consumer_groups.requests import (
     AWAY_EPOCH,
     LEAVE_EPOCH,
+    Committer,
     HeartbeatReply,
     HeartbeatRequest,
     OffsetCommit,
@@ -126,7 +127,9 @@ class Member:
         self, partition: int, offset: int, *, number: int = 0, **fields: Any
     ) -> GroupError | LogStoreError | None:
         commit = OffsetCommit("t", partition, offset, **fields)
-        results = await self.world.coordinator.commit_offsets("g", self.member_id, self.epoch, [commit], number)
+        results = await self.world.coordinator.commit_offsets(
+            "g", Committer(self.member_id, self.epoch, number), [commit]
+        )
         return results[0]
 
     def request(self, **fields: Any) -> HeartbeatRequest:

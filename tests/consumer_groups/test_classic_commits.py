@@ -10,7 +10,11 @@ from consumer_groups.errors import (
     RebalanceInProgress,
     UnknownMemberId,
 )
-from consumer_groups.requests import OffsetCommit
+from consumer_groups.requests import (
+    OUTSIDER,
+    Committer,
+    OffsetCommit,
+)
 from tests.consumer_groups.classic_client import (
     Client,
     running,
@@ -42,7 +46,7 @@ async def test_a_commit_is_checked_by_member_generation_and_instance() -> None:
         ):
             with pytest.raises(error):
                 await world.coordinator.commit_offsets(
-                    "g", member_id, generation, [OffsetCommit("t", 0, 9)], instance_id=instance_id
+                    "g", Committer(member_id, generation, instance_id=instance_id), [OffsetCommit("t", 0, 9)]
                 )
         assert await world.offsets() == {0: 5, 1: 6}
 
@@ -74,11 +78,11 @@ async def test_a_commit_shows_that_its_member_lives() -> None:
 async def test_who_is_no_member_commits_to_an_empty_group_and_may_read_it_back() -> None:
     async with running() as world:
         simple = [OffsetCommit("t", 0, 5)]
-        assert await world.coordinator.commit_offsets("g", "", -1, simple) == [None]
+        assert await world.coordinator.commit_offsets("g", OUTSIDER, simple) == [None]
         a = Client(world, "a")
         await stable(a)
         with pytest.raises(UnknownMemberId):
-            await world.coordinator.commit_offsets("g", "", -1, simple)
+            await world.coordinator.commit_offsets("g", OUTSIDER, simple)
         await a.leave()
-        assert await world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("t", 0, 6)]) == [None]
+        assert await world.coordinator.commit_offsets("g", OUTSIDER, [OffsetCommit("t", 0, 6)]) == [None]
         assert await world.offsets() == {0: 6}

@@ -9,7 +9,11 @@ from consumer_groups.errors import (
     NonEmptyGroup,
     UnknownMemberId,
 )
-from consumer_groups.requests import GroupState, OffsetCommit
+from consumer_groups.requests import (
+    OUTSIDER,
+    GroupState,
+    OffsetCommit,
+)
 from tests.consumer_groups.classic_client import (
     DELAY_MS,
     Client,
@@ -83,7 +87,7 @@ async def test_a_group_whose_members_exchange_what_nobody_else_knows_is_describe
 
 async def test_groups_that_are_not_classic_are_described_as_far_as_kafka_would() -> None:
     async with running() as world:
-        await world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("t", 0, 5)])
+        await world.coordinator.commit_offsets("g", OUTSIDER, [OffsetCommit("t", 0, 5)])
         described = world.coordinator.describe_classic_group("g")
         assert (described.state, described.protocol_type, described.members) == (GroupState.EMPTY, "", ())
         await world.member("m").join()

@@ -38,7 +38,14 @@ from consumer_groups.errors import (
     MemberIdRequired,
     UnknownMemberId,
 )
-from consumer_groups.requests import Assignment, GroupState, OffsetCommit, SeekTarget, SoughtPartition
+from consumer_groups.requests import (
+    Assignment,
+    Committer,
+    GroupState,
+    OffsetCommit,
+    SeekTarget,
+    SoughtPartition,
+)
 from logstore.errors import LogStoreError
 from tests.consumer_groups.classic_client import assignment, partitions_of, protocol
 from tests.consumer_groups.fakes import Crash
@@ -163,7 +170,9 @@ class Client:
         offset = self.simulation.random.randrange(100)
         least = max(self.simulation.newest, self.simulation.sought_in.get(number, -1) + 1)
         results = await world.coordinator.commit_offsets(
-            "g", member_id, generation, [OffsetCommit("t", number, offset)], instance_id=self.instance_id
+            "g",
+            Committer(member_id, generation, instance_id=self.instance_id),
+            [OffsetCommit("t", number, offset)],
         )
         if results[0] is None:  # Of generation -1: from outside, while the group is empty.
             assert generation >= least or generation < 0, (

@@ -8,7 +8,10 @@ from consumer_groups.config import GroupConfig
 from consumer_groups.errors import GroupIdNotFound
 from consumer_groups.expiry import INTERVAL_MS
 from consumer_groups.journal_records import GroupEpochs, GroupKey, OffsetKey, OffsetValue, encode_all
-from consumer_groups.requests import OffsetCommit
+from consumer_groups.requests import (
+    OUTSIDER,
+    OffsetCommit,
+)
 from tests.consumer_groups.fakes import MemoryJournal
 from tests.consumer_groups.harness import World, partition, running
 
@@ -19,7 +22,7 @@ CONFIG = GroupConfig(assignment_interval_ms=0, session_timeout_ms=100 * WEEK_MS)
 
 
 async def commit_from_outside(world: World, number: int, offset: int) -> None:
-    assert await world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("t", number, offset)]) == [None]
+    assert await world.coordinator.commit_offsets("g", OUTSIDER, [OffsetCommit("t", number, offset)]) == [None]
 
 
 async def leave_something_behind(world: World) -> None:

@@ -28,7 +28,12 @@ from consumer_groups.errors import (
     UnknownMemberId,
 )
 from consumer_groups.live import RETRY_MS
-from consumer_groups.requests import OffsetCommit, Partition, SeekTarget
+from consumer_groups.requests import (
+    Committer,
+    OffsetCommit,
+    Partition,
+    SeekTarget,
+)
 from logstore.errors import OffsetOutOfRange, StorageFull, UnknownTopicId, UnknownTopicOrPartition
 from tests.consumer_groups.model import ModelMember
 from tests.consumer_groups.test_member_machine import CONFIG, SETTINGS, THOROUGH, TOPICS, MemberMachine
@@ -176,7 +181,7 @@ class GroupMachine(MemberMachine):
         else:
             allowed = None
         self.maybe = [dict(self.offsets), {**self.offsets, partition: offset}]  # should the process die in it
-        results = self.attempt(self.coordinator.commit_offsets("g", member_id, epoch, [commit]))
+        results = self.attempt(self.coordinator.commit_offsets("g", Committer(member_id, epoch), [commit]))
         self.maybe = []
         outcome = results[0] if isinstance(results, list) else results
         match outcome:

@@ -19,7 +19,15 @@ from consumer_groups.errors import (
     UnreleasedInstanceId,
     UnsupportedAssignor,
 )
-from consumer_groups.requests import GroupState, HeartbeatRequest, OffsetCommit, TopicInfo, TopicPartitions
+from consumer_groups.requests import (
+    OUTSIDER,
+    Committer,
+    GroupState,
+    HeartbeatRequest,
+    OffsetCommit,
+    TopicInfo,
+    TopicPartitions,
+)
 from logstore.errors import StorageFull
 from tests.consumer_groups.harness import running, settle, start, turns
 
@@ -276,7 +284,7 @@ async def test_a_static_member_comes_back_to_its_partitions() -> None:
         with pytest.raises(FencedInstanceId):
             await a.beat()
         with pytest.raises(UnknownMemberId):
-            await world.coordinator.commit_offsets("g", "a", epoch, [])
+            await world.coordinator.commit_offsets("g", Committer("a", epoch), [])
 
 
 async def test_a_static_member_that_stays_away_is_out_when_its_session_ends() -> None:
@@ -414,8 +422,8 @@ async def test_groups_that_were_named_and_never_came_to_be_take_up_no_room() -> 
             with pytest.raises(UnsupportedAssignor):
                 await world.member("a").beat(group=name, subscription=("t",), owned=(), assignor="none")
             with pytest.raises(UnknownMemberId):
-                await world.coordinator.commit_offsets(name, "a", 1, [])
-            [refused] = await world.coordinator.commit_offsets(name, "", -1, [OffsetCommit("nothing", 0, 1)])
+                await world.coordinator.commit_offsets(name, Committer("a", 1), [])
+            [refused] = await world.coordinator.commit_offsets(name, OUTSIDER, [OffsetCommit("nothing", 0, 1)])
             assert refused is not None
             world.journal.full_after = world.journal.appends
             with pytest.raises(StorageFull):
@@ -429,7 +437,7 @@ async def test_groups_that_were_named_and_never_came_to_be_take_up_no_room() -> 
 
 async def test_a_group_whose_last_offset_went_with_its_topic_takes_up_no_room() -> None:
     async with running(GroupConfig(groups_max=1)) as world:
-        await world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("t", 0, 1)])
+        await world.coordinator.commit_offsets("g", OUTSIDER, [OffsetCommit("t", 0, 1)])
         world.topics.delete("t")
         world.coordinator.topics_changed()
         await turns()

@@ -21,7 +21,9 @@ from consumer_groups.errors import (
 )
 from consumer_groups.lag import lags
 from consumer_groups.requests import (
+    OUTSIDER,
     CommittedOffset,
+    Committer,
     OffsetCommit,
     OffsetRange,
     Partition,
@@ -64,7 +66,7 @@ async def test_all_offsets_of_an_unknown_group_are_an_error() -> None:
 async def test_what_is_forgotten_is_gone_for_good_and_the_rest_stays() -> None:
     async with running() as world:
         for number in (0, 1):
-            await world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("t", number, 7)])
+            await world.coordinator.commit_offsets("g", OUTSIDER, [OffsetCommit("t", number, 7)])
         refusals = await world.coordinator.delete_offsets("g", [("t", 0), ("t", 2), ("t", 99), ("unknown", 0)])
         assert [type(refusal) for refusal in refusals] == [
             type(None),
@@ -138,8 +140,7 @@ async def test_a_commit_of_several_partitions_reports_each() -> None:
         other = UUID(int=99)
         results = await world.coordinator.commit_offsets(
             "g",
-            "a",
-            1,
+            Committer("a", 1),
             [
                 OffsetCommit("t", 0, 1),
                 OffsetCommit("t", 4, 1),
@@ -167,15 +168,15 @@ async def test_a_commit_of_several_partitions_reports_each() -> None:
 async def test_from_outside_offsets_are_committed_only_while_the_group_is_empty() -> None:
     async with running() as world:
         outside = [OffsetCommit("t", 0, 9)]
-        assert await world.coordinator.commit_offsets("g", "", -1, outside) == [None]
+        assert await world.coordinator.commit_offsets("g", OUTSIDER, outside) == [None]
         a = world.member("a")
         await a.join()
         with pytest.raises(NonEmptyGroup):
-            await world.coordinator.commit_offsets("g", "", -1, outside)
+            await world.coordinator.commit_offsets("g", OUTSIDER, outside)
         await a.leave()
-        assert await world.coordinator.commit_offsets("g", "", -1, outside) == [None]
+        assert await world.coordinator.commit_offsets("g", OUTSIDER, outside) == [None]
         with pytest.raises(InvalidRequest):
-            await world.coordinator.commit_offsets("g", "", 3, outside)
+            await world.coordinator.commit_offsets("g", Committer("", 3), outside)
 
 
 async def test_a_topic_made_again_starts_afresh() -> None:
@@ -202,7 +203,7 @@ async def test_a_topic_made_again_starts_afresh() -> None:
 
 async def test_offsets_of_a_topic_deleted_while_the_server_was_down_go() -> None:
     async with running() as world:
-        await world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("t", 0, 9)])
+        await world.coordinator.commit_offsets("g", OUTSIDER, [OffsetCommit("t", 0, 9)])
         world.topics.delete("t")
         await world.restart()
         world.topics.create("t", 1)
@@ -316,9 +317,9 @@ async def test_a_commit_that_is_refused_does_not_end_a_group_that_another_is_mak
     world = SlowWorld()
     await world.coordinator.start()
     world.journal.slow = True
-    making = start(world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("t", 0, 7)]))
+    making = start(world.coordinator.commit_offsets("g", OUTSIDER, [OffsetCommit("t", 0, 7)]))
     await turns()
-    [refused] = await world.coordinator.commit_offsets("g", "", -1, [OffsetCommit("nothing", 0, 7)])
+    [refused] = await world.coordinator.commit_offsets("g", OUTSIDER, [OffsetCommit("nothing", 0, 7)])
     assert isinstance(refused, UnknownTopicOrPartition)
     world.journal.finish()
     assert await making == [None]

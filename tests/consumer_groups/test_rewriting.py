@@ -7,7 +7,11 @@ import pytest
 
 from consumer_groups.config import GroupConfig
 from consumer_groups.coordinator import GroupCoordinator
-from consumer_groups.requests import OffsetCommit, SeekTarget
+from consumer_groups.requests import (
+    OUTSIDER,
+    OffsetCommit,
+    SeekTarget,
+)
 from consumer_groups.rewriting import GROUPS_AT_ONCE, RECORDS_AT_ONCE, RECORDS_ON_LOOP
 from logstore.errors import StorageFull
 from tests.consumer_groups.fakes import MemoryJournal, Record
@@ -17,7 +21,7 @@ TIDY = GroupConfig(assignment_interval_ms=0, journal_records_max=50)
 
 
 async def commit(coordinator: GroupCoordinator, group: str, number: int, offset: int) -> None:
-    assert await coordinator.commit_offsets(group, "", -1, [OffsetCommit("t", number, offset)]) == [None]
+    assert await coordinator.commit_offsets(group, OUTSIDER, [OffsetCommit("t", number, offset)]) == [None]
 
 
 async def test_a_thousand_commits_leave_a_journal_of_as_many_records_as_it_may_have() -> None:
@@ -74,7 +78,7 @@ async def test_a_large_group_is_written_in_pieces_and_off_the_loop(monkeypatch: 
         world.topics.create("large", count)
         for offset in (1, 2, 3):
             offsets = [OffsetCommit("large", number, offset) for number in range(count)]
-            assert set(await world.coordinator.commit_offsets("g", "", -1, offsets)) == {None}
+            assert set(await world.coordinator.commit_offsets("g", OUTSIDER, offsets)) == {None}
         async with asyncio.timeout(10):
             while not world.journal.forgotten_count:
                 await asyncio.sleep(0)

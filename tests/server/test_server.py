@@ -9,7 +9,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from consumer_groups.requests import OffsetCommit
+from consumer_groups.requests import (
+    OUTSIDER,
+    OffsetCommit,
+)
 from logserver.config import Address, ServerConfig
 from logserver.errors import ListenFailed
 from logserver.server import Server
@@ -59,7 +62,7 @@ async def test_a_group_is_kept_for_as_long_as_is_set(tmp_path: Path) -> None:
     async with Server(config, unexpected, clock) as server:
         server.broker.store.create_topic("t", 1, TopicConfig())
         groups = server.broker.groups
-        assert await groups.commit_offsets("g", "", -1, [OffsetCommit("t", 0, 5)]) == [None]
+        assert await groups.commit_offsets("g", OUTSIDER, [OffsetCommit("t", 0, 5)]) == [None]
         clock.now_ms += 7_200_000
         groups.run_due()
         async with asyncio.timeout(10):

@@ -65,7 +65,7 @@ class FetchDoor:
     async def _offset(self, query: pb.ListOffsetsQuery, context: RequestContext) -> pb.ListOffsetsResult:
         result = pb.ListOffsetsResult(topic=query.topic, partition=query.partition, offset=-1)
         try:
-            topic = self._broker.topics.find(context, query.topic, b"", Operation.DESCRIBE)
+            topic = self._broker.topics.find(context, query.topic, Operation.DESCRIBE)
             log = await self._broker.topics.open_log(topic, query.partition)
             result.topic_id = topic.topic_id.bytes
             if query.spec == pb.OFFSET_SPEC_EARLIEST:

@@ -54,8 +54,7 @@ class GroupDoor:
         check_count("offsets", len(request.offsets), PARTITIONS_PER_REQUEST_MAX)
         errors = await self._groups.commit_offsets(
             request.group,
-            request.member_id,
-            request.member_epoch,
+            domain.Committer(request.member_id, request.member_epoch, request.number),
             [
                 domain.OffsetCommit(
                     topic=offset.topic,
@@ -66,7 +65,6 @@ class GroupDoor:
                 )
                 for offset in request.offsets
             ],
-            request.number,
         )
         response = pb.CommitOffsetsResponse(offsets=request.offsets)
         for offset, error in zip(response.offsets, errors, strict=True):

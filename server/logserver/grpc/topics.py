@@ -60,7 +60,7 @@ class TopicDoor:
     async def describe_topic(
         self, request: pb.DescribeTopicRequest, context: RequestContext
     ) -> pb.DescribeTopicResponse:
-        topic = self._broker.topics.find(context, request.topic, b"", Operation.DESCRIBE)
+        topic = self._broker.topics.find(context, request.topic, Operation.DESCRIBE)
         time_slice = TimeSlice(self._broker.clock)
         partitions = []
         for partition in range(topic.partitions):
@@ -109,11 +109,11 @@ class TopicDoor:
     def _named(self, name: str, auto_create: bool, context: RequestContext) -> pb.TopicMetadata:
         try:
             try:
-                topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
+                topic = self._broker.topics.find(context, name, Operation.DESCRIBE)
             except UnknownTopicOrPartition:
                 if not auto_create:
                     raise
-                topic = self._broker.topics.find_or_create(context, name, b"")
+                topic = self._broker.topics.find_or_create(context, name)
         except Exception as refused:
             return pb.TopicMetadata(topic=name, error=describe(refused))
         return self._metadata(topic)

@@ -163,7 +163,7 @@ class ConfigHandlers:
 
     def _topic(self, context: RequestContext, name: str, operation: Operation) -> Topic:
         check_topic_name(name)
-        return self._broker.topics.find(context, name, b"", operation)
+        return self._broker.topics.find(context, name, operation)
 
     def _check_broker(self, name: str) -> None:
         node_id = self._broker.store.node_id

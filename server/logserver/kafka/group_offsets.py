@@ -7,7 +7,7 @@ from kio.schema.errors import ErrorCode
 
 from consumer_groups.coordinator import GroupCoordinator
 from consumer_groups.errors import GroupIdNotFound, NonEmptyGroup
-from consumer_groups.requests import OUTSIDE_EPOCH, CommittedOffset, OffsetCommit, TopicPartitions
+from consumer_groups.requests import OUTSIDE_EPOCH, CommittedOffset, Committer, OffsetCommit, TopicPartitions
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.kafka.errors import error_code
 from logserver.kafka.messages import Fields, get
@@ -38,11 +38,7 @@ class GroupOffsetHandlers:
         ]
         try:
             results: Sequence[Exception | None] = await self._groups.commit_offsets(
-                request.group_id,
-                request.member_id,
-                _generation(request),
-                offsets,
-                instance_id=get(request, "group_instance_id", None) or "",
+                request.group_id, _committer(request), offsets
             )
         except ExplainedError as refused:
             results = [refused] * len(offsets)
@@ -131,10 +127,12 @@ class GroupOffsetHandlers:
         }
 
 
-def _generation(request: Any) -> int:
-    """Generation in the classic protocol, epoch in the consumer group protocol."""
-    epoch: int = get(request, "generation_id_or_member_epoch", OUTSIDE_EPOCH)
-    return epoch
+def _committer(request: Any) -> Committer:
+    return Committer(
+        request.member_id,
+        get(request, "generation_id_or_member_epoch", OUTSIDE_EPOCH),
+        instance_id=get(request, "group_instance_id", None) or "",
+    )
 
 
 def _named(topic: Any) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class LogDirHandlers:
             wanted.setdefault(each.topic, set()).update(each.partitions)
         for name, partitions in wanted.items():
             try:
-                topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
+                topic = self._broker.topics.find(context, name, Operation.DESCRIBE)
             except UnknownTopicOrPartition:
                 continue
             yield topic, sorted(partition for partition in partitions if 0 <= partition < topic.partitions)

@@ -91,7 +91,7 @@ class OffsetHandlers:
         return {"topics": topics}
 
     async def _log(self, context: RequestContext, name: str, partition: int, leader_epoch: int) -> Log:
-        topic = self._broker.topics.find(context, name, b"", Operation.DESCRIBE)
+        topic = self._broker.topics.find(context, name, Operation.DESCRIBE)
         log = await self._broker.topics.open_log(topic, partition)
         check_leader_epoch(leader_epoch, self._broker.store.leader_epoch)
         return log

@@ -3,7 +3,7 @@
 import asyncio
 import resource
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,7 +20,7 @@ from logserver.kafka.buffers import SHARED_BYTES
 from logserver.kafka.connection import Connection, Frame
 from logserver.kafka.fetch import FetchHandler
 from logserver.kafka.fetch_sessions import SessionPlaces
-from logserver.kafka.handlers import Handler, Handlers
+from logserver.kafka.handlers import Handler, handlers
 from logserver.kafka.messages import Fields, RequestHeader, encode_response, read_body
 from logserver.kafka.metadata import api_versions
 from logserver.kafka.primitives import malformed
@@ -65,12 +65,12 @@ class KafkaServer:
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
         self._fetch: FetchHandler
-        self._handlers: Handlers
+        self._handlers: Mapping[int, Handler]
 
     async def serve(self, broker: Broker) -> None:
         self.broker = broker
         self._fetch = FetchHandler(broker)
-        self._handlers = Handlers(broker, self._config.kafka_advertise or self.address)
+        self._handlers = handlers(broker, self._config.kafka_advertise or self.address)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self), sock=self._socket, backlog=BACKLOG)
         self._sweep_by_the_clock()
@@ -144,7 +144,7 @@ class KafkaServer:
     def _answer_read(self, header: RequestHeader, request: Any, connection: Connection) -> Coroutine[Any, Any, Frame]:
         if header.api_key == ApiKey.FETCH:
             return self._fetch.fetch(header, request, connection.context, connection.fetch_session)
-        return _answered(header, self._handlers.of(header.api_key), request, connection.context)
+        return _answered(header, self._handlers[header.api_key], request, connection.context)
 
     def _sweep_by_the_clock(self) -> None:
         self.sweep()

@@ -132,7 +132,7 @@ class TopicHandlers:
         return {"results": answers}
 
     def _grow(self, context: RequestContext, wanted: Any, *, validate_only: bool) -> None:
-        topic = self._topics.find(context, wanted.name, b"", Operation.ALTER)
+        topic = self._topics.find(context, wanted.name, Operation.ALTER)
         self._topics.check_growth(topic, wanted.count)
         if wanted.assignments is not None:
             more = wanted.count - topic.partitions
@@ -211,7 +211,7 @@ class TopicHandlers:
             topic = self._broker.store.topic_by_id(topic_id)
             other = topic.name, NO_UUID
         else:
-            topic = self._topics.find(context, name, b"", Operation.DELETE)
+            topic = self._topics.find(context, name, Operation.DELETE)
             other = None, topic.topic_id
         if named[name, topic_id] > 1 or other in named:
             raise named_twice(f"topic {topic.name!r}")

@@ -21,6 +21,7 @@ from consumer_groups.errors import (
 )
 from consumer_groups.requests import (
     NO_OFFSET,
+    Committer,
     HeartbeatReply,
     HeartbeatRequest,
     OffsetCommit,
@@ -369,7 +370,7 @@ class SimulatedMember:
         member_id, epoch = self.model.member_id, self.model.epoch
         self._world.committed.begin(held.number, position)
         self._call(
-            lambda server: server.coordinator.commit_offsets(GROUP, member_id, epoch, [commit]),
+            lambda server: server.coordinator.commit_offsets(GROUP, Committer(member_id, epoch), [commit]),
             partial(self._was_committed, held, position),
         )
 

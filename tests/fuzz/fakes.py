@@ -9,6 +9,7 @@ from logserver.broker import Broker
 from logserver.bytes_in_flight import BytesInFlight, Connections
 from logserver.context import RequestContext
 from logserver.kafka.apis import API_VERSIONS
+from logserver.kafka.buffers import SpareBuffers
 from logserver.kafka.connection import Connection, Frame
 from logserver.kafka.fetch_sessions import SessionPlaces
 from logserver.kafka.messages import RequestHeader, read_body
@@ -76,6 +77,7 @@ class FakeDoor:
         self.broker = cast(Broker, self.fake)
         self.shared = memoryview(bytearray(1 << 12))
         self.strangers = BytesInFlight(1 << 20, "strangers")
+        self.spare_buffers = SpareBuffers()
         self.session_places = SessionPlaces()
         #: What was begun, in order.
         self.begun: list[tuple[RequestHeader, bytes]] = []

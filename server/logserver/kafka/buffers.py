@@ -4,6 +4,9 @@ All connections of a loop receive into one shared buffer, and what is whole in t
 connection holds none. Only a request that comes in several reads gets a buffer of its own. It grows with what really
 came, so that who only announces a large request costs nothing, and all of them together have a bound. Their memory is
 not cleared beforehand: what nothing was received into takes no page of the machine.
+
+A buffer that has become empty waits for its connection's next request, which is what makes those of 1 MB fast. It is
+not counted meanwhile, so that it takes nothing from those that have something to send, but only so much may wait.
 """
 
 import numpy as np
@@ -14,17 +17,40 @@ from logserver.errors import Overloaded
 SHARED_BYTES = 256 << 10
 #: A buffer of its own has so much at least.
 OWN_BYTES_MIN = 16 << 10
+#: Of buffers that wait, of all connections together.
+SPARE_BYTES_MAX = 32 << 20
 _NONE = memoryview(b"")
+
+
+class SpareBuffers:
+    """Those that are empty. What has waited longest gives way to others."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._buffers: dict[ReceiveBuffer, int] = {}
+
+    def add(self, buffer: "ReceiveBuffer", size: int) -> None:
+        self._buffers[buffer] = size
+        self.bytes += size
+        if size > SPARE_BYTES_MAX:
+            buffer.release()
+        while self.bytes > SPARE_BYTES_MAX:
+            next(iter(self._buffers)).release()
+
+    def remove(self, buffer: "ReceiveBuffer") -> None:
+        self.bytes -= self._buffers.pop(buffer)
 
 
 class ReceiveBuffer:
     """What one connection has received and not handled yet."""
 
-    __slots__ = ("_end", "_memory", "_start", "counter")
+    __slots__ = ("_end", "_is_spare", "_memory", "_spare", "_start", "counter")
 
-    def __init__(self, counter: BytesInFlight) -> None:
-        """counter: of the bytes of all such buffers."""
+    def __init__(self, counter: BytesInFlight, spare: SpareBuffers) -> None:
+        """counter: of the bytes of all such buffers. spare: where it waits when it is empty."""
         self.counter = counter
+        self._spare = spare
+        self._is_spare = False
         self._memory = _NONE
         self._start = 0  # of what is not handled
         self._end = 0
@@ -57,36 +83,60 @@ class ReceiveBuffer:
     def take(self, size: int) -> None:
         """So much from the front was handled."""
         self._start += size
-        if self._start == self._end:
+        if self._start == self._end and len(self._memory) and not self._is_spare:
             self._start = self._end = 0
+            self.counter.remove(len(self._memory))
+            self._is_spare = True
+            self._spare.add(self, len(self._memory))
 
     def move_to(self, counter: BytesInFlight) -> None:
         """Count the memory there from now on."""
-        self.counter.remove(len(self._memory))
+        if not self._is_spare:
+            self.counter.remove(len(self._memory))
+            counter.add(len(self._memory))
         self.counter = counter
-        self.counter.add(len(self._memory))
 
     def release(self) -> None:
         """Give the memory back, with what is in it."""
-        self.counter.remove(len(self._memory))
+        if self._is_spare:
+            self._spare.remove(self)
+            self._is_spare = False
+        else:
+            self.counter.remove(len(self._memory))
         self._memory = _NONE
         self._start = self._end = 0
 
     def _make_room(self, size: int) -> None:
-        """For so much, what is pending included. Raises Overloaded."""
+        """For so much, what is pending included. Raises Overloaded, unless it is the only one: a request may be larger
+        than the bound."""
         pending = len(self)
-        if len(self._memory) - self._start >= size:
-            return
-        if len(self._memory) >= size:
-            self._memory[:pending] = self._memory[self._start : self._end]
-        else:
-            if not self.counter.has_room:
-                raise too_much_pending(self.counter)
-            grown = np.empty(max(size, OWN_BYTES_MIN), np.uint8).data
-            grown[:pending] = self.pending
-            self.counter.add(len(grown) - len(self._memory))
+        if len(self._memory) - self._start < size:
+            if len(self._memory) >= size:
+                self._memory[:pending] = self.pending
+            else:
+                self._grow(max(size, OWN_BYTES_MIN))
+            self._start, self._end = 0, pending
+        if self._is_spare:
+            self._check_room()
+            self._spare.remove(self)
+            self._is_spare = False
+            self.counter.add(len(self._memory))
+
+    def _grow(self, size: int) -> None:
+        if self._is_spare:
+            self.release()
+        self.counter.remove(len(self._memory))
+        try:
+            self._check_room()
+            grown = np.empty(size, np.uint8).data
+            grown[: len(self)] = self.pending
             self._memory = grown
-        self._start, self._end = 0, pending
+        finally:
+            self.counter.add(len(self._memory))
+
+    def _check_room(self) -> None:
+        if not self.counter.has_room:
+            raise too_much_pending(self.counter)
 
 
 def too_much_pending(counter: BytesInFlight) -> Overloaded:

@@ -22,7 +22,7 @@ from logserver.bytes_in_flight import BytesInFlight
 from logserver.context import ANONYMOUS, RequestContext
 from logserver.errors import LogServerError
 from logserver.kafka.apis import API_VERSIONS, ApiKey
-from logserver.kafka.buffers import ReceiveBuffer
+from logserver.kafka.buffers import ReceiveBuffer, SpareBuffers
 from logserver.kafka.fetch_sessions import FetchSession, SessionPlaces
 from logserver.kafka.messages import RequestHeader, read_header
 from logserver.kafka.primitives import malformed
@@ -67,6 +67,8 @@ class Door(Protocol):
     produce_timeout_ms: int
     #: Counts what connections have sent that have had no answer yet.
     strangers: BytesInFlight
+    #: Of all connections.
+    spare_buffers: SpareBuffers
     #: Of the fetch sessions of all connections.
     session_places: SessionPlaces
 
@@ -99,7 +101,8 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._clock = door.broker.clock
         self._transport: asyncio.Transport | None = None
-        self._received = ReceiveBuffer(door.strangers)
+        self._received = ReceiveBuffer(door.strangers, door.spare_buffers)
+        self._overload: LogServerError | None = None  # there is no memory for what comes
         self._answers: deque[_Answer] = deque()
         self._task: asyncio.Task[None] | None = None
         self._is_proven = False
@@ -129,9 +132,17 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         if not len(self._received):
             return self._door.shared
-        return self._received.free(self._wanted_bytes(), at_once=RECEIVED_AT_ONCE if self._is_proven else 0)
+        try:
+            return self._received.free(self._wanted_bytes(), at_once=RECEIVED_AT_ONCE if self._is_proven else 0)
+        except LogServerError as error:
+            # To abort within this call ends the process: libuv goes on to read. What it reads is thrown away.
+            self._overload = error
+            return self._door.shared
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._overload is not None:
+            self._end(self._overload)
+            return
         try:
             if len(self._received):
                 self._received.add(nbytes)

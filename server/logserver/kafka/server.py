@@ -16,7 +16,7 @@ from logserver.config import Address, ServerConfig
 from logserver.context import RequestContext
 from logserver.errors import ListenFailed
 from logserver.kafka.apis import API_VERSIONS, ApiKey
-from logserver.kafka.buffers import SHARED_BYTES
+from logserver.kafka.buffers import SHARED_BYTES, SpareBuffers
 from logserver.kafka.connection import Connection, Frame
 from logserver.kafka.fetch import FetchHandler
 from logserver.kafka.fetch_sessions import SessionPlaces
@@ -56,6 +56,7 @@ class KafkaServer:
         self.request_bytes_max = config.kafka_request_bytes_max
         self.produce_timeout_ms = config.produce_timeout_ms
         self.strangers = BytesInFlight(STRANGERS_BYTES_MAX, "connections that have had no answer yet")
+        self.spare_buffers = SpareBuffers()
         self.broker: Broker
         self.session_places = SessionPlaces()
         self._large = asyncio.Lock()

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 from kio.schema.errors import ErrorCode
+from structlog.testing import capture_logs
 
 from logserver.appends import Acks, BatchAppend
 from logserver.bytes_in_flight import BytesInFlight
 from logserver.context import ANONYMOUS, RequestContext
+from logserver.errors import Overloaded
 from logserver.kafka import fetch_sessions
 from logserver.kafka.apis import ApiKey
-from logserver.kafka.buffers import OWN_BYTES_MIN, ReceiveBuffer
+from logserver.kafka.buffers import OWN_BYTES_MIN, SPARE_BYTES_MAX, ReceiveBuffer, SpareBuffers
 from logserver.kafka.connection import (
     FIRST_REQUEST_BYTES_MAX,
     OTHER_REQUEST_BYTES_MAX,
@@ -130,7 +132,7 @@ async def test_a_large_request_may_come_slowly_as_long_as_it_comes(door: Server,
 
 
 def test_who_announces_a_large_request_gets_memory_for_what_came() -> None:
-    buffer = ReceiveBuffer(BytesInFlight(1 << 30, "test"))
+    buffer = ReceiveBuffer(BytesInFlight(1 << 30, "test"), SpareBuffers())
     buffer.put(memoryview(bytes(4)))
     assert len(buffer.free(100 << 20, at_once=RECEIVED_AT_ONCE)) < OWN_BYTES_MIN
     buffer.release()
@@ -139,13 +141,84 @@ def test_who_announces_a_large_request_gets_memory_for_what_came() -> None:
 
 
 def test_who_announces_much_leaves_room_for_those_that_send() -> None:
-    counter = BytesInFlight(16 << 20, "test")
+    counter, spare = BytesInFlight(16 << 20, "test"), SpareBuffers()
     for _ in range(100):
-        announced = ReceiveBuffer(counter)
+        announced = ReceiveBuffer(counter, spare)
         announced.put(memoryview(bytes(4)))
         announced.free(1 << 20, at_once=RECEIVED_AT_ONCE)
     assert counter.has_room
     assert counter.used_bytes <= (8 << 20) + (1 << 20) + 100 * OWN_BYTES_MIN
+
+
+def receive_whole(buffer: ReceiveBuffer, size: int) -> None:
+    """A request of so many bytes, as it comes."""
+    buffer.put(memoryview(bytes(4)))
+    while len(buffer) < size:
+        buffer.add(len(buffer.free(size, at_once=RECEIVED_AT_ONCE)))
+
+
+def test_buffers_that_are_empty_leave_room_for_those_that_send() -> None:
+    counter, spare = BytesInFlight(8 << 20, "test"), SpareBuffers()
+    buffers = [ReceiveBuffer(counter, spare) for _ in range(100)]
+    for _ in range(2):
+        for buffer in buffers:
+            receive_whole(buffer, 1 << 20)
+            buffer.take(1 << 20)
+    assert counter.used_bytes == 0
+    assert SPARE_BYTES_MAX - (1 << 20) <= spare.bytes <= SPARE_BYTES_MAX
+    for buffer in buffers:
+        buffer.release()
+    assert (counter.used_bytes, spare.bytes) == (0, 0)
+
+
+def test_a_buffer_that_is_empty_is_there_for_the_next_request() -> None:
+    counter, spare = BytesInFlight(8 << 20, "test"), SpareBuffers()
+    buffer = ReceiveBuffer(counter, spare)
+    receive_whole(buffer, 1 << 20)
+    memory = buffer.pending.obj
+    buffer.take(1 << 20)
+    assert spare.bytes == 1 << 20
+    receive_whole(buffer, 1 << 19)
+    assert buffer.pending.obj is memory
+    assert (counter.used_bytes, spare.bytes) == (1 << 20, 0)
+
+
+def test_a_buffer_larger_than_all_that_may_wait_takes_no_others_place() -> None:
+    spare = SpareBuffers()
+    small, large = (ReceiveBuffer(BytesInFlight(1 << 30, "test"), spare) for _ in range(2))
+    for buffer, size in ((small, 1 << 20), (large, SPARE_BYTES_MAX + 1)):
+        receive_whole(buffer, size)
+        buffer.take(size)
+    assert spare.bytes == 1 << 20
+
+
+def test_one_request_may_be_larger_than_the_bound() -> None:
+    counter = BytesInFlight(1 << 20, "test")
+    buffer, other = ReceiveBuffer(counter, SpareBuffers()), ReceiveBuffer(counter, SpareBuffers())
+    receive_whole(buffer, 10 << 20)
+    assert counter.used_bytes == 10 << 20
+    with pytest.raises(Overloaded):
+        receive_whole(other, 1)
+    assert counter.used_bytes == 10 << 20
+
+
+async def test_who_meets_an_overload_while_it_receives_is_told_of_in_the_log_and_cut(
+    door: Server, kafka: KafkaClient
+) -> None:
+    await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    await kafka.send_raw((1 << 20).to_bytes(4, "big") + b"\0\0\0\x09" + bytes(1000))
+    total = door.broker.connections.total
+    while not total.used_bytes:
+        await asyncio.sleep(0)
+    total.add(total.bytes_max)
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    with capture_logs() as said:
+        await kafka.send_raw(bytes(1 << 20))
+        assert await kafka.is_closed()
+    total.remove(total.bytes_max)
+    assert unhandled == []
+    assert "bytes of requests that have not come to their end" in said[0]["why"]
 
 
 async def test_what_a_refused_batch_was_inflated_into_is_let_go(door: Server, kafka: KafkaClient) -> None:

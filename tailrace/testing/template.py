@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from io import FileIO
 from typing import Any
+from weakref import WeakSet
 
 from tailrace.errors import BrokerFailed, InvalidRequest
 
@@ -183,6 +184,8 @@ class Template:
 
 _lock = threading.Lock()
 _template: Template | None = None
+#: The ends of the pipes of all servers. With a copy of its standard input a server would outlive this process.
+_pipes: WeakSet[FileIO] = WeakSet()
 
 
 def template() -> Template:
@@ -209,6 +212,8 @@ def close() -> None:
 def _after_fork() -> None:
     global _lock, _template
     _lock = threading.Lock()  # A thread that is not here may have had it.
+    for file in _pipes:
+        file.close()
     if _template is not None:
         _template.forget()
         _template = None
@@ -219,8 +224,10 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _pipe() -> tuple[FileIO, FileIO]:
-    reading, writing = os.pipe()
-    return FileIO(reading, "rb"), FileIO(writing, "wb")
+    reading, writing = os.pipe()  # What is executed does not inherit them; what is forked closes them.
+    pipe = FileIO(reading, "rb"), FileIO(writing, "wb")
+    _pipes.update(pipe)
+    return pipe
 
 
 # In the template.

@@ -240,3 +240,36 @@ def test_a_run_that_is_killed_leaves_no_server_behind(pytester: pytest.Pytester,
     assert pytester.runpytest_subprocess().ret == -signal.SIGKILL
     assert all(ended(int(pid)) for pid in (pytester.path / "pids").read_text().split())
     assert re.search("ready|journal", next(pytester.path.glob("**/server.log")).read_text())
+
+
+@pytest.mark.parametrize(
+    "leave_behind",
+    [
+        "forked = os.fork() or time.sleep(600)",
+        "pool = ProcessPoolExecutor(1, get_context('fork')); forked = pool.submit(os.getpid).result()",
+        "forked = subprocess.Popen(['sleep', '600'], close_fds=False).pid",
+    ],
+    ids=["fork", "pool", "subprocess"],
+)
+def test_what_a_test_has_started_keeps_no_server_of_a_run_that_is_killed(
+    pytester: pytest.Pytester, leave_behind: str
+) -> None:
+    pytester.makepyfile(
+        f"""
+        import os, signal, subprocess, time
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        def test_killed(tailrace_broker):
+            {leave_behind}
+            with open("pids", "w") as file:
+                print(tailrace_broker.pid, forked, file=file)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    assert pytester.runpytest_subprocess().ret == -signal.SIGKILL
+    server, left = map(int, (pytester.path / "pids").read_text().split())
+    try:
+        assert ended(server)
+    finally:
+        os.kill(left, signal.SIGKILL)

@@ -1,12 +1,15 @@
 """What does one Kafka client get from our door, and what from Apache Kafka on the same machine?
 
 Ours keeps its durable default: what is acknowledged is synced. Kafka keeps its own, which syncs nothing. Only the rows
-with acks=1 have both alike: ours on a topic with durability=relaxed. Client and broker share the cores. Both brokers
-run all the time and are loaded in turn, each with a topic of its own that is deleted afterwards, so both write to
-blocks of the disk that were used before, and to memory that was (`memory`); Kafka is warmed up first, since it is slow
-for its first seconds. Before each turn everything is synced, or what Kafka left to the kernel would be written in ours.
+with acks=1 have both alike: ours on a topic with durability=relaxed. Client and broker share the cores. Both run all
+the time and are loaded in turn, each with a topic of its own that is deleted afterwards, so both write to blocks of the
+disk that were used before, and to memory that was (`memory`); Kafka is warmed up first, since it is slow for its first
+seconds. Before each turn everything is synced, or what Kafka left to the kernel would be written in ours.
 
-Needs Java and the jars of Apache Kafka: `python -m tests.conformance.apache` fetches them.
+A third broker is our door with nothing behind it (`discarding`), which throws away what it is sent. Its rate stands
+beside the rates in: the client can send no faster, whatever the broker.
+
+Needs confluent-kafka, Java and the jars of Apache Kafka: `python -m tests.conformance.apache` fetches these.
 """
 
 import statistics
@@ -18,7 +21,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
@@ -29,6 +32,8 @@ from bench.pairs import Comparison
 from bench.process import cpu_seconds, resident_mib
 from tests.conformance.apache import ApacheKafka
 from tests.processes import ServerProcess
+
+T = TypeVar("T")
 
 #: As bin/kafka-server-start.sh and kafka-run-class.sh have it.
 KAFKA_JVM = (
@@ -117,15 +122,16 @@ def run(directory: Path, turns: int) -> Iterator[Comparison]:
         what = f"p99 of an acknowledgement at {LATENCY_RATE:,} records/s"
         yield Comparison(what, "ms", *latencies, against=UNSYNCED, ratio_at_most=0.3)
         for size, least_in, least_out in ((100, 1.4, 1.0), (1000, 2.0, 1.1)):
-            loads = in_turn(brokers, memory, turns, partial(loaded, settings=IDEMPOTENT, size=size))
+            synced = partial(load, settings=IDEMPOTENT, size=size, count=RECORDS[size])
+            loads = in_turn(brokers, memory, turns, partial(in_topic, measure=synced))
             most = client_limit(nothing, IDEMPOTENT, size, turns)
             yield _rate(f"in, {size} B, idempotent, acks=all", loads, "records_in", least_in, most)
             yield _rate(f"out, {size} B", loads, "records_out", least_out)
             yield _cost(f"broker CPU a record in, {size} B", loads, "cpu_in_us", 0.3)
             yield _cost(f"broker CPU a record out, {size} B", loads, "cpu_out_us", 0.6)
         for size, target in ((100, 1.2), (1000, 3.0)):
-            relaxed = partial(loaded, settings={"acks": 1}, size=size, config=RELAXED)
-            loads = in_turn(brokers, memory, turns, relaxed)
+            unsynced = partial(load, settings={"acks": 1}, size=size, count=RECORDS[size])
+            loads = in_turn(brokers, memory, turns, partial(in_topic, measure=unsynced, config=RELAXED))
             most = client_limit(nothing, {"acks": 1}, size, turns)
             yield _rate(f"in, {size} B, acks=1, neither syncs", loads, "records_in", target, most)
         mine, other = ([resident_mib(broker.pid)] for broker in brokers)
@@ -169,28 +175,18 @@ def in_turn(
     return seen
 
 
-def loaded(
-    broker: Broker, name: str, *, settings: Mapping[str, Any], size: int, config: Mapping[str, str] | None = None
-) -> Load:
-    with topic(broker, name, config) as made:
-        return load(broker, made, settings, size, RECORDS[size])
-
-
 def client_limit(nothing: Broker, settings: Mapping[str, Any], size: int, turns: int) -> float:
     """Records a second that the client sends when the broker does nothing with them."""
-    seconds = [
-        in_topic(
-            nothing,
-            f"bench-{uuid4().hex}",
-            measure=lambda broker, made: produce(broker, made, settings, size, RECORDS[size]),
-        )
-        for _ in range(turns)
-    ]
+    measure = partial(produce, settings=settings, size=size, count=RECORDS[size])
+    seconds = [in_topic(nothing, f"bench-{uuid4().hex}", measure=measure) for _ in range(turns)]
     return RECORDS[size] / statistics.median(seconds)
 
 
-def in_topic(broker: Broker, name: str, *, measure: Callable[[Broker, str], float]) -> float:
-    with topic(broker, name) as made:
+def in_topic(
+    broker: Broker, name: str, *, measure: Callable[[Broker, str], T], config: Mapping[str, str] | None = None
+) -> T:
+    """What was measured of a topic that is there for that long."""
+    with topic(broker, name, config) as made:
         return measure(broker, made)
 
 

@@ -1,6 +1,6 @@
 """One broker, two doors: what goes in by one comes out by the other, in the same places, and Kafka's own tool reads it.
 
-All of this is about ours alone: Apache Kafka has one door.
+All of this is about ours alone: Apache Kafka has one door. What needs its jars has `apache` in its name, for `-k`.
 """
 
 import re
@@ -208,7 +208,7 @@ def test_a_group_has_members_through_both_doors_and_each_partition_one_owner(ser
     assert not mine & theirs
 
 
-def test_kafkas_own_tool_reads_the_log_without_complaint(server: ServerProcess) -> None:
+def test_apache_kafkas_own_tool_reads_the_log_without_complaint(server: ServerProcess) -> None:
     with skipped_where_absent():
         libraries = jars()
     client = open_client("confluent", server.kafka_address)

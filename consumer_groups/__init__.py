@@ -35,6 +35,7 @@ Reading order:
     commits, seeks, descriptions  what is done to a live group, and what is told of it
     rewriting, expiry             how the journal is kept short, and what is forgotten in time
     classic_front                 joins and syncs that wait for others
+    departures                    who left of late
     coordinator                   the front of it all: heartbeats that wait, start and stop
 
 What to know before relying on it. Nothing is answered before it is durable. A partition has one owner, who may commit

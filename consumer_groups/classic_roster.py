@@ -1,4 +1,6 @@
-"""The members of a classic group, who of them waits for an answer, and what they have in common."""
+"""The members of a classic group as they are now, who of them waits for an answer, and what they have in common. What
+is durable, as the `roster` of the other protocol is, is `classic_saved`.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

@@ -28,7 +28,7 @@ from consumer_groups.classic_requests import (
 )
 from consumer_groups.commits import CommitResult, Commits
 from consumer_groups.config import GroupConfig
-from consumer_groups.contacts import Departures
+from consumer_groups.departures import Departures
 from consumer_groups.descriptions import describe, describe_classic, listing
 from consumer_groups.errors import GroupError, GroupIdNotFound, NonEmptyGroup, UnknownMemberId
 from consumer_groups.expiry import Expiry

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from consumer_groups.requests import OffsetRange, Partition
 from consumer_groups.surroundings import TopicDirectory
-from consumer_groups.topics import in_turns
+from consumer_groups.topics import giving_way
 from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
 
 
@@ -27,7 +27,7 @@ async def lags(topics: TopicDirectory, committed: Mapping[Partition, int | None]
     deleted meanwhile nothing is said.
     """
     ranges: dict[Partition, OffsetRange] = {}
-    async for partition in in_turns(committed):
+    async for partition in giving_way(committed):
         if topics.topic_by_id(partition.topic_id) is not None:
             with suppress(UnknownTopicId, UnknownTopicOrPartition):
                 ranges[partition] = await topics.offset_range(*partition)

@@ -19,7 +19,7 @@ from consumer_groups.kinds import AnyGroup
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingSeek
 from consumer_groups.requests import NO_OFFSET, Assignment, Partition, SeekTarget, SoughtPartition, TopicInfo
 from consumer_groups.surroundings import TopicDirectory
-from consumer_groups.topics import check_partition, existing_topic, in_turns
+from consumer_groups.topics import check_partition, existing_topic, giving_way
 from logstore.errors import OffsetOutOfRange, StorageFull, UnknownTopicId
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ async def find_offsets(
 ) -> dict[Partition, int]:
     """Return the offset that the target means in each partition. Raises if one is outside of its log."""
     offsets = {}
-    async for partition in in_turns(partitions):
+    async for partition in giving_way(partitions):
         if topics.topic_by_id(partition.topic_id) is None:
             raise UnknownTopicId(f"topic {topic!r} was deleted", remedy="Seek in a topic that is there.")
         offset = await _find_offset(topics, topic, partition, target, committed(partition))

@@ -12,7 +12,7 @@ from logstore.errors import UnknownTopicId, UnknownTopicOrPartition
 LOOKS_AT_ONCE = 10
 
 
-async def in_turns(partitions: Iterable[Partition]) -> AsyncIterator[Partition]:
+async def giving_way(partitions: Iterable[Partition]) -> AsyncIterator[Partition]:
     """The partitions, to look at their logs, with others let run in between: there may be thousands."""
     for count, partition in enumerate(partitions, 1):
         yield partition

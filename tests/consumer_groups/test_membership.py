@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from consumer_groups import contacts
+from consumer_groups import departures
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import (
     FencedInstanceId,
@@ -607,18 +607,18 @@ async def test_an_old_join_of_a_static_member_takes_no_place_that_is_kept_for_it
 
 
 def test_of_those_who_left_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contacts, "LEFT_MAX", 10)
-    departures = contacts.Departures(kept_ms=1_000)
+    monkeypatch.setattr(departures, "LEFT_MAX", 10)
+    left = departures.Departures(kept_ms=1_000)
     requests = [HeartbeatRequest("g", f"m{number}", -1, number=5) for number in range(40)]
     for request in requests[:30]:
-        departures.note(request, 0)
-    assert [departures.cover(request, 500) for request in requests[:30]] == [False] * 20 + [True] * 10
+        left.note(request, 0)
+    assert [left.cover(request, 500) for request in requests[:30]] == [False] * 20 + [True] * 10
     for request in requests[30:]:
-        departures.note(request, 1_000)
-    assert len(departures) == 10
-    departures.note(requests[30], 2_000)
-    departures.note(requests[30], 2_000)
-    assert len(departures) < 10
+        left.note(request, 1_000)
+    assert len(left) == 10
+    left.note(requests[30], 2_000)
+    left.note(requests[30], 2_000)
+    assert len(left) < 10
 
 
 async def test_an_overtaken_heartbeat_neither_keeps_a_session_alive_nor_releases_the_newer_one_that_waits() -> None:

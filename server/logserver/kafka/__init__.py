@@ -3,7 +3,7 @@
 Reading order:
 
     apis                                      what is spoken, in which versions
-    primitives, shapes, messages              bytes to requests, and answers to bytes
+    primitives, kio_types, walk, messages     bytes to requests, and answers to bytes
     errors, leader_epochs                     what is refused, and Kafka's codes for it
     buffers                                   what has come of requests that are not whole
     produce, fetch_sessions, fetch            the hot path, written by hand

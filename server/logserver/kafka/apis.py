@@ -43,8 +43,8 @@ class ApiKey(IntEnum):
     DESCRIBE_TOPIC_PARTITIONS = 75
 
 
-#: From the first to the last, both spoken.
 def _versions(first: int, last: int) -> range:
+    """From the first to the last, both spoken."""
     return range(first, last + 1)
 
 

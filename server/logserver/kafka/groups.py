@@ -12,7 +12,7 @@ from logserver.config import Address
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.errors import InvalidRequest
 from logserver.kafka.errors import error_code, refusal, transactions_unsupported
-from logserver.kafka.membership import by_id
+from logserver.kafka.membership import topic_partitions
 from logserver.kafka.messages import Fields, get
 from logstore.errors import ExplainedError
 
@@ -163,7 +163,7 @@ def _member(member: MemberDescription) -> Fields:
         "client_id": member.client_id,
         "client_host": member.client_host,
         "subscribed_topic_names": member.subscribed_topics,
-        "assignment": {"topic_partitions": by_id(member.assignment)},
-        "target_assignment": {"topic_partitions": by_id(member.target)},
+        "assignment": {"topic_partitions": topic_partitions(member.assignment)},
+        "target_assignment": {"topic_partitions": topic_partitions(member.target)},
         "member_type": _CONSUMER_MEMBER,
     }

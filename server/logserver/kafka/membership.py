@@ -19,9 +19,11 @@ from logserver.kafka.messages import Fields, get, milliseconds
 from logstore.errors import ExplainedError
 
 NO_GENERATION = -1
-#: A version from which on something is done.
+#: Who joins without a member id is given one, and joins again with it (KIP-394).
 MEMBER_ID_REQUIRED_FROM = 4
+#: The protocol of a join that is refused is null, where it was empty before.
 NULL_PROTOCOL_FROM = 7
+#: A leader can be told that there is nothing to assign (KIP-814).
 SKIP_ASSIGNMENT_FROM = 9
 #: Before, the server chose the id of a member that has none (KIP-1082).
 MEMBER_CHOOSES_ID_FROM = 1
@@ -187,7 +189,9 @@ class MembershipHandlers:
             "member_id": reply.member_id,
             "member_epoch": reply.member_epoch,
             "heartbeat_interval": reply.heartbeat_interval_ms,
-            "assignment": None if reply.assignment is None else {"topic_partitions": by_id(reply.assignment)},
+            "assignment": (
+                None if reply.assignment is None else {"topic_partitions": topic_partitions(reply.assignment)}
+            ),
         }
 
 
@@ -215,7 +219,7 @@ def _owned(partitions: Any) -> tuple[TopicPartitions, ...] | None:
     return tuple(TopicPartitions("", topic.topic_id, topic.partitions) for topic in partitions)
 
 
-def by_id(assignment: tuple[TopicPartitions, ...]) -> list[Fields]:
+def topic_partitions(assignment: tuple[TopicPartitions, ...]) -> list[Fields]:
     return [
         {"topic_id": topic.topic_id, "topic_name": topic.topic, "partitions": topic.partitions} for topic in assignment
     ]

@@ -20,8 +20,9 @@ from kio.serial.errors import SerialError
 
 from logserver.errors import RequestTooLarge
 from logserver.kafka.apis import API_VERSIONS
+from logserver.kafka.kio_types import item_type, without_none
 from logserver.kafka.primitives import NO_UUID, Reader, malformed
-from logserver.kafka.shapes import item_type, walk, without_none
+from logserver.kafka.walk import walk
 from logserver.time_slice import TimeSlice
 from logstore.clock import Clock
 

@@ -19,7 +19,6 @@ from logstore.errors import LogStoreError, UnknownTopicId, UnknownTopicOrPartiti
 from logstore.topic_name import check_topic_name
 from logstore.topics import Topic
 
-#: Before this version of Metadata an empty list of topics meant all of them.
 _NONE_IF_EMPTY_FROM = 1
 #: Of one answer to DescribeTopicPartitions, whatever is asked for: Kafka's max.request.partition.size.limit.
 PARTITIONS_PER_ANSWER_MAX = 2000

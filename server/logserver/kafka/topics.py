@@ -29,7 +29,7 @@ DEFAULT = -1
 #: Whose records are deleted at the same time, so that one sync is enough for all.
 DELETIONS_AT_ONCE = 1000
 #: Before this version of DeleteTopics topics are named, and have no ids.
-_TOPIC_STATES_FROM = 6
+_TOPIC_IDS_FROM = 6
 
 
 class TopicHandlers:
@@ -184,7 +184,7 @@ class TopicHandlers:
 
     async def delete_topics(self, request: Any, context: RequestContext) -> Fields:
         answers = Items.of_answer(request, "responses", self._broker.clock)
-        if request.__version__ < _TOPIC_STATES_FROM:
+        if request.__version__ < _TOPIC_IDS_FROM:
             named = Counter((name, NO_UUID) for name in request.topic_names)
         else:
             named = Counter((topic.name, topic.topic_id or NO_UUID) for topic in request.topics)

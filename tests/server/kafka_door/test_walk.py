@@ -9,7 +9,7 @@ from kio.index import load_request_schema
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.messages import read_body, read_header
 from logserver.kafka.primitives import Malformed
-from logserver.kafka.shapes import walk
+from logserver.kafka.walk import walk
 from tests.fuzz.examples import example_request
 
 _HEAD = Struct(">hhi")

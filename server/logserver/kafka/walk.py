@@ -10,9 +10,9 @@ from dataclasses import Field, fields
 from functools import cache
 from struct import Struct
 from struct import error as StructError
-from types import UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple
 
+from logserver.kafka.kio_types import is_nullable, item_type, without_none
 from logserver.kafka.primitives import malformed, unsigned_varint
 
 _INT32 = Struct(">i")
@@ -234,7 +234,11 @@ def _tags(known: Mapping[int, _Step | int]) -> _Step:
 
 
 def _varint(frame: bytes, at: int) -> tuple[int, int]:
-    """One of up to 31 bits, and where it ends: there are no counts, lengths and tags that are larger."""
+    """One of up to 31 bits, and where it ends: there are no counts, lengths and tags that are larger.
+
+    Not `Reader.unsigned_varint`, which looks at each byte whether the frame has it. Here that is looked at once, at the
+    end, since every request of thousands of items is walked over.
+    """
     byte = frame[at]
     if byte < 0x80:
         return byte, at + 1
@@ -249,19 +253,3 @@ def _varint(frame: bytes, at: int) -> tuple[int, int]:
     if byte >= 0x80 or value >= 1 << 31:
         raise malformed("a varint has more than 31 bits")
     return value, at + 1
-
-
-def item_type(hint: Any) -> Any:
-    """Of a sequence, the type of its items."""
-    hint = without_none(hint)
-    return get_args(hint)[0] if get_origin(hint) is tuple else None
-
-
-def without_none(hint: Any) -> Any:
-    if is_nullable(hint):
-        return next(part for part in get_args(hint) if part is not type(None))
-    return hint
-
-
-def is_nullable(hint: Any) -> bool:
-    return get_origin(hint) in (Union, UnionType)

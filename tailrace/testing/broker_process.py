@@ -30,7 +30,8 @@ _ADVANCED = re.compile(rb"logserver advanced: ([0-9]+)")
 class BrokerProcess:
     """A broker on loopback, and its faults. Of one thread, as a test is.
 
-    Make it with `broker`, or have it from the fixtures.
+    Make it with `broker`, or have it from the fixtures. What needs a server that runs raises InvalidRequest when none
+    was started or it was ended here, and BrokerFailed, once, when it has ended by itself.
     """
 
     def __init__(self, directory: Path, **settings: object) -> None:
@@ -81,10 +82,12 @@ class BrokerProcess:
     def create_topic(self, name: str, partitions: int = 1, **config: object) -> None:
         """config: Kafka's names with underscores, such as retention_ms=3_600_000 or cleanup_policy="compact".
 
-        Raises TopicAlreadyExists, InvalidTopic, InvalidConfig, and what else `tailrace.Admin` does.
+        Raises InvalidRequest, also of a broker that is paused, TopicAlreadyExists, InvalidTopic, InvalidConfig, and
+        what else `tailrace.Admin` does.
         """
         from tailrace.admin import Admin
 
+        self._hearing()  # Without an address the client would go to the server of its own default.
         with Admin(server=self.grpc_address) as admin:
             admin.create_topic(name, partitions, {key.replace("_", "."): value for key, value in config.items()})
 
@@ -96,32 +99,32 @@ class BrokerProcess:
         retention has been applied; a group takes a moment more to write down who is out, a compaction to run. The
         clients' own clocks do not move, so theirs are the timestamps of records.
 
-        seconds: not negative. Raises InvalidRequest, also of a broker that is paused or does not run, and BrokerFailed
-        when the server has ended or does not answer for 60 s; it is killed then.
+        seconds: not negative. Raises InvalidRequest, also of a broker that is paused, and BrokerFailed when the server
+        does not answer for 60 s; it is killed then.
         """
         if not math.isfinite(seconds) or seconds < 0:
             raise InvalidRequest(f"time cannot be moved by {seconds} s", remedy="Give a number that is not below 0.")
-        process = self._running()
-        if self._paused:
-            raise InvalidRequest("the broker is paused, and does not hear of it", remedy="Call resume() before.")
+        process = self._hearing()
         try:
             process.stdin.write(b"advance %d\n" % round(seconds * 1000))
         except OSError:
-            raise self._failed("has ended") from None
+            raise self._failed("ended by itself") from None
         self._ahead_ms = int(self._answer(_ADVANCED, ADVANCE_SECONDS_MAX, "did not move its time")[1])
 
     def kill(self) -> None:
-        """SIGKILL: what a crash of the server is. What it acknowledged is there after the next start.
-
-        Raises InvalidRequest when it does not run.
-        """
-        self._running().kill()
-        self._process = None
+        """SIGKILL: what a crash of the server is. What it acknowledged is there after the next start."""
+        try:
+            self._running()
+        except BrokerFailed:
+            if self._process is None:
+                raise
+            # Its template is gone, so nobody knows. It can be ended all the same.
+        self.close()
 
     def stop(self) -> None:
         """SIGTERM: it ends what it has begun, syncs, and goes. Raises BrokerFailed when it does not end well."""
         process = self._running()
-        self.resume()
+        process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGTERM)
         try:
             status = process.wait(STOP_SECONDS_MAX)
@@ -132,22 +135,20 @@ class BrokerProcess:
             raise self._failed(f"ended with status {status}")
 
     def pause(self) -> None:
-        """SIGSTOP: it hears and says nothing, and its connections stay open; as a machine that hangs.
-
-        Raises InvalidRequest when it does not run.
-        """
+        """SIGSTOP: it hears and says nothing, and its connections stay open; as a machine that hangs."""
         self._running().pause()
         self._paused = True
 
     def resume(self) -> None:
-        """SIGCONT: it goes on. Its time went on meanwhile. Raises InvalidRequest when it does not run."""
+        """SIGCONT: it goes on. Its time went on meanwhile."""
         self._running().send_signal(signal.SIGCONT)
         self._paused = False
 
     def close(self) -> None:
         """End it, in whatever state it is. Its directory is left."""
         if self._process is not None:
-            self.kill()
+            self._process.kill()
+            self._process = None
 
     def _environment(self) -> dict[str, str]:
         """This one's, without the settings that a user may have made for servers and clients of their own."""
@@ -160,11 +161,21 @@ class BrokerProcess:
     def _running(self) -> Server:
         if self._process is None:
             raise InvalidRequest("the broker does not run", remedy="Call start() before.")
+        status = self._process.poll()
+        if status is not None:
+            raise self._failed(f"ended by itself with status {status}")
         return self._process
+
+    def _hearing(self) -> Server:
+        process = self._running()
+        if self._paused:
+            raise InvalidRequest("the broker is paused, and hears nothing", remedy="Call resume() before.")
+        return process
 
     def _answer(self, expected: re.Pattern[bytes], seconds: float, failure: str) -> re.Match[bytes]:
         """The next line that the server says. Raises BrokerFailed, and leaves no server then."""
-        process = self._running()
+        process = self._process
+        assert process is not None
         until = time.monotonic() + seconds
         while b"\n" not in self._said:
             if not select.select([process.stdout], [], [], max(0, until - time.monotonic()))[0]:
@@ -199,13 +210,15 @@ def broker(directory: Path | None = None, **settings: object) -> Iterator[Broker
 
     directory: where its data and its log stay. Without it they go with the block, but for the log of a broker that
     failed. settings: of the server, by the names of its TOML file, such as group_session_timeout_ms=6000. Raises
-    BrokerFailed.
+    BrokerFailed, at the end of the block also when the server has ended by itself and nobody was told.
     """
     process = BrokerProcess(directory or Path(tempfile.mkdtemp(prefix="tailrace-broker-")), **settings)
     has_failed = False
     try:
         process.start()
         yield process
+        if process._process is not None:
+            process.kill()  # One that ended by itself, and of which nothing was asked since, is told here.
     except BrokerFailed:
         has_failed = True
         raise

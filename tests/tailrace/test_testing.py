@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -116,8 +116,9 @@ def test_while_it_is_paused_nobody_is_answered(shared: BrokerProcess) -> None:
     with Admin(server=shared.grpc_address, connect_timeout=0.2) as admin:
         with pytest.raises(errors.ServerUnreachable):
             admin.cluster()
-    with pytest.raises(errors.InvalidRequest, match="paused"):
-        shared.advance(1)
+    for call in ("advance", "create_topic"):
+        with pytest.raises(errors.InvalidRequest, match=r"the broker is paused, and hears nothing. Call resume\(\)"):
+            CALLS[call](shared)
     shared.resume()
     with Admin(server=shared.grpc_address) as admin:
         admin.cluster()
@@ -129,12 +130,57 @@ def test_time_goes_forward_by_some_amount(shared: BrokerProcess, seconds: float)
         shared.advance(seconds)
 
 
-def test_a_server_that_has_ended_by_itself_is_told_and_may_be_started_again(shared: BrokerProcess) -> None:
-    os.kill(shared.pid, signal.SIGKILL)
-    with pytest.raises(errors.BrokerFailed, match=r"the broker for tests (has ended|did not move its time); the last"):
-        shared.advance(1)
+def crash(running: BrokerProcess) -> None:
+    """It ends by itself, as far as the broker knows."""
+    os.kill(running.pid, signal.SIGKILL)
+    until = time.monotonic() + 60
+    while running.is_running:  # Its threads have to end, too.
+        assert time.monotonic() < until
+
+
+CALLS: dict[str, Callable[[BrokerProcess], object]] = {
+    "pid": lambda running: running.pid,
+    "create_topic": lambda running: running.create_topic("x"),
+    "advance": lambda running: running.advance(1),
+    "kill": lambda running: running.kill(),
+    "stop": lambda running: running.stop(),
+    "pause": lambda running: running.pause(),
+    "resume": lambda running: running.resume(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_server_that_has_ended_by_itself_is_told_once_and_may_be_started_again(
+    shared: BrokerProcess, call: Callable[[BrokerProcess], object]
+) -> None:
+    crash(shared)
+    with pytest.raises(errors.BrokerFailed, match=r"the broker for tests ended by itself with status -9; the last it"):
+        call(shared)
+    with pytest.raises(errors.InvalidRequest, match="the broker does not run"):
+        call(shared)
     shared.start()
     assert shared.is_running
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_of_a_broker_that_was_not_started_nothing_is_asked_and_no_other_server_either(
+    shared: BrokerProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[BrokerProcess], object],
+) -> None:
+    monkeypatch.setenv("TAILRACE_SERVER", shared.grpc_address)
+    with pytest.raises(errors.InvalidRequest, match="the broker does not run"):
+        call(BrokerProcess(tmp_path))
+    with Admin() as admin:
+        assert "x" not in {listing.topic for listing in admin.list_topics()}
+
+
+def test_a_block_ends_with_an_error_when_the_server_had_ended_by_itself(tmp_path: Path) -> None:
+    with pytest.raises(errors.BrokerFailed, match="ended by itself with status -9") as failed:
+        with broker(tmp_path) as running:
+            crash(running)
+    assert failed.value.remedy == f"See {tmp_path}/server.log."
 
 
 def test_nothing_is_left_after_the_block() -> None:

@@ -11,7 +11,7 @@ from logserver.kafka.errors import SessionRefused
 from logserver.kafka.fetch_sessions import FINAL_EPOCH, INITIAL_EPOCH, NO_SESSION, FetchSession, SessionPlaces
 from logserver.kafka.messages import get, read_body, read_header
 from logserver.kafka.primitives import Malformed
-from tests.fuzz.examples import example_request
+from tests.server.kafka_door.examples import example_request
 
 _SIZE = Struct(">H")
 #: Of a request, with an empty client id and no tagged fields.

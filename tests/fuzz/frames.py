@@ -14,8 +14,8 @@ from typing import Any
 
 from logserver.kafka.apis import ApiKey
 from logserver.kafka.connection import Connection
-from tests.fuzz.examples import example_request
 from tests.fuzz.fakes import FakeDoor
+from tests.server.kafka_door.examples import example_request
 from tests.server.kafka_door.held_transport import HeldTransport
 
 _SIZE = Struct(">i")

@@ -12,8 +12,8 @@ from logserver.kafka.produce import encode_produce_answer, read_produce
 from logstore.errors import CorruptBatch
 from logstore.header import HEADER_SIZE, check_batch
 from logstore.topics import TopicStore
-from tests.fuzz.examples import example_request
 from tests.fuzz.fakes import NamedTopics
+from tests.server.kafka_door.examples import example_request
 
 
 def run(data: bytes) -> None:

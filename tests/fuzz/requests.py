@@ -6,7 +6,7 @@ from contextlib import suppress
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.messages import read_body, read_header
 from logserver.kafka.primitives import Malformed
-from tests.fuzz.examples import example_request
+from tests.server.kafka_door.examples import example_request
 
 
 def run(data: bytes) -> None:

@@ -17,14 +17,18 @@ _HEAD = Struct(">hhi")
 _SIZE = Struct(">i")
 
 
+def request_header(api_key: ApiKey, version: int, correlation_id: int = 1) -> bytes:
+    """What stands before the body of a request."""
+    tags = b"\0" if load_request_schema(api_key, version).__flexible__ else b""
+    return _HEAD.pack(api_key, version, correlation_id) + b"\0\4test" + tags
+
+
 def framed(api_key: ApiKey, version: int | None = None, correlation_id: int = 1, **fields: Any) -> bytes:
     """A request as it goes over the wire."""
     version = API_VERSIONS[api_key][-1] if version is None else version
     schema: Any = load_request_schema(api_key, version)
     body = BytesIO()
-    body.write(_HEAD.pack(api_key, version, correlation_id) + b"\0\4test")
-    if schema.__flexible__:
-        body.write(b"\0")
+    body.write(request_header(api_key, version, correlation_id))
     entity_writer(schema)(body, build(schema, fields))
     return _SIZE.pack(len(body.getvalue())) + body.getvalue()
 
@@ -38,6 +42,8 @@ def read_answer(frame: bytes, schema: Any, correlation_id: int = 1) -> Any:
     return entity
 
 
+#: Of ApiVersions, what nobody here looks at.
+SOFTWARE = {"client_software_name": "test", "client_software_version": "1"}
 #: Of Metadata, what nobody here looks at.
 UNASKED = {"include_cluster_authorized_operations": False, "include_topic_authorized_operations": False}
 

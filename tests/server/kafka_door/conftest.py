@@ -4,10 +4,25 @@ import pytest
 
 from logserver.config import Address
 from logserver.server import Server
+from logstore.clock import Clock
 from tests.server.conftest import StartServer
 from tests.server.kafka_door.client import KafkaClient
 
 Connect = Callable[[], Awaitable[KafkaClient]]
+
+
+class Hurrying(Clock):
+    """Each look at it is as long after the one before as a slice is."""
+
+    def __init__(self) -> None:
+        self._now_ms = 0
+
+    def monotonic_ms(self) -> int:
+        self._now_ms += 10
+        return self._now_ms
+
+    def wall_ms(self) -> int:
+        raise NotImplementedError
 
 
 @pytest.fixture

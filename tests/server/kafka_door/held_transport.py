@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+from logserver.kafka.connection import Connection
+
 
 class HeldTransport(asyncio.Transport):
     """Takes what is written, and is told when to read."""
@@ -33,3 +35,13 @@ class HeldTransport(asyncio.Transport):
 
     def writelines(self, list_of_data: Any) -> None:
         self.written += [bytes(part) for part in list_of_data]
+
+
+def receive(connection: Connection, data: bytes) -> None:
+    """Give it the bytes as a loop does that has them from a socket."""
+    while data:
+        buffer = connection.get_buffer(1 << 16)
+        size = min(len(buffer), len(data))
+        buffer[:size] = data[:size]
+        connection.buffer_updated(size)
+        data = data[size:]

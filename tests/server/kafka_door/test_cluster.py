@@ -10,7 +10,7 @@ from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.metadata import PARTITIONS_PER_ANSWER_MAX
 from logserver.server import Server
 from tests.server.kafka_door.client import KafkaClient
-from tests.server.kafka_door.records import batch, produce
+from tests.server.kafka_door.requests import batch, produce
 
 NOT_ASKED_FOR = -(2**31)
 

@@ -10,16 +10,14 @@ from kio.schema.errors import ErrorCode
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.connection import FIRST_REQUEST_BYTES_MAX, Connection
 from logserver.server import Server
-from tests.server.kafka_door.client import KafkaClient, framed
+from tests.server.kafka_door.client import SOFTWARE, KafkaClient, framed
 from tests.server.kafka_door.conftest import Connect
-from tests.server.kafka_door.held_transport import HeldTransport
-from tests.server.kafka_door.records import batch, produce
-
-NOTHING: dict[str, Any] = {"client_software_name": "test", "client_software_version": "1"}
+from tests.server.kafka_door.held_transport import HeldTransport, receive
+from tests.server.kafka_door.requests import batch, produce
 
 
 async def test_what_is_spoken_is_what_api_versions_says(kafka: KafkaClient) -> None:
-    answer = await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    answer = await kafka.call(ApiKey.API_VERSIONS, **SOFTWARE)
     told = {each.api_key: range(each.min_version, each.max_version + 1) for each in answer.api_keys}
     # As Apache Kafka 4 has it: some clients do not compress for who says anything else (KAFKA-18659).
     assert told == dict(API_VERSIONS) | {ApiKey.PRODUCE: range(API_VERSIONS[ApiKey.PRODUCE][-1] + 1)}
@@ -56,7 +54,7 @@ async def test_what_is_no_request_ends_the_connection_and_no_other(
     wrong = await connect()
     await wrong.send_raw(data)
     assert await wrong.is_closed()
-    assert (await kafka.call(ApiKey.API_VERSIONS, **NOTHING)).error_code == ErrorCode.none
+    assert (await kafka.call(ApiKey.API_VERSIONS, **SOFTWARE)).error_code == ErrorCode.none
 
 
 async def test_a_request_may_come_byte_by_byte(kafka: KafkaClient) -> None:
@@ -116,15 +114,6 @@ def latest(topic: str) -> dict[str, Any]:
         "timeout": 1000,
         "topics": [{"name": topic, "partitions": [partition]}],
     }
-
-
-def receive(connection: Connection, data: bytes) -> None:
-    while data:
-        buffer = connection.get_buffer(1 << 16)
-        size = min(len(buffer), len(data))
-        buffer[:size] = data[:size]
-        connection.buffer_updated(size)
-        data = data[size:]
 
 
 @pytest.fixture

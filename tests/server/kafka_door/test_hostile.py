@@ -23,7 +23,7 @@ from logstore.batch import Record, encode_batch
 from logstore.compression import Compression
 from tests.processes import ENVIRONMENT, ROOT, ServerProcess
 from tests.server.kafka_door.client import framed
-from tests.server.kafka_door.records import batch, fetch, produce
+from tests.server.kafka_door.requests import batch, fetch, produce
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,8 @@ class Victim:
         return connected
 
     @property
-    def resident_bytes(self) -> int:
+    def anonymous_bytes(self) -> int:
+        """Its own memory, without the pages of files that it shares with others."""
         status = Path(f"/proc/{self.server.pid}/smaps_rollup").read_text()
         return sum(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith(("Anonymous:",)))
 
@@ -114,14 +115,14 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
 @contextmanager
 def borne(victim: Victim) -> Iterator[Callable[[], None]]:
     """What happens within is borne. Yields what is called while the hostile clients hold on."""
-    before = victim.resident_bytes
+    before = victim.anonymous_bytes
     peak = before
 
     def watch() -> None:
         nonlocal peak
         until = time.monotonic() + WATCHED_SECONDS
         while time.monotonic() < until:
-            peak = max(peak, victim.resident_bytes)
+            peak = max(peak, victim.anonymous_bytes)
             time.sleep(0.02)
 
     with served(victim) as good:

@@ -26,18 +26,14 @@ from logserver.kafka.server import ITEM_BYTES
 from logserver.moved_time import MovedClock
 from logserver.server import Server
 from logstore.errors import CorruptBatch
-from tests.server.kafka_door.client import KafkaClient, framed
-from tests.server.kafka_door.conftest import Connect
-from tests.server.kafka_door.held_transport import HeldTransport
-from tests.server.kafka_door.records import batch, fetch, produce
-from tests.server.kafka_door.test_connection import receive
-from tests.server.kafka_door.test_messages import Hurrying
-
-NOTHING: dict[str, Any] = {"client_software_name": "test", "client_software_version": "1"}
+from tests.server.kafka_door.client import SOFTWARE, KafkaClient, framed
+from tests.server.kafka_door.conftest import Connect, Hurrying
+from tests.server.kafka_door.held_transport import HeldTransport, receive
+from tests.server.kafka_door.requests import batch, fetch, produce
 
 
 async def test_nobody_sends_requests_as_large_as_batches_may_be(kafka: KafkaClient, door: Server) -> None:
-    await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    await kafka.call(ApiKey.API_VERSIONS, **SOFTWARE)
     assert door.kafka is not None
     assert door.kafka.request_bytes_max > OTHER_REQUEST_BYTES_MAX
     await kafka.send_raw((OTHER_REQUEST_BYTES_MAX + 1).to_bytes(4, "big") + b"\0")
@@ -47,7 +43,7 @@ async def test_nobody_sends_requests_as_large_as_batches_may_be(kafka: KafkaClie
 
 
 async def test_a_request_of_too_many_items_ends_the_connection(kafka: KafkaClient) -> None:
-    await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    await kafka.call(ApiKey.API_VERSIONS, **SOFTWARE)
     names = [{"name": "t"} for _ in range(ITEMS_MAX + 1)]
     fields = {"response_partition_limit": 1, "cursor": None}
     answer = await kafka.call(ApiKey.DESCRIBE_TOPIC_PARTITIONS, topics=names[:-1], **fields)
@@ -57,7 +53,7 @@ async def test_a_request_of_too_many_items_ends_the_connection(kafka: KafkaClien
 
 
 async def test_a_large_request_is_counted_until_it_is_answered(kafka: KafkaClient, door: Server) -> None:
-    await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    await kafka.call(ApiKey.API_VERSIONS, **SOFTWARE)
     topics = [{"name": f"t{number}"} for number in range(1000)]
     fields = {"response_partition_limit": 1, "cursor": None}
     in_flight = door.broker.connections.total
@@ -205,7 +201,7 @@ def test_one_request_may_be_larger_than_the_bound() -> None:
 async def test_who_meets_an_overload_while_it_receives_is_told_of_in_the_log_and_cut(
     door: Server, kafka: KafkaClient
 ) -> None:
-    await kafka.call(ApiKey.API_VERSIONS, **NOTHING)
+    await kafka.call(ApiKey.API_VERSIONS, **SOFTWARE)
     await kafka.send_raw((1 << 20).to_bytes(4, "big") + b"\0\0\0\x09" + bytes(1000))
     total = door.broker.connections.total
     while not total.used_bytes:

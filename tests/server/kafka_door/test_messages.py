@@ -10,21 +10,7 @@ from logserver.errors import RequestTooLarge
 from logserver.kafka import messages
 from logserver.kafka.apis import ApiKey
 from logserver.kafka.messages import Items, build, encode_response
-from logstore.clock import Clock
-
-
-class Hurrying(Clock):
-    """Each look at it is as long after the one before as a slice is."""
-
-    def __init__(self) -> None:
-        self._now_ms = 0
-
-    def monotonic_ms(self) -> int:
-        self._now_ms += 10
-        return self._now_ms
-
-    def wall_ms(self) -> int:
-        raise NotImplementedError
+from tests.server.kafka_door.conftest import Hurrying
 
 
 def log_dirs_request(version: int) -> Any:

@@ -11,7 +11,7 @@ from logserver.kafka.messages import ITEMS_MAX, read_header
 from logserver.kafka.produce import encode_produce_answer, read_produce
 from logserver.server import Server
 from tests.server.kafka_door.client import KafkaClient, framed, read_answer
-from tests.server.kafka_door.records import batch, produce
+from tests.server.kafka_door.requests import batch, produce
 
 SIZE_BYTES = 4
 

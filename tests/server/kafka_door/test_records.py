@@ -13,7 +13,7 @@ from logserver.server import Server
 from logstore.batch import Compression, Record, decode_batch, encode_batch
 from tests.server.kafka_door.client import UNASKED, KafkaClient
 from tests.server.kafka_door.conftest import Connect
-from tests.server.kafka_door.records import batch, fetch, produce
+from tests.server.kafka_door.requests import batch, fetch, produce
 
 CREATING = UNASKED | {"allow_auto_topic_creation": True}
 

@@ -13,7 +13,7 @@ from logserver.server import Server
 from logstore.config import PARTITIONS_MAX
 from tests.server.conftest import StartServer
 from tests.server.kafka_door.client import KafkaClient
-from tests.server.kafka_door.records import batch, produce
+from tests.server.kafka_door.requests import batch, produce
 
 
 def new(name: str, partitions: int = -1, replicas: int = -1, **settings: str | None) -> dict[str, Any]:

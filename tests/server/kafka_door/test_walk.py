@@ -1,6 +1,5 @@
 """A request is looked over before anything is made of it."""
 
-from struct import Struct
 from typing import Any
 
 import pytest
@@ -10,14 +9,12 @@ from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.messages import read_body, read_header
 from logserver.kafka.primitives import Malformed
 from logserver.kafka.walk import walk
-from tests.fuzz.examples import example_request
-
-_HEAD = Struct(">hhi")
+from tests.server.kafka_door.client import request_header
+from tests.server.kafka_door.examples import example_request
 
 
 def request(api_key: ApiKey, version: int, body: bytes) -> bytes:
-    tags = b"\0" if load_request_schema(api_key, version).__flexible__ else b""
-    return _HEAD.pack(api_key, version, 1) + b"\0\4test" + tags + body
+    return request_header(api_key, version) + body
 
 
 def read(frame: bytes, **limits: int) -> Any:

@@ -3,7 +3,6 @@
 from dataclasses import MISSING, fields
 from datetime import timedelta
 from io import BytesIO
-from struct import Struct
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 from uuid import UUID
@@ -12,9 +11,9 @@ from kio.index import load_request_schema
 from kio.serial import entity_writer
 
 from logserver.kafka.apis import ApiKey
-from tests.server.kafka_door.records import batch
+from tests.server.kafka_door.client import request_header
+from tests.server.kafka_door.requests import batch
 
-_HEAD = Struct(">hhi")
 _RECORDS = batch(b"v")
 _ID = UUID(int=0x0123456789ABCDEF)
 
@@ -23,11 +22,8 @@ def example_request(api_key: ApiKey, version: int, correlation_id: int = 1, **gi
     """A frame without its size. given: values of the request's own fields."""
     schema: Any = load_request_schema(api_key, version)
     body = BytesIO()
-    body.write(_HEAD.pack(api_key, version, correlation_id) + b"\0\4fuzz")
-    if schema.__flexible__:
-        body.write(b"\0")
     entity_writer(schema)(body, _example(schema, given))
-    return body.getvalue()
+    return request_header(api_key, version, correlation_id) + body.getvalue()
 
 
 def _example(schema: Any, given: dict[str, Any]) -> Any:

@@ -53,7 +53,7 @@ class BytesInFlight:
     async def room(self) -> None:
         """Return when there is room here and in every parent."""
         while not self.has_room:
-            full = self._full()
+            full = self.full
             waiting = asyncio.get_running_loop().create_future()
             full._waiting.append(waiting)
             try:
@@ -65,17 +65,19 @@ class BytesInFlight:
     def hold(self, size: int) -> "Held":
         """Count size for the length of a with statement. Raises Overloaded when there is no room now."""
         if not self.has_room:
-            full = self._full()
+            full = self.full
             raise Overloaded(
                 f"{full.used_bytes} bytes are in flight in {full._name}, where {full.bytes_max} are allowed",
                 remedy="Retry after a pause, or send on a stream, which waits for room by itself.",
             )
         return Held(self, size)
 
-    def _full(self) -> "BytesInFlight":
+    @property
+    def full(self) -> "BytesInFlight":
+        """Where there is no room: here or in a parent."""
         if self.used_bytes >= self.bytes_max or self._parent is None:
             return self
-        return self._parent._full()
+        return self._parent.full
 
     def _wake(self) -> None:
         while self._waiting:

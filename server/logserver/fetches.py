@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from logserver.context import Operation, RequestContext
 from logserver.errors import NegativeOffset
@@ -21,6 +21,8 @@ from logstore.reader import LogRead, LogReader
 #: Most bytes of batches that one call decodes for a caller without a codec, before and after inflation.
 DECODE_BYTES_MAX = 1 << 20
 INFLATED_BYTES_MAX = 16 << 20
+#: What a read may bring although less was asked for: one batch, which with the usual settings has no more.
+FIRST_BATCH_BYTES = 1 << 20
 #: More than any answer has.
 BATCHES_BYTES_MAX = 1 << 31
 
@@ -51,6 +53,20 @@ class PartitionRead:
     #: Of a stream: which `set` of the reader this answers.
     position_id: int = 0
     records: Sequence[Record] = ()
+
+
+class Room(Protocol):
+    """The memory for what one fetch reads, where answers have a bound together."""
+
+    async def room(self, bytes_max: int) -> int:
+        """Let go of what was read before, and return how much of bytes_max may be read now."""
+        ...
+
+    def hold(self, size: int) -> None:
+        """So much more is about to be read, or with a negative size was not."""
+        ...
+
+    def let_go(self) -> None: ...
 
 
 class Fetches:
@@ -85,6 +101,7 @@ class Fetches:
         bytes_max: int,
         bytes_min: int = 1,
         decode: bool = False,
+        room: Room | None = None,
     ) -> list[PartitionRead]:
         """Read each until bytes_max in all (0: the most there is) are found; wait up to wait_ms for bytes_min.
 
@@ -96,7 +113,7 @@ class Fetches:
         if decode:
             bytes_max = min(bytes_max, DECODE_BYTES_MAX)
         while True:
-            reads, logs = await self._read_each(context, starts, bytes_max)
+            reads, logs = await self._read_each(context, starts, bytes_max, room)
             if decode:
                 await self._decode_each(reads, starts)
             if _is_answer(reads, bytes_min):
@@ -108,6 +125,10 @@ class Fetches:
             left_ms = until_ms - self._clock.monotonic_ms()
             if left_ms <= 0 or self._stopping:
                 return reads
+            # Who waits for much holds nothing of it: it is read again.
+            del reads
+            if room is not None:
+                room.let_go()
             await self._park(logs, reached, left_ms)
 
     def stop(self) -> None:
@@ -169,11 +190,11 @@ class Fetches:
         return found.offset, found.timestamp_ms
 
     async def _read_each(
-        self, context: RequestContext, starts: Sequence[FetchFrom], bytes_max: int
+        self, context: RequestContext, starts: Sequence[FetchFrom], bytes_max: int, room: Room | None
     ) -> tuple[list[PartitionRead], list[Log]]:
         reads = []
         logs = []
-        left_bytes = bytes_max
+        left_bytes = bytes_max if room is None else await room.room(bytes_max)
         time_slice = TimeSlice(self._clock)
         for start in starts:
             await time_slice.give_way()
@@ -184,7 +205,7 @@ class Fetches:
                 log = await self._topics.open_log(topic, start.partition)
                 logs.append(log)
                 share_bytes = min(left_bytes, start.bytes_max)
-                read = await self.read(log, start.offset, share_bytes) if left_bytes > 0 else None
+                read = await self._read_within(log, start.offset, share_bytes, room) if left_bytes > 0 else None
                 answer.high_watermark = log.high_watermark
                 answer.log_start_offset = log.log_start_offset
                 if read is not None:
@@ -194,6 +215,20 @@ class Fetches:
             except Exception as refused:
                 answer.error = refused
         return reads, logs
+
+    async def _read_within(self, log: Log, offset: int, bytes_max: int, room: Room | None) -> LogRead | None:
+        """The same as `read`. What is read is held in the room."""
+        if room is None:
+            return await self.read(log, offset, bytes_max)
+        held_bytes = max(bytes_max, FIRST_BATCH_BYTES)
+        room.hold(held_bytes)
+        read_bytes = 0
+        try:
+            read = await self.read(log, offset, bytes_max)
+            read_bytes = len(read.batches) if read is not None else 0
+            return read
+        finally:
+            room.hold(read_bytes - held_bytes)
 
     async def _decode_each(self, reads: Sequence[PartitionRead], starts: Sequence[FetchFrom]) -> None:
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ from logserver.appends import Ack, Acks, BatchAppend, PendingAcks
 from logserver.broker import Broker
 from logserver.bytes_in_flight import BytesInFlight, Connections
 from logserver.context import RequestContext
+from logserver.kafka.answers import Answers
 from logserver.kafka.apis import API_VERSIONS
 from logserver.kafka.buffers import SpareBuffers
 from logserver.kafka.connection import Connection, Frame
@@ -77,6 +78,7 @@ class FakeDoor:
         self.broker = cast(Broker, self.fake)
         self.shared = memoryview(bytearray(1 << 12))
         self.strangers = BytesInFlight(1 << 20, "strangers")
+        self.answers = Answers(self.fake.clock)
         self.spare_buffers = SpareBuffers()
         self.session_places = SessionPlaces()
         #: What was begun, in order.

@@ -6,6 +6,7 @@ Reading order:
     primitives, kio_types, walk, messages     bytes to requests, and answers to bytes
     errors, leader_epochs                     what is refused, and Kafka's codes for it
     buffers                                   what has come of requests that are not whole
+    answers                                   what has gone of answers that are not taken
     produce, fetch_sessions, fetch            the hot path, written by hand
     connection                                one connection: frames in, answers out in order
     metadata, offsets, producer_ids           what there is, and who writes

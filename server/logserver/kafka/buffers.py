@@ -140,8 +140,8 @@ class ReceiveBuffer:
 
 
 def too_much_pending(counter: BytesInFlight) -> Overloaded:
+    full = counter.full
     return Overloaded(
-        f"{counter.used_bytes} bytes of requests that have not come to their end are held, where {counter.bytes_max} "
-        "may be",
+        f"{full.used_bytes} bytes of requests that have not come to their end are held, where {full.bytes_max} may be",
         remedy="Try again: those that do not come to an end are cut.",
     )

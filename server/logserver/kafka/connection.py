@@ -21,6 +21,7 @@ from logserver.broker import Broker
 from logserver.bytes_in_flight import BytesInFlight
 from logserver.context import ANONYMOUS, RequestContext
 from logserver.errors import LogServerError
+from logserver.kafka.answers import Answers
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.buffers import ReceiveBuffer, SpareBuffers
 from logserver.kafka.fetch_sessions import FetchSession, SessionPlaces
@@ -68,6 +69,7 @@ class Door(Protocol):
     #: Counts what connections have sent that have had no answer yet.
     strangers: BytesInFlight
     #: Of all connections.
+    answers: Answers
     spare_buffers: SpareBuffers
     #: Of the fetch sessions of all connections.
     session_places: SessionPlaces
@@ -107,6 +109,8 @@ class Connection(asyncio.BufferedProtocol):
         self._task: asyncio.Task[None] | None = None
         self._is_proven = False
         self._is_writable = True
+        self._untaken_bytes = 0  # and from when on it were so many
+        self._untaken_since_ms = 0
         self._is_reading = True
         self._is_waiting_for_turn = False  # a whole request is here, and those before it are not answered
         self._is_stopping = False
@@ -161,9 +165,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._is_writable = False
+        self._untaken_bytes = 0
 
     def resume_writing(self) -> None:
         self._is_writable = True
+        self._door.answers.taken(self)
         self._go_on_soon()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -173,6 +179,7 @@ class Connection(asyncio.BufferedProtocol):
             self._forget(answer)
         self._answers.clear()
         self._received.release()
+        self._door.answers.taken(self)
         self.fetch_session.close()
         if self._is_proven:
             self._door.broker.connections.leave(self.peer)
@@ -211,6 +218,21 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         assert self._transport is not None
         self._transport.abort()
+
+    def cut(self, why: str) -> None:
+        """Its client does not take its answers."""
+        logger.info("a Kafka connection is closed: it takes no answer", peer=self.peer, why=why)
+        self.abort()
+
+    def taking_nothing_ms(self) -> int:
+        """For how long its client has taken nothing of an answer. Asked now and then."""
+        if self._is_writable:
+            return 0
+        assert self._transport is not None
+        now_ms, untaken = self._clock.monotonic_ms(), self._transport.get_write_buffer_size()
+        if untaken != self._untaken_bytes:
+            self._untaken_bytes, self._untaken_since_ms = untaken, now_ms
+        return now_ms - self._untaken_since_ms
 
     @property
     def _is_closing(self) -> bool:
@@ -423,6 +445,8 @@ class Connection(asyncio.BufferedProtocol):
             self._prove()
         assert self._transport is not None
         self._transport.writelines(parts)
+        if not self._is_writable:  # For as long as it has not taken all, all of it is there.
+            self._door.answers.wait(self, sum(map(len, parts)))
 
     def _prove(self) -> None:
         """It speaks the protocol: it may send large requests."""

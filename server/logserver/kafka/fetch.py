@@ -14,6 +14,7 @@ from kio.schema.errors import ErrorCode
 from logserver.broker import Broker
 from logserver.context import RequestContext
 from logserver.fetches import FetchFrom, PartitionRead
+from logserver.kafka.answers import Answers, FetchedBytes
 from logserver.kafka.errors import SessionRefused, error_code
 from logserver.kafka.fetch_sessions import Fetching, FetchSession, TopicPartition, Wanted
 from logserver.kafka.leader_epochs import check_leader_epoch
@@ -37,8 +38,9 @@ _NO_REPLICA = -1
 
 
 class FetchHandler:
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, answers: Answers) -> None:
         self._broker = broker
+        self._answers = answers
         self._session_ids = itertools.count(1)
 
     async def fetch(
@@ -48,7 +50,22 @@ class FetchHandler:
             fetching = session.begin(request, next(self._session_ids))
         except SessionRefused as refused:
             return _encode(header, error_code(refused), 0, ())
-        reads = await self._read(request, context, fetching)
+        held = FetchedBytes(self._answers)
+        try:
+            return await self._answer(header, request, context, session, fetching, held)
+        finally:
+            held.let_go()  # It is sent in this same turn of the loop, and what is not taken is counted there.
+
+    async def _answer(
+        self,
+        header: RequestHeader,
+        request: Any,
+        context: RequestContext,
+        session: FetchSession,
+        fetching: Fetching,
+        held: FetchedBytes,
+    ) -> Sequence[Buffer]:
+        reads = await self._read(request, context, fetching, held)
         told: list[tuple[TopicPartition, PartitionRead]] = []
         for (place, wanted), read in zip(fetching.wanted, reads, strict=True):
             if not fetching.is_incremental or _is_news(wanted, read):
@@ -57,7 +74,9 @@ class FetchHandler:
         session.answered([place for place, read in told if read.batches])
         return _encode(header, ErrorCode.none, fetching.session_id, told)
 
-    async def _read(self, request: Any, context: RequestContext, fetching: Fetching) -> list[PartitionRead]:
+    async def _read(
+        self, request: Any, context: RequestContext, fetching: Fetching, held: FetchedBytes
+    ) -> list[PartitionRead]:
         starts: list[FetchFrom] = []
         reads: list[PartitionRead | None] = []
         for place, wanted in fetching.wanted:
@@ -74,6 +93,7 @@ class FetchHandler:
                 wait_ms=max(wait_ms, 0),
                 bytes_max=max(request.max_bytes, 1),
                 bytes_min=max(request.min_bytes, 0),
+                room=held,
             )
         )
         return [next(found) if read is None else read for read in reads]

@@ -15,6 +15,7 @@ from logserver.bytes_in_flight import BytesInFlight
 from logserver.config import Address, ServerConfig
 from logserver.context import RequestContext
 from logserver.errors import ListenFailed
+from logserver.kafka.answers import Answers
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.buffers import SHARED_BYTES, SpareBuffers
 from logserver.kafka.connection import Connection, Frame
@@ -59,6 +60,7 @@ class KafkaServer:
         self.spare_buffers = SpareBuffers()
         self.broker: Broker
         self.session_places = SessionPlaces()
+        self.answers = Answers(clock)
         self._large = asyncio.Lock()
         self._connections: set[Connection] = set()
         self._connections_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
@@ -70,7 +72,7 @@ class KafkaServer:
 
     async def serve(self, broker: Broker) -> None:
         self.broker = broker
-        self._fetch = FetchHandler(broker)
+        self._fetch = FetchHandler(broker, self.answers)
         self._handlers = handlers(broker, self._config.kafka_advertise or self.address)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self), sock=self._socket, backlog=BACKLOG)
@@ -152,7 +154,7 @@ class KafkaServer:
         self._sweeping = asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep_by_the_clock)
 
     def sweep(self) -> None:
-        """Cut who has begun a request and does not end it, or says nothing at all."""
+        """Cut who has begun a request and does not end it, or takes no answer, or says nothing at all."""
         now_ms = self._clock.monotonic_ms()
         for connection in list(self._connections):
             waited_ms = now_ms - connection.waiting_since_ms
@@ -160,6 +162,9 @@ class KafkaServer:
                 continue
             if waited_ms > connection.wait_ms_max:
                 logger.info("a Kafka connection is closed: it was silent or slow", peer=connection.peer, ms=waited_ms)
+            if connection.taking_nothing_ms() > self._config.write_timeout_ms:
+                connection.cut(f"nothing in {self._config.write_timeout_ms} ms")
+                continue
                 connection.abort()
             elif waited_ms > SWEEP_MS:
                 connection.release_memory()

@@ -12,6 +12,8 @@ class HeldTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1)})
         self.written: list[bytes] = []
+        #: How many bytes of that nobody has taken.
+        self.untaken = 0
         self._reads = True
         self._closing = False
 
@@ -32,6 +34,9 @@ class HeldTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self._closing = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.untaken
 
     def writelines(self, list_of_data: Any) -> None:
         self.written += [bytes(part) for part in list_of_data]

@@ -221,12 +221,13 @@ def test_proven_clients_that_announce_a_hundred_mebibytes_cost_what_they_send(vi
 
 
 def test_clients_that_do_not_read_their_answers_are_not_read_from(victim: Victim) -> None:
+    make(victim, "large")
     with victim.proven() as producer:
         value = os.urandom(900_000)
         for number in range(32):
-            producer.sendall(framed(ApiKey.PRODUCE, 9, number, **produce("large", batch(value))))
+            producer.sendall(framed(ApiKey.PRODUCE, 8, number, **produce("large", batch(value))))
         for _ in range(32):
-            read_frame(producer)
+            assert produced_code(read_frame(producer), "large") == ErrorCode.none
     ask = framed(ApiKey.FETCH, 11, **fetch("large", 0, max_bytes=1 << 30, topics=of_all("large")))
     with borne(victim) as watch, many(victim, 100, proven=True) as clients:
         for client in clients:
@@ -239,6 +240,26 @@ def test_clients_that_do_not_read_their_answers_are_not_read_from(victim: Victim
                     break
                 sent += 1
         watch()
+
+
+def make(victim: Victim, topic: str, **configs: str) -> None:
+    fields = {
+        "name": topic,
+        "num_partitions": 1,
+        "replication_factor": 1,
+        "assignments": (),
+        "configs": [{"name": name.replace("_", "."), "value": value} for name, value in configs.items()],
+    }
+    with victim.proven() as client:
+        client.sendall(framed(ApiKey.CREATE_TOPICS, 5, topics=[fields], timeout=10_000, validate_only=False))
+        read_frame(client)
+
+
+def produced_code(answer: bytes, topic: str) -> int:
+    """The error of version 8, of one batch."""
+    # Correlation, one topic of this name, one partition, its number, its error.
+    code: int = struct.unpack_from(">h", answer, 4 + 4 + 2 + len(topic) + 4 + 4)[0]
+    return code
 
 
 def of_all(topic: str) -> list[dict[str, Any]]:
@@ -261,24 +282,13 @@ def test_a_batch_that_inflates_a_thousandfold_is_refused(victim: Victim, codec: 
     bomb = encode_batch([Record(0, 0, b"k", bytes(200 << 20))], compression=codec)
     assert len(bomb) < FIRST_REQUEST_BYTES_MAX
     name = f"compacted-{codec.name.lower()}"
-    topic = {
-        "name": name,
-        "num_partitions": 1,
-        "replication_factor": 1,
-        "assignments": (),
-        "configs": [{"name": "cleanup.policy", "value": "compact"}],
-    }
+    make(victim, name, cleanup_policy="compact")
     with borne(victim), many(victim, 4, proven=True) as clients:
-        clients[0].sendall(framed(ApiKey.CREATE_TOPICS, 5, topics=[topic], timeout=10_000, validate_only=False))
-        read_frame(clients[0])
         for number in range(20):
             for client in clients:
                 client.sendall(framed(ApiKey.PRODUCE, 8, number, **produce(name, bomb)))
             for client in clients:
-                # Correlation, one topic of this name, one partition, its number, its error.
-                answer = read_frame(client)
-                at = 4 + 4 + 2 + len(name) + 4 + 4
-                assert struct.unpack_from(">h", answer, at)[0] in (ErrorCode.corrupt_message, ErrorCode.invalid_record)
+                assert produced_code(read_frame(client), name) in (ErrorCode.corrupt_message, ErrorCode.invalid_record)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""The memory of answers: of those that clients have not taken yet, and of what fetches under way have read.
+
+An answer waits in memory until its client has taken it, and who never does must not keep others from theirs. So all
+answers have a bound together. The more of it is used, the less a fetch reads; when all of it is, fetches wait, and the
+clients that have been taking their answer for longest are cut, which makes room at once.
+"""
+
+import asyncio
+from typing import Protocol
+
+from logserver.bytes_in_flight import BytesInFlight
+from logstore.clock import Clock
+
+ANSWERS_BYTES_MAX = 32 << 20
+#: A fetch reads no more than one of so many parts of what is left.
+PARTS = 4
+#: Nor less than this, and of one partition a batch at least.
+LITTLE_BYTES = 64 << 10
+#: Nobody is cut for less.
+TAKING_MS_MIN = 500
+_LOOK_MS = 50
+
+
+class Taker(Protocol):
+    """A connection."""
+
+    def cut(self, why: str) -> None: ...
+
+
+class Answers:
+    def __init__(self, clock: Clock) -> None:
+        self.counter = BytesInFlight(ANSWERS_BYTES_MAX, "answers")
+        self._clock = clock
+        #: How many bytes each has not taken, and since when. Who has been taking for longest comes first.
+        self._untaken: dict[Taker, tuple[int, int]] = {}
+
+    def wait(self, taker: Taker, size: int) -> None:
+        """So much was sent that it did not take at once."""
+        before, since_ms = self._untaken.get(taker, (0, self._clock.monotonic_ms()))
+        self._untaken[taker] = before + size, since_ms
+        self.counter.add(size)
+
+    def taken(self, taker: Taker) -> None:
+        """It has taken all of it, or never will."""
+        size, _ = self._untaken.pop(taker, (0, 0))
+        self.counter.remove(size)
+
+    async def room(self) -> None:
+        """Return when there is some."""
+        while not self.counter.has_room:
+            self._cut_the_slowest()
+            try:
+                async with asyncio.timeout(_LOOK_MS / 1000):
+                    await self.counter.room()
+            except TimeoutError:
+                continue
+
+    def _cut_the_slowest(self) -> None:
+        now_ms = self._clock.monotonic_ms()
+        while not self.counter.has_room and self._untaken:
+            taker, (_, since_ms) = next(iter(self._untaken.items()))
+            if now_ms - since_ms < TAKING_MS_MIN:
+                return
+            self.taken(taker)
+            taker.cut("others wait for the memory of an answer that it does not take")
+
+
+class FetchedBytes:
+    """What one fetch holds: from when it is read until it is sent."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._bytes = 0
+
+    async def room(self, bytes_max: int) -> int:
+        """How much may be read now."""
+        self.let_go()
+        await self._answers.room()
+        counter = self._answers.counter
+        return min(bytes_max, max(LITTLE_BYTES, (counter.bytes_max - counter.used_bytes) // PARTS))
+
+    def hold(self, size: int) -> None:
+        """So much more is about to be read, or with a negative size was not."""
+        self._bytes += size
+        if size < 0:
+            self._answers.counter.remove(-size)
+        else:
+            self._answers.counter.add(size)
+
+    def let_go(self) -> None:
+        self.hold(-self._bytes)

@@ -1,6 +1,5 @@
 """`logserver` as a program that a test has in its hands."""
 
-import math
 import os
 import re
 import select
@@ -23,6 +22,17 @@ STOP_SECONDS_MAX = 60.0
 #: Looks for what retention and compaction have to do come this often, so that nobody has to wait for their effects.
 _LOOK_INTERVAL_MS = 100
 
+#: What the server takes as `--test-clock-ms`, a hundred years.
+_AHEAD_MS_MAX = 36_500 * 86_400_000
+
+#: Settings that are made here, and where each is to be read.
+_OWN_SETTINGS = {
+    "data_dir": "directory",
+    "listen": "grpc_address",
+    "kafka_listen": "bootstrap",
+    "test_clock_ms": "advance()",
+}
+
 _READY = re.compile(rb"logserver ready: grpc=(\S+) kafka=(\S+) ")
 _ADVANCED = re.compile(rb"logserver advanced: ([0-9]+)")
 
@@ -34,10 +44,19 @@ class BrokerProcess:
     was started or it was ended here, and BrokerFailed, once, when it has ended by itself.
     """
 
-    def __init__(self, directory: Path, **settings: object) -> None:
-        """settings: of the server, by the names of its TOML file, such as group_session_timeout_ms=6000."""
-        #: Holds the data, and `server.log`.
-        self.directory = directory
+    def __init__(self, directory: str | os.PathLike[str], **settings: object) -> None:
+        """settings: of the server, by the names of its TOML file, such as group_session_timeout_ms=6000.
+
+        Raises InvalidRequest.
+        """
+        for name in settings:
+            if name.lower() in _OWN_SETTINGS:
+                raise InvalidRequest(
+                    f"{name} is no setting of a broker for tests, which chooses it",
+                    remedy=f"Leave it out, and go by {_OWN_SETTINGS[name.lower()]}.",
+                )
+        #: Holds the data, and `server.log`. It stays the same wherever the process goes.
+        self.directory = _absolute(directory)
         #: "127.0.0.1:PORT" for Kafka's clients; it stays the same over restarts.
         self.bootstrap = ""
         #: "127.0.0.1:PORT" for the clients of `tailrace`; it stays the same over restarts.
@@ -45,22 +64,35 @@ class BrokerProcess:
         self._settings = settings
         self._ahead_ms = 0
         self._paused = False
+        self._block_is_over = False
         self._said = b""
         self._process: Server | None = None
 
     def start(self) -> None:
-        """Start it, after `kill` or `stop` on the same data, ports and time. Raises BrokerFailed."""
+        """Start it, after `kill` or `stop` on the same data, ports and time.
+
+        Raises BrokerFailed, and InvalidRequest when it runs or its block is over.
+        """
+        if self._block_is_over:
+            raise InvalidRequest("the broker went with its block", remedy="Start it within the block, or another.")
         if self.is_running:
             raise InvalidRequest("the broker runs already", remedy="Kill or stop it before.")
         self.close()  # It may have ended by itself.
-        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            log = self.log.open("ab", buffering=0)
+        except (OSError, ValueError) as error:
+            raise BrokerFailed(
+                f"the broker for tests cannot use {str(self.directory)!r}: {error}",
+                remedy="Give a directory that can be made and written to.",
+            ) from None
         arguments = [
             *("--data-dir", str(self.directory / "data")),
             *("--listen", self.grpc_address or "127.0.0.1:0"),
             *("--kafka-listen", self.bootstrap or "127.0.0.1:0"),
             *("--test-clock-ms", str(self._ahead_ms)),
         ]
-        with self.log.open("ab", buffering=0) as log:
+        with log:
             self._process = template().fork(arguments, self._environment(), log)
         self._said, self._paused = b"", False
         ready = self._answer(_READY, START_SECONDS_MAX, "did not start")
@@ -99,11 +131,23 @@ class BrokerProcess:
         retention has been applied; a group takes a moment more to write down who is out, a compaction to run. The
         clients' own clocks do not move, so theirs are the timestamps of records.
 
-        seconds: not negative. Raises InvalidRequest, also of a broker that is paused, and BrokerFailed when the server
-        does not answer for 60 s; it is killed then.
+        seconds: not negative, and rounded to milliseconds; all jumps together are a hundred years at most. Raises
+        InvalidRequest, also of a broker that is paused, and BrokerFailed when the server does not answer for 60 s; it
+        is killed then.
         """
-        if not math.isfinite(seconds) or seconds < 0:
-            raise InvalidRequest(f"time cannot be moved by {seconds} s", remedy="Give a number that is not below 0.")
+        try:
+            is_forward = seconds >= 0
+        except TypeError:
+            is_forward = False
+        if not is_forward:
+            raise InvalidRequest(
+                f"time cannot be moved by {seconds!r} s", remedy="Give a number of seconds that is not below 0."
+            )
+        if seconds > (_AHEAD_MS_MAX - self._ahead_ms) / 1000:
+            raise InvalidRequest(
+                f"time cannot be moved by {seconds!r} s: it would be more than a hundred years ahead",
+                remedy=f"It is ahead by {self._ahead_ms / 1000:.3f} s now.",
+            )
         process = self._hearing()
         try:
             process.stdin.write(b"advance %d\n" % round(seconds * 1000))
@@ -204,25 +248,40 @@ class BrokerProcess:
         return BrokerFailed(f"the broker for tests {what}; the last it said: {last}", remedy=f"See {self.log}.")
 
 
+def _absolute(directory: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(directory).absolute()
+    except (TypeError, OSError) as error:  # It may be relative to a directory that is gone.
+        raise InvalidRequest(
+            f"{directory!r} cannot be the directory of a broker: {error}",
+            remedy="Give an absolute path, as a str or a Path.",
+        ) from None
+
+
 @contextmanager
-def broker(directory: Path | None = None, **settings: object) -> Iterator[BrokerProcess]:
+def broker(directory: str | os.PathLike[str] | None = None, **settings: object) -> Iterator[BrokerProcess]:
     """A broker that runs for the length of the block.
 
-    directory: where its data and its log stay. Without it they go with the block, but for the log of a broker that
-    failed. settings: of the server, by the names of its TOML file, such as group_session_timeout_ms=6000. Raises
-    BrokerFailed, at the end of the block also when the server has ended by itself and nobody was told.
+    directory: where its data and its log stay. Without it they go with the block, but for a log that an error refers
+    to. settings: of the server, by the names of its TOML file, such as group_session_timeout_ms=6000. Raises
+    InvalidRequest and BrokerFailed, at the end of the block also when the server has ended by itself and nobody was
+    told.
     """
-    process = BrokerProcess(directory or Path(tempfile.mkdtemp(prefix="tailrace-broker-")), **settings)
-    has_failed = False
+    where = tempfile.mkdtemp(prefix="tailrace-broker-") if directory is None else directory
+    is_named = False
     try:
-        process.start()
-        yield process
-        if process._process is not None:
-            process.kill()  # One that ended by itself, and of which nothing was asked since, is told here.
-    except BrokerFailed:
-        has_failed = True
+        process = BrokerProcess(where, **settings)
+        try:
+            process.start()
+            yield process
+            if process._process is not None:
+                process.kill()  # One that ended by itself, and of which nothing was asked since, is told here.
+        finally:
+            process._block_is_over = True
+            process.close()
+    except BrokerFailed as error:
+        is_named = str(where) in error.remedy
         raise
     finally:
-        process.close()
         if directory is None:
-            shutil.rmtree(process.directory / "data" if has_failed else process.directory, ignore_errors=True)
+            shutil.rmtree(Path(where, "data") if is_named else where, ignore_errors=True)

@@ -4,9 +4,11 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,10 +126,75 @@ def test_while_it_is_paused_nobody_is_answered(shared: BrokerProcess) -> None:
         admin.cluster()
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
-def test_time_goes_forward_by_some_amount(shared: BrokerProcess, seconds: float) -> None:
+@pytest.mark.parametrize(
+    "seconds", [-1, float("nan"), float("inf"), 1e300, pytest.param(10**400, id="huge"), "10", None]
+)
+def test_time_goes_forward_by_some_amount(shared: BrokerProcess, seconds: Any) -> None:
+    before = shared.pid
     with pytest.raises(errors.InvalidRequest, match="time cannot be moved"):
         shared.advance(seconds)
+    assert shared.pid == before
+
+
+def test_time_goes_no_further_than_a_server_can_be_started_at(tmp_path: Path) -> None:
+    with broker(tmp_path) as running:
+        running.advance(36_499 * DAY_SECONDS)
+        with pytest.raises(errors.InvalidRequest, match=r"more than a hundred years ahead\. It is ahead by 3153513600"):
+            running.advance(DAY_SECONDS + 1)
+        running.advance(DAY_SECONDS)
+        running.kill()
+        running.start()
+        running.create_topic("then")
+
+
+@pytest.mark.parametrize("name", ["listen", "kafka_listen", "data_dir", "test_clock_ms", "Listen"])
+def test_settings_that_the_broker_makes_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(errors.InvalidRequest, match=f"{name} is no setting of a broker for tests"):
+        with broker(**{name: "1"}):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_stays_in_its_directory_wherever_the_process_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with broker("here") as running:
+        running.create_topic("kept")
+        running.kill()
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        running.start()
+        with Admin(server=running.grpc_address) as admin:
+            admin.describe_topic("kept")
+        assert running.directory == tmp_path / "here"
+
+
+def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for directory in (tmp_path / "file", f"{tmp_path}/file/below", f"{tmp_path}/\0", "/proc/new"):
+        with pytest.raises(errors.BrokerFailed, match=r"the broker for tests cannot use '.*Give a directory"):
+            with broker(directory):
+                pass
+    with pytest.raises(errors.InvalidRequest, match="3 cannot be the directory of a broker"):
+        BrokerProcess(3)  # type: ignore[arg-type]
+
+
+def test_a_relative_directory_needs_one_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    with pytest.raises(errors.InvalidRequest, match="'here' cannot be the directory of a broker"):
+        BrokerProcess("here")
+
+
+@pytest.mark.parametrize("directory", [None, "given"])
+def test_a_broker_is_not_started_after_its_block(
+    directory: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with broker(directory) as saved:
+        pass
+    with pytest.raises(errors.InvalidRequest, match="the broker went with its block"):
+        saved.start()
 
 
 def crash(running: BrokerProcess) -> None:

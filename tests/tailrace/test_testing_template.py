@@ -146,6 +146,17 @@ def test_of_a_broker_that_failed_the_log_stays(
     assert failed.value.remedy == f"See {log}."
 
 
+def test_of_a_broker_whose_failure_is_told_whole_nothing_stays(
+    new_template: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(template, "_TEMPLATE", "raise ValueError('this')")
+    with pytest.raises(errors.BrokerFailed, match="does not answer"):
+        with broker():
+            pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_server_that_does_not_end_well_is_told(run_instead: Callable[[str], None], tmp_path: Path) -> None:
     run_instead(f"import signal, sys; signal.signal(15, lambda *_: sys.exit('out of order')); {READY}; signal.pause()")
     with broker(tmp_path) as running:

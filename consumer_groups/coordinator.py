@@ -29,7 +29,7 @@ from consumer_groups.classic_requests import (
 from consumer_groups.commits import CommitResult, Commits
 from consumer_groups.config import GroupConfig
 from consumer_groups.departures import Departures
-from consumer_groups.descriptions import describe, describe_classic, listing
+from consumer_groups.descriptions import describe, describe_classic, describe_members, listing
 from consumer_groups.errors import GroupError, GroupIdNotFound, NonEmptyGroup, UnknownMemberId
 from consumer_groups.expiry import Expiry
 from consumer_groups.group import Group
@@ -204,15 +204,17 @@ class GroupCoordinator:
         self._groups.check_open()
         return describe_classic(self._groups.existing(group))
 
-    async def describe_consumer_group(self, group: str) -> GroupDescription:
-        """Kafka's ConsumerGroupDescribe. Raises GroupIdNotFound, also for a group of the classic protocol."""
+    def describe_consumer_group(self, group: str) -> GroupDescription:
+        """Kafka's ConsumerGroupDescribe, which tells no offsets. Raises GroupIdNotFound, also for a group of the
+        classic protocol."""
         self._groups.check_open()
-        if isinstance(self._groups.existing(group).group, ClassicGroup):
+        live = self._groups.existing(group)
+        if isinstance(live.group, ClassicGroup):
             raise GroupIdNotFound(
                 f"group {group!r} is a classic one, without server-side assignment (KIP-848)",
                 remedy="Describe it with DescribeGroups, or with logctl groups describe.",
             )
-        return await self.describe_group(group)
+        return describe_members(live, self._topics)
 
     # All groups.
 
@@ -236,6 +238,17 @@ class GroupCoordinator:
         """
         self._groups.check_open()
         return self._commits.fetch(group, partitions)
+
+    def check_fetcher(self, group: str, member_id: str | None, member_epoch: int) -> None:
+        """Raise UnknownMemberId or StaleMemberEpoch for somebody who fetches offsets as a member of a group of the
+        consumer group protocol and is none, or is behind: it would begin at what another has gone past.
+
+        member_id: None, or a negative epoch, is somebody who looks on.
+        """
+        self._groups.check_open()
+        live = self._groups.get(group)
+        if member_id and member_epoch >= 0 and live is not None and isinstance(live.group, Group):
+            live.group.check_member(member_id, member_epoch)
 
     async def delete_offsets(self, group: str, partitions: Sequence[tuple[str, int]]) -> list[CommitResult]:
         """Forget what was committed for partitions, named by topic and number; return for each None, or the error for

@@ -1,5 +1,7 @@
 """A group as it is shown to people: its members, and how far behind it is in every partition."""
 
+from dataclasses import replace
+
 from consumer_groups.classic import ClassicGroup
 from consumer_groups.classic_requests import ClassicGroupDescription, ClassicMemberDescription
 from consumer_groups.errors import GroupIdNotFound
@@ -64,22 +66,10 @@ async def describe(live: LiveGroup, topics: TopicDirectory, now_ms: int) -> Grou
     partitions = {Partition(info.topic_id, number): info for info, number in _partitions(live, topics)}
     committed = {partition: live.committed(partition) for partition in partitions}
     owners = dict(group.owners())
-    if isinstance(group, ClassicGroup):
-        members = _classic_members(group, topics)
-        epoch = assignment_epoch = group.generation
-        assignor = group.protocol
-    else:
-        assert isinstance(group, Group), "there are two kinds"
-        members = _members(group, topics)
-        epoch, assignment_epoch, assignor = group.epoch, group.assignment_epoch, group.assignor
+    described = describe_members(live, topics)
     lag = await lags(topics, committed, now_ms)
-    return GroupDescription(
-        group=group.name,
-        state=group.state,
-        group_epoch=epoch,
-        assignment_epoch=assignment_epoch,
-        assignor=assignor,
-        members=members,
+    return replace(
+        described,
         partitions=tuple(
             PartitionLag(
                 topic=info.name,
@@ -95,6 +85,28 @@ async def describe(live: LiveGroup, topics: TopicDirectory, now_ms: int) -> Grou
             for partition, info in partitions.items()
             if partition in lag
         ),
+    )
+
+
+def describe_members(live: LiveGroup, topics: TopicDirectory) -> GroupDescription:
+    """Without the partitions, whose logs have to be looked at."""
+    group = live.group
+    if isinstance(group, ClassicGroup):
+        members = _classic_members(group, topics)
+        epoch = assignment_epoch = group.generation
+        assignor = group.protocol
+    else:
+        assert isinstance(group, Group), "there are two kinds"
+        members = _members(group, topics)
+        epoch, assignment_epoch, assignor = group.epoch, group.assignment_epoch, group.assignor
+    return GroupDescription(
+        group=group.name,
+        state=group.state,
+        group_epoch=epoch,
+        assignment_epoch=assignment_epoch,
+        assignor=assignor,
+        members=members,
+        partitions=(),
     )
 
 

@@ -313,6 +313,13 @@ class Group:
         checks.check_commit(self.name, committer, member.holding.epoch, contact.commit_number)
         contact.commit_number = max(contact.commit_number, committer.number)
 
+    def check_member(self, member_id: str, epoch: int) -> None:
+        """Raise UnknownMemberId or StaleMemberEpoch unless this is a member in its current epoch."""
+        member = self.members.get(member_id)
+        if member is None:
+            raise checks.unknown(self.name, member_id)
+        checks.check_fetch(self.name, member_id, epoch, member.holding.epoch)
+
     def may_commit(self, committer: Committer, partition: Partition) -> bool:
         """Whether a checked committer may commit this partition: its owner to the last, and nobody else."""
         if not committer.member_id:

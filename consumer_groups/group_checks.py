@@ -63,6 +63,15 @@ def check_commit(group: str, committer: Committer, epoch: int, newest_number: in
         )
 
 
+def check_fetch(group: str, member_id: str, epoch: int, current: int) -> None:
+    """Raise StaleMemberEpoch for a member that fetches offsets in another epoch than its own."""
+    if epoch != current:
+        raise StaleMemberEpoch(
+            f"member {member_id!r} of group {group!r} fetches offsets in epoch {epoch}, but is in epoch {current}",
+            remedy="Heartbeat to learn the epoch; fetch offsets only of what is still assigned then.",
+        )
+
+
 def unknown(group: str, member_id: str) -> UnknownMemberId:
     return UnknownMemberId(
         f"group {group!r} has no member {member_id!r}: it left, was fenced for its silence, or never joined",

@@ -201,3 +201,28 @@ def test_the_group_is_listed_and_described_as_one_of_the_new_kind(
     (only,) = described.members
     assert (only.member_id, only.member_epoch) == (alone.id, alone.epoch)
     assert sorted(only.assignment.topic_partitions[0].partitions) == [0, 1, 2, 3]
+
+
+def test_offsets_are_told_to_a_member_in_its_epoch_and_to_who_looks_on(member: Callable[..., Member]) -> None:
+    it = member()
+    assert it.join().error_code == ErrorCode.none
+
+    def fetched_by(member_id: str | None, epoch: int, group: str = it.group) -> int:
+        asked = [{"name": it.topic, "partition_indexes": [0]}]
+        groups = [{"group_id": group, "member_id": member_id, "member_epoch": epoch, "topics": asked}]
+        (answer,) = it.wire.ask("offset_fetch", 9, groups=groups, require_stable=False).groups
+        return int(answer.error_code)
+
+    assert fetched_by(None, -1) == ErrorCode.none
+    assert fetched_by(it.id, it.epoch) == ErrorCode.none
+    assert fetched_by(it.id, it.epoch + 1) == ErrorCode.stale_member_epoch
+    assert fetched_by("nobody", it.epoch) == ErrorCode.unknown_member_id
+    assert fetched_by("nobody", 1, it.group + "-not-there") == ErrorCode.none
+
+
+def test_a_member_in_its_epoch_may_claim_what_it_does_not_have(member: Callable[..., Member]) -> None:
+    first, second = member(), member()
+    first.join()
+    second.join()
+    second.partitions = {0, 1, 2, 3}
+    assert second.beat_owning().error_code == ErrorCode.none

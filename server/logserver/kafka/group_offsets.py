@@ -10,7 +10,7 @@ from consumer_groups.errors import GroupIdNotFound, NonEmptyGroup
 from consumer_groups.requests import OUTSIDE_EPOCH, CommittedOffset, Committer, OffsetCommit, TopicPartitions
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.kafka.errors import error_code
-from logserver.kafka.messages import Fields, get
+from logserver.kafka.messages import Fields, Items, get
 from logserver.kafka.primitives import NO_OFFSET
 from logserver.time_slice import TimeSlice
 from logstore.clock import Clock
@@ -59,14 +59,20 @@ class GroupOffsetHandlers:
     async def offset_fetch(self, request: Any, context: RequestContext) -> Fields:
         """Of many groups from version 8 on, of one before."""
         groups = get(request, "groups", None)
-        if groups is not None:
-            return {"groups": [await self._fetch(group, context) for group in groups]}
-        return await self._fetch(request, context)
+        if groups is None:
+            return await self._fetch(request, context)
+        fetched = Items.of_answer(request, "groups", self._clock)
+        for group in groups:
+            await fetched.add(await self._fetch(group, context))
+        return {"groups": fetched}
 
     async def _fetch(self, request: Any, context: RequestContext) -> Fields:
         authorize(context, Operation.DESCRIBE, Resource.GROUP, request.group_id)
         answer: dict[str, Any] = {"group_id": request.group_id, "topics": (), "error_code": ErrorCode.none}
         try:
+            self._groups.check_fetcher(
+                request.group_id, get(request, "member_id", None), get(request, "member_epoch", OUTSIDE_EPOCH)
+            )
             if request.topics is None:
                 answer["topics"] = await self._fetch_all(request.group_id)
             else:

@@ -13,7 +13,7 @@ from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.errors import InvalidRequest
 from logserver.kafka.errors import error_code, refusal, transactions_unsupported
 from logserver.kafka.membership import topic_partitions
-from logserver.kafka.messages import Fields, get
+from logserver.kafka.messages import Fields, Items, get
 from logstore.errors import ExplainedError
 
 #: Whose coordinator is looked for.
@@ -31,6 +31,7 @@ _CONSUMER_MEMBER = 1
 class GroupHandlers:
     def __init__(self, broker: Broker, advertised: Address) -> None:
         self._groups: GroupCoordinator = broker.groups
+        self._clock = broker.clock
         self._node_id = broker.store.node_id
         self._advertised = advertised
 
@@ -81,7 +82,10 @@ class GroupHandlers:
         return {"groups": groups}
 
     async def describe_groups(self, request: Any, context: RequestContext) -> Fields:
-        return {"groups": [self._describe(name, request.__version__, context) for name in request.groups]}
+        described = Items.of_answer(request, "groups", self._clock)
+        for name in request.groups:
+            await described.add(self._describe(name, request.__version__, context))
+        return {"groups": described}
 
     def _describe(self, name: str, version: int, context: RequestContext) -> Fields:
         authorize(context, Operation.DESCRIBE, Resource.GROUP, name)
@@ -117,12 +121,15 @@ class GroupHandlers:
         }
 
     async def consumer_group_describe(self, request: Any, context: RequestContext) -> Fields:
-        return {"groups": [await self._describe_consumers(name, context) for name in request.group_ids]}
+        described = Items.of_answer(request, "groups", self._clock)
+        for name in request.group_ids:
+            await described.add(self._describe_consumers(name, context))
+        return {"groups": described}
 
-    async def _describe_consumers(self, name: str, context: RequestContext) -> Fields:
+    def _describe_consumers(self, name: str, context: RequestContext) -> Fields:
         authorize(context, Operation.DESCRIBE, Resource.GROUP, name)
         try:
-            group = await self._groups.describe_consumer_group(name)
+            group = self._groups.describe_consumer_group(name)
         except ExplainedError as refused:
             return refusal(refused) | {
                 "group_id": name,

@@ -41,7 +41,7 @@ def test_the_bounds_of_requests_are_those_of_the_code() -> None:
         "any other request": f"{connection.OTHER_REQUEST_BYTES_MAX >> 20} MiB",
         "the first request of a connection": f"{connection.FIRST_REQUEST_BYTES_MAX >> 10} KiB",
         "all arrays of a request together; of Produce, its topics and partitions": f"{ITEMS_MAX:,} items",
-        "an answer about topics or settings": f"{ANSWER_BYTES_MAX >> 20} MiB",
+        "an answer about topics, settings or groups": f"{ANSWER_BYTES_MAX >> 20} MiB",
         "from a request's first byte to its last": f"{connection.REQUEST_MS_MAX // 1000} s",
     }
     assert f"1 s more for each {connection.BYTES_PER_SECOND_MIN >> 10} KiB" in section

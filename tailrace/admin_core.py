@@ -289,10 +289,12 @@ def _check_count(partitions: Any, remedy: str) -> None:
 
 
 def _config(config: Mapping[str, object] | None) -> dict[str, str]:
-    """Settings as the server reads them: numbers may be given as numbers. Raises InvalidRequest."""
+    """Settings as the server reads them; numbers and booleans may be given as such. Raises InvalidRequest."""
     if not isinstance(config, Mapping | None):
         raise InvalidRequest(f"{config!r} are no settings", remedy='Give a dict, such as {"retention.ms": 3600000}.')
-    return {name: str(value) for name, value in (config or {}).items()}
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in (config or {}).items()
+    }
 
 
 def _pairs(partitions: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -102,10 +102,12 @@ def test_a_topic_is_deleted(admin: Any, server: FakeServer) -> None:
 def test_a_topic_is_altered_by_what_is_given(admin: Any, server: FakeServer) -> None:
     server.answers["AlterTopic"] = topics_pb2.AlterTopicResponse()
     admin.alter_topic("t", 8)
-    admin.alter_topic("t", set_config={"retention.bytes": -1}, unset_config=["retention.ms"])
+    admin.alter_topic("t", set_config={"retention.bytes": -1, "preallocate": False}, unset_config=["retention.ms"])
     assert server.asked["AlterTopic"] == [
         topics_pb2.AlterTopicRequest(topic="t", partitions=8),
-        topics_pb2.AlterTopicRequest(topic="t", set_config={"retention.bytes": "-1"}, unset_config=["retention.ms"]),
+        topics_pb2.AlterTopicRequest(
+            topic="t", set_config={"retention.bytes": "-1", "preallocate": "false"}, unset_config=["retention.ms"]
+        ),
     ]
 
 

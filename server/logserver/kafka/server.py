@@ -57,10 +57,10 @@ class KafkaServer:
         self.request_bytes_max = config.kafka_request_bytes_max
         self.produce_timeout_ms = config.produce_timeout_ms
         self.strangers = BytesInFlight(STRANGERS_BYTES_MAX, "connections that have had no answer yet")
+        self.answers = Answers(clock)
         self.spare_buffers = SpareBuffers()
         self.broker: Broker
         self.session_places = SessionPlaces()
-        self.answers = Answers(clock)
         self._large = asyncio.Lock()
         self._connections: set[Connection] = set()
         self._connections_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
@@ -157,14 +157,14 @@ class KafkaServer:
         """Cut who has begun a request and does not end it, or takes no answer, or says nothing at all."""
         now_ms = self._clock.monotonic_ms()
         for connection in list(self._connections):
+            if connection.taking_nothing_ms() > self._config.write_timeout_ms:
+                connection.cut(f"nothing in {self._config.write_timeout_ms} ms")
+                continue
             waited_ms = now_ms - connection.waiting_since_ms
             if not connection.is_idle:
                 continue
             if waited_ms > connection.wait_ms_max:
                 logger.info("a Kafka connection is closed: it was silent or slow", peer=connection.peer, ms=waited_ms)
-            if connection.taking_nothing_ms() > self._config.write_timeout_ms:
-                connection.cut(f"nothing in {self._config.write_timeout_ms} ms")
-                continue
                 connection.abort()
             elif waited_ms > SWEEP_MS:
                 connection.release_memory()

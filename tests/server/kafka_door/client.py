@@ -43,7 +43,7 @@ def read_answer(frame: bytes, schema: Any, correlation_id: int = 1) -> Any:
 
 
 #: Of ApiVersions, what nobody here looks at.
-SOFTWARE = {"client_software_name": "test", "client_software_version": "1"}
+SOFTWARE: dict[str, Any] = {"client_software_name": "test", "client_software_version": "1"}
 #: Of Metadata, what nobody here looks at.
 UNASKED = {"include_cluster_authorized_operations": False, "include_topic_authorized_operations": False}
 

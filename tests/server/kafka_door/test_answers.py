@@ -11,9 +11,8 @@ from logserver.kafka.server import SWEEP_MS
 from logserver.moved_time import MovedClock
 from logserver.server import Server
 from tests.server.kafka_door.client import KafkaClient, framed
-from tests.server.kafka_door.held_transport import HeldTransport
+from tests.server.kafka_door.held_transport import HeldTransport, receive
 from tests.server.kafka_door.requests import batch, fetch, produce
-from tests.server.kafka_door.test_connection import receive
 
 MUCH = 1 << 30
 

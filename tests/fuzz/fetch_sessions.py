@@ -4,6 +4,7 @@ version: u8 | request: size: u16, body ... as long as there are
 """
 
 from collections.abc import Iterator
+from functools import partial
 from struct import Struct
 
 from logserver.kafka.apis import API_VERSIONS, ApiKey
@@ -19,9 +20,9 @@ _HEAD = Struct(">hhihx")
 _VERSIONS = API_VERSIONS[ApiKey.FETCH]
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> bool:
     if not data:
-        return
+        return False
     version = _VERSIONS[data[0] % len(_VERSIONS)]
     header = read_header(memoryview(_HEAD.pack(ApiKey.FETCH, version, 1, 0)))._replace(body_at=0)
     places = SessionPlaces()
@@ -30,11 +31,11 @@ def run(data: bytes) -> None:
         try:
             request = read_body(header, memoryview(body)).body
         except Malformed:
-            return
+            return False
         epoch = get(request, "session_epoch", FINAL_EPOCH)
         before = session.session_id
         try:
-            fetching = session.begin(request, number + 1)
+            fetching = session.begin(request, partial(int, number + 1))
         except SessionRefused:
             assert epoch not in (INITIAL_EPOCH, FINAL_EPOCH)
             assert session.session_id == before
@@ -50,6 +51,7 @@ def run(data: bytes) -> None:
             assert list(session._wanted) == named
         assert places.count == len(session._wanted)
         session.answered(named[:1])
+    return True
 
 
 def _bodies(data: bytes) -> Iterator[bytes]:

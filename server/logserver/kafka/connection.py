@@ -44,6 +44,10 @@ IDLE_MS_MAX = 600_000
 #: A request that was begun must come whole in so long, a large one at so many bytes a second after that.
 REQUEST_MS_MAX = 60_000
 BYTES_PER_SECOND_MIN = 16 << 10
+#: So long a produce request waits for its sync at least, also when it asks for less. Apache Kafka answers timeout 0 at
+#: once, as its one replica has the batch in memory. Here a sync takes milliseconds, on a busy disk some hundred, and
+#: who is told of a timeout would send again what is about to be durable.
+PRODUCE_MS_MIN = 500
 #: Produce requests of one connection that wait for a sync.
 PIPELINED_MAX = 100
 
@@ -359,7 +363,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._produced(header, request, answer)
             else:
                 pending.on_done = partial(self._produced, header, request, answer)
-                timeout_ms = min(max(request.timeout_ms, 0), self._door.produce_timeout_ms)
+                timeout_ms = min(max(request.timeout_ms, PRODUCE_MS_MIN), self._door.produce_timeout_ms)
                 answer.timer = self._loop.call_later(timeout_ms / 1000, self._give_up, header, request, answer)
 
     async def _produce_slowly(self, header: RequestHeader, request: ProduceRequest, acks: Acks) -> Frame:
@@ -369,7 +373,7 @@ class Connection(asyncio.BufferedProtocol):
             self.context.client_id,
             "kafka",
             self.peer,
-            self._clock.monotonic_ms() + max(request.timeout_ms, 0),
+            self._clock.monotonic_ms() + max(request.timeout_ms, PRODUCE_MS_MIN),
         )
         answered = await self._door.broker.appends.append_and_wait(context, request.appends, acks)
         if acks is Acks.ZERO:

@@ -3,7 +3,6 @@
 KIP-74 (limits), KIP-227 (sessions), KIP-320 (leader epochs), KIP-516 (topic ids, from version 13).
 """
 
-import itertools
 from collections.abc import Sequence
 from struct import Struct
 from typing import Any
@@ -16,11 +15,20 @@ from logserver.context import RequestContext
 from logserver.fetches import FetchFrom, PartitionRead
 from logserver.kafka.answers import Answers, FetchedBytes
 from logserver.kafka.errors import SessionRefused, error_code
-from logserver.kafka.fetch_sessions import Fetching, FetchSession, TopicPartition, Wanted
+from logserver.kafka.fetch_sessions import (
+    NO_SESSION,
+    SESSION_ID_MAX,
+    Fetching,
+    FetchSession,
+    TopicPartition,
+    Wanted,
+)
 from logserver.kafka.leader_epochs import check_leader_epoch
 from logserver.kafka.messages import RequestHeader, by_topic, milliseconds
 from logserver.kafka.primitives import count, nullable_string
+from logserver.time_slice import TimeSlice
 from logstore.batch import Buffer
+from logstore.clock import Clock
 
 SESSIONS_FROM = 7
 LOG_START_FROM = 5
@@ -41,20 +49,25 @@ class FetchHandler:
     def __init__(self, broker: Broker, answers: Answers) -> None:
         self._broker = broker
         self._answers = answers
-        self._session_ids = itertools.count(1)
+        self._session_id = NO_SESSION
 
     async def fetch(
         self, header: RequestHeader, request: Any, context: RequestContext, session: FetchSession
     ) -> Sequence[Buffer]:
         try:
-            fetching = session.begin(request, next(self._session_ids))
+            fetching = session.begin(request, self._draw_session_id)
         except SessionRefused as refused:
-            return _encode(header, error_code(refused), 0, ())
+            return await _encode(self._broker.clock, header, error_code(refused), NO_SESSION, ())
         held = FetchedBytes(self._answers)
         try:
             return await self._answer(header, request, context, session, fetching, held)
         finally:
             held.let_go()  # It is sent in this same turn of the loop, and what is not taken is counted there.
+
+    def _draw_session_id(self) -> int:
+        """A session is looked for on its connection alone, so that one of long ago may have had it."""
+        self._session_id = self._session_id % SESSION_ID_MAX + 1
+        return self._session_id
 
     async def _answer(
         self,
@@ -67,19 +80,23 @@ class FetchHandler:
     ) -> Sequence[Buffer]:
         reads = await self._read(request, context, fetching, held)
         told: list[tuple[TopicPartition, PartitionRead]] = []
+        time_slice = TimeSlice(self._broker.clock)
         for (place, wanted), read in zip(fetching.wanted, reads, strict=True):
+            await time_slice.give_way()
             if not fetching.is_incremental or _is_news(wanted, read):
                 told.append((place, read))
             wanted.told_high_watermark, wanted.told_log_start_offset = read.high_watermark, read.log_start_offset
         session.answered([place for place, read in told if read.batches])
-        return _encode(header, ErrorCode.none, fetching.session_id, told)
+        return await _encode(self._broker.clock, header, ErrorCode.none, fetching.session_id, told)
 
     async def _read(
         self, request: Any, context: RequestContext, fetching: Fetching, held: FetchedBytes
     ) -> list[PartitionRead]:
         starts: list[FetchFrom] = []
         reads: list[PartitionRead | None] = []
+        time_slice = TimeSlice(self._broker.clock)
         for place, wanted in fetching.wanted:
+            await time_slice.give_way()
             try:
                 starts.append(self._start(place, wanted))
                 reads.append(None)
@@ -116,12 +133,17 @@ def _is_news(wanted: Wanted, read: PartitionRead) -> bool:
     )
 
 
-def _encode(
-    header: RequestHeader, code: ErrorCode, session_id: int, told: Sequence[tuple[TopicPartition, PartitionRead]]
+async def _encode(
+    clock: Clock,
+    header: RequestHeader,
+    code: ErrorCode,
+    session_id: int,
+    told: Sequence[tuple[TopicPartition, PartitionRead]],
 ) -> Sequence[Buffer]:
     """The frame, in parts: what is between two runs of batches is one."""
     version = header.version
     flexible = header.flexible
+    time_slice = TimeSlice(clock)
     tags = b"\0" if flexible else b""
     parts: list[Buffer] = []
     between = bytearray(_FRAME.size)
@@ -134,6 +156,7 @@ def _encode(
         between += topic if isinstance(topic, bytes) else nullable_string(topic, flexible=flexible)
         between += count(len(reads), flexible=flexible)
         for partition, read in reads:
+            await time_slice.give_way()
             partition_code = ErrorCode.none if read.error is None else error_code(read.error)
             between += _PARTITION.pack(partition, partition_code, read.high_watermark, read.high_watermark)
             if version >= LOG_START_FROM:

@@ -5,21 +5,24 @@ sessions has one, a client that finds no room is answered without a session, and
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from logserver.kafka.errors import FetchSessionIdNotFound, InvalidFetchSessionEpoch
-from logserver.kafka.messages import get
+from logserver.kafka.messages import ITEMS_MAX, get
 
 #: Epochs of a request with a meaning of their own.
 INITIAL_EPOCH = 0
 FINAL_EPOCH = -1
 NO_SESSION = 0
 EPOCH_MAX = 2**31 - 1
+SESSION_ID_MAX = 2**31 - 1
 _BEGIN_ANEW = "Begin a new session, with epoch 0."
 #: Of all sessions together, of some 400 bytes each.
 PLACES_MAX = 100_000
+#: Of one session: as many as one request may name.
+SESSION_PLACES_MAX = ITEMS_MAX
 
 
 class TopicPartition(NamedTuple):
@@ -59,7 +62,7 @@ class FetchSession:
         self._epoch = FINAL_EPOCH
         self._wanted: OrderedDict[TopicPartition, Wanted] = OrderedDict()
 
-    def begin(self, request: Any, new_id: int) -> "Fetching":
+    def begin(self, request: Any, draw_id: Callable[[], int]) -> "Fetching":
         """What one request reads. Raises SessionRefused."""
         session_id, epoch = get(request, "session_id", NO_SESSION), get(request, "session_epoch", FINAL_EPOCH)
         named = dict(_named(request))
@@ -69,10 +72,10 @@ class FetchSession:
             if epoch == FINAL_EPOCH or not self._places.has_room(len(named) - len(self._wanted)):
                 return Fetching(NO_SESSION, list(named.items()), is_incremental=False)
             self.close()
-            self.session_id, self._epoch = new_id, 1
+            self.session_id, self._epoch = draw_id(), 1
             self._wanted = OrderedDict(named)
             self._places.count += len(self._wanted)
-            return Fetching(new_id, list(self._wanted.items()), is_incremental=False)
+            return Fetching(self.session_id, list(self._wanted.items()), is_incremental=False)
         if session_id != self.session_id or session_id == NO_SESSION:
             raise FetchSessionIdNotFound(
                 f"there is no fetch session {session_id} on this connection", remedy=_BEGIN_ANEW
@@ -81,7 +84,8 @@ class FetchSession:
             raise InvalidFetchSessionEpoch(
                 f"fetch session {session_id} is at epoch {self._epoch}, and the request at {epoch}", remedy=_BEGIN_ANEW
             )
-        if not self._places.has_room(len(named.keys() - self._wanted.keys())):
+        more = len(named.keys() - self._wanted.keys())
+        if len(self._wanted) + more > SESSION_PLACES_MAX or not self._places.has_room(more):
             self.close()
             raise FetchSessionIdNotFound(
                 f"fetch session {session_id} is closed: there is no room for more", remedy=_BEGIN_ANEW

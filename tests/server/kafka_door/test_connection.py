@@ -98,6 +98,14 @@ async def test_a_produce_request_without_acks_gets_no_answer(kafka: KafkaClient)
     assert (await kafka.answer(expected)).topics[0].partitions[0].offset >= 0
 
 
+@pytest.mark.parametrize("timeout_ms", [0, 1, -1])
+async def test_who_would_wait_for_no_sync_waits_for_the_one_that_is_due(kafka: KafkaClient, timeout_ms: int) -> None:
+    await kafka.make("t")
+    await kafka.call(ApiKey.PRODUCE, 9, **produce("t", batch(b"opens the log")))
+    answer = await kafka.call(ApiKey.PRODUCE, 9, **produce("t", batch(b"v")) | {"timeout": timeout_ms})
+    assert answer.responses[0].partition_responses[0].error_code == ErrorCode.none
+
+
 async def test_a_refused_batch_without_acks_ends_the_connection(kafka: KafkaClient) -> None:
     await kafka.make("t")
     damaged = bytearray(batch(b"v"))

@@ -21,7 +21,9 @@ from logserver.kafka.connection import (
     REQUEST_MS_MAX,
     Connection,
 )
-from logserver.kafka.messages import ITEMS_MAX
+from logserver.kafka.fetch import FetchHandler
+from logserver.kafka.fetch_sessions import FetchSession, SessionPlaces
+from logserver.kafka.messages import ITEMS_MAX, read_body, read_header
 from logserver.kafka.server import ITEM_BYTES
 from logserver.moved_time import MovedClock
 from logserver.server import Server
@@ -88,6 +90,64 @@ async def test_a_client_gets_no_fetch_session_while_others_remember_too_much(
     await other.close()
     while (await third.call(ApiKey.FETCH, 11, **fetch("t", 0, **new))).session_id == 0:
         await asyncio.sleep(0)
+
+
+async def test_a_session_remembers_no_more_than_one_request_may_name(
+    kafka: KafkaClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_sessions, "SESSION_PLACES_MAX", 2)
+    session_id = (await kafka.call(ApiKey.FETCH, 11, **fetch("a", 0, session_epoch=0))).session_id
+    for epoch, topic, code in (
+        (1, "b", ErrorCode.none),
+        (2, "b", ErrorCode.none),
+        (3, "c", ErrorCode.fetch_session_id_not_found),
+        (4, "a", ErrorCode.fetch_session_id_not_found),
+    ):
+        asked = fetch(topic, 0, session_id=session_id, session_epoch=epoch)
+        assert (await kafka.call(ApiKey.FETCH, 11, **asked)).error_code == code
+
+
+async def test_a_fetch_without_a_session_takes_no_session_id(kafka: KafkaClient) -> None:
+    first = (await kafka.call(ApiKey.FETCH, 11, **fetch("t", 0, session_epoch=0))).session_id
+    for _ in range(5):
+        assert (await kafka.call(ApiKey.FETCH, 11, **fetch("t", 0))).session_id == 0
+    assert (await kafka.call(ApiKey.FETCH, 11, **fetch("t", 0, session_epoch=0))).session_id == first + 1
+
+
+async def test_session_ids_begin_again_after_the_last(door: Server, kafka: KafkaClient) -> None:
+    assert door.kafka is not None
+    door.kafka._fetch._session_id = 2**31 - 2
+    for expected in (2**31 - 1, 1):
+        assert (await kafka.call(ApiKey.FETCH, 11, **fetch("t", 0, session_epoch=0))).session_id == expected
+
+
+async def test_a_fetch_that_names_nothing_gives_way_between_the_partitions_of_its_session(
+    door: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert door.kafka is not None
+    monkeypatch.setattr(door.broker, "clock", Hurrying())
+    handler, session = FetchHandler(door.broker, door.kafka.answers), FetchSession(SessionPlaces())
+    context = RequestContext(ANONYMOUS, "", "kafka", "", None)
+    [asked] = fetch("t", 0)["topics"]
+    parts = [asked["partitions"][0] | {"partition": number} for number in range(50)]
+    turns = 0
+
+    async def ask(**fields: Any) -> None:
+        frame = memoryview(framed(ApiKey.FETCH, 11, **fetch("t", 0, **fields)))[4:]
+        header = read_header(frame)
+        await handler.fetch(header, read_body(header, frame).body, context, session)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await ask(session_epoch=0, topics=[asked | {"partitions": parts}])
+    counting = asyncio.create_task(others())
+    await ask(session_id=session.session_id, session_epoch=1, topics=[])
+    counting.cancel()
+    assert turns >= 3 * 50
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ _CRC = Struct(">I")
 _INFLATED_BYTES_MAX = 256 << 10
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> bool:
     batch = bytearray(data[1:])
     if data and data[0] % 2 and len(batch) >= HEADER_SIZE:
         _LENGTH_AND_MAGIC.pack_into(batch, 8, len(batch) - LENGTH_FIELD_END, MAGIC)
@@ -33,13 +33,14 @@ def run(data: bytes) -> None:
         header = check_batch(batch, gaps_allowed=True)
         records = decode_batch(batch, inflated_bytes_max=_INFLATED_BYTES_MAX)
     except CorruptBatch:
-        return
+        return False
     assert len(records) == header.records_count
     assert all(header.base_offset <= record.offset <= header.last_offset for record in records)
     assert decode_column(batch, "key") == [record.key for record in records]
     with suppress(InvalidRecord):
         check_keys(batch)
         assert None not in [record.key for record in records]
+    return True
 
 
 def seeds() -> Iterator[bytes]:

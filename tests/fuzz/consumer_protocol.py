@@ -14,7 +14,9 @@ from consumer_groups.consumer_protocol import (
 )
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> bool:
+    """An input is tried as an assignment and as a subscription, of which it may be either."""
+    reads = 0
     with suppress(Unreadable):
         assignment = read_assignment(data)
         if data:
@@ -25,10 +27,13 @@ def run(data: bytes) -> None:
             (topic, numbers) for topic, numbers in kept if numbers
         ]
         assert stripped.rest == assignment.rest
+        reads += 1
     with suppress(Unreadable):
         assert len(read_subscription(data)) <= len(data)
+        reads += 1
     with suppress(Unreadable):
         assert sum(len(numbers) for _, numbers in read_owned(data)) <= len(data)
+    return reads > 0
 
 
 def seeds() -> Iterator[bytes]:

@@ -23,12 +23,13 @@ _SIZE = Struct(">i")
 _QUIET_TURNS = 4
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> bool:
     if not data:
-        return
+        return False
     in_pieces = _loop().run_until_complete(_received(data[1:], data[0]))
     if data[0]:
         assert in_pieces == _loop().run_until_complete(_received(data[1:], 0))
+    return True
 
 
 @cache

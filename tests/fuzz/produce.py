@@ -16,15 +16,15 @@ from tests.fuzz.fakes import NamedTopics
 from tests.server.kafka_door.examples import example_request
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> bool:
     frame = memoryview(data)
     try:
         header = read_header(frame)
         if header.api_key != ApiKey.PRODUCE or header.version not in API_VERSIONS[ApiKey.PRODUCE]:
-            return
+            return False
         request = read_produce(header, frame, cast(TopicStore, NamedTopics()))
     except Malformed:
-        return
+        return False
     acks = []
     for append in request.appends:
         if isinstance(append, BatchAppend):
@@ -37,6 +37,7 @@ def run(data: bytes) -> None:
     answer = encode_produce_answer(header, request, acks)
     assert int.from_bytes(answer[:4], "big") == len(answer) - 4
     assert len(answer) <= 64 + 300 * len(data)
+    return True
 
 
 def seeds() -> Iterator[bytes]:

@@ -1,7 +1,6 @@
 """One request of any API but Produce: its header and its body. Only Malformed may come out."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.messages import read_body, read_header
@@ -9,12 +8,16 @@ from logserver.kafka.primitives import Malformed
 from tests.server.kafka_door.examples import example_request
 
 
-def run(data: bytes) -> None:
+def run(data: bytes) -> bool:
     frame = memoryview(data)
-    with suppress(Malformed):
+    try:
         header = read_header(frame)
-        if header.api_key != ApiKey.PRODUCE and header.version in API_VERSIONS.get(header.api_key, ()):
-            assert read_body(header, frame).items <= len(data)
+        if header.api_key == ApiKey.PRODUCE or header.version not in API_VERSIONS.get(header.api_key, ()):
+            return False
+        assert read_body(header, frame).items <= len(data)
+    except Malformed:
+        return False
+    return True
 
 
 def seeds() -> Iterator[bytes]:

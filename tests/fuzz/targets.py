@@ -11,7 +11,8 @@ CORPUS = Path(__file__).parent / "corpus"
 
 class Target(NamedTuple):
     name: str
-    run: Callable[[bytes], None]
+    #: Whether what was given was read to its end, and not refused. What must not come out fails.
+    run: Callable[[bytes], bool]
     seeds: Callable[[], Iterator[bytes]]
 
     @property

@@ -17,8 +17,9 @@ FOUND = [(target, path.name) for target in TARGETS.values() for path in sorted(t
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
 def test_what_is_right_is_read(target: Target) -> None:
-    for seed in target.seeds():
-        target.run(seed)
+    """Some seeds are right but for one thing."""
+    are_read = [target.run(seed) for seed in target.seeds()]
+    assert are_read.count(True) * 3 > len(are_read)
 
 
 @pytest.mark.parametrize(("target", "name"), FOUND, ids=[f"{target.name}-{name}" for target, name in FOUND])

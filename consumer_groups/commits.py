@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
+from consumer_groups.classic_requests import CONSUMER
 from consumer_groups.errors import (
     GroupError,
     GroupSubscribedToTopic,
     InvalidRequest,
+    NonEmptyGroup,
     OffsetMetadataTooLarge,
     PartitionNotOwned,
     UnknownMemberId,
@@ -112,6 +114,12 @@ class Commits:
         async with self._groups.change(name) as live:
             draft = live.group.copy()
             draft.expire(self._groups.clock.monotonic_ms())
+            if draft.members and draft.protocol_type != CONSUMER:
+                raise NonEmptyGroup(
+                    f"group {name!r} has members ({len(draft.members)}) of protocol type {draft.protocol_type!r}, so "
+                    "nobody can say what they read",
+                    remedy="Stop its members first.",
+                )
             read = draft.subscribed_topics()
             results: list[CommitResult] = []
             dropped = []

@@ -252,7 +252,8 @@ class GroupCoordinator:
 
     async def delete_offsets(self, group: str, partitions: Sequence[tuple[str, int]]) -> list[CommitResult]:
         """Forget what was committed for partitions, named by topic and number; return for each None, or the error for
-        which it was refused: GroupSubscribedToTopic, UnknownTopicOrPartition. Raises GroupIdNotFound."""
+        which it was refused: GroupSubscribedToTopic, UnknownTopicOrPartition. Raises GroupIdNotFound, and NonEmptyGroup
+        for members that are no consumers, as those of Connect."""
         self._groups.check_open()
         return await self._groups.finish(self._commits.delete(group, partitions))
 

@@ -7,6 +7,7 @@ import pytest
 from consumer_groups.errors import (
     FencedInstanceId,
     IllegalGeneration,
+    NonEmptyGroup,
     RebalanceInProgress,
     UnknownMemberId,
 )
@@ -49,6 +50,16 @@ async def test_a_commit_is_checked_by_member_generation_and_instance() -> None:
                     "g", Committer(member_id, generation, instance_id=instance_id), [OffsetCommit("t", 0, 9)]
                 )
         assert await world.offsets() == {0: 5, 1: 6}
+
+
+async def test_what_is_no_consumer_keeps_its_offsets_while_it_runs() -> None:
+    async with running() as world:
+        await world.coordinator.commit_offsets("g", OUTSIDER, [OffsetCommit("t", 0, 5)])
+        worker = Client(world, "worker", protocol_type="connect")
+        await worker.join()
+        with pytest.raises(NonEmptyGroup, match="connect"):
+            await world.coordinator.delete_offsets("g", [("t", 0)])
+        assert await world.offsets() == {0: 5}
 
 
 async def test_members_commit_until_they_have_joined_again_and_not_while_the_leader_assigns() -> None:

@@ -317,6 +317,108 @@ def test_a_broker_for_each_test_or_one_for_the_session(pytester: pytest.Pytester
     assert left == {"server.log"}
 
 
+def test_a_test_that_fails_shows_what_its_server_said(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def own(tailrace_broker):
+            return tailrace_broker
+
+        @pytest.fixture
+        def shared(tailrace_broker_session):
+            return tailrace_broker_session
+
+        def test_with_its_own(own):
+            with own.log.open("a") as log:
+                print("what it said", file=log)
+            assert False
+
+        def test_with_one_that_is_shared(shared):
+            with shared.log.open("a") as log:
+                print("what the other said", file=log)
+            assert False
+
+        def test_that_passes(own, shared):
+            pass
+
+        def test_without():
+            assert False
+        """
+    )
+    directory = pytester.path / "base"
+    ran = pytester.runpytest_inprocess(f"--basetemp={directory}", "-p", "no:asyncio")
+    ran.assert_outcomes(failed=3, passed=1)
+    shown = re.findall(r"^-+ Broker for tests: (\S+) -+\n(?:.*\n)*?(what .+ said)\n", ran.stdout.str(), re.MULTILINE)
+    logs = [f"{directory}/tailrace-broker{number}/server.log" for number in (0, 1)]
+    assert shown == [(logs[0], "what it said"), (logs[1], "what the other said")]
+    assert ran.stdout.str().count("Broker for tests") == 2
+
+
+def test_a_test_fails_whose_server_ended_by_itself_unless_it_knows(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import os, signal
+
+        import pytest
+        from tailrace.errors import BrokerFailed
+
+        def crash(running):
+            os.kill(running.pid, signal.SIGKILL)
+            while running.is_running:
+                pass
+
+        def test_unseen(tailrace_broker):
+            crash(tailrace_broker)
+
+        def test_seen(tailrace_broker):
+            crash(tailrace_broker)
+            with pytest.raises(BrokerFailed):
+                tailrace_broker.advance(1)
+
+        def test_asked_for(tailrace_broker):
+            tailrace_broker.kill()
+        """
+    )
+    ran = pytester.runpytest_inprocess("-p", "no:asyncio")
+    ran.assert_outcomes(passed=3, errors=1)
+    ran.stdout.re_match_lines(
+        [r".*ERROR at teardown of test_unseen", r"BrokerFailed: .* ended by itself with status -9"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("None", "InvalidRequest: the fixture tailrace_broker_settings returned None. Let it return a dict, *"),
+        (
+            "{'listen': '127.0.0.1:1'}",
+            "InvalidRequest: listen is no setting of a broker for tests, which chooses it. *",
+        ),
+        ("{'nonsense': 1}", "BrokerFailed: * LOGSERVER_NONSENSE is no setting of the server*"),
+    ],
+    ids=["none", "made by the broker", "unknown to the server"],
+)
+def test_settings_that_are_wrong_are_told_in_a_line(pytester: pytest.Pytester, settings: str, said: str) -> None:
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def tailrace_broker_settings():
+            return {settings}
+
+        def test_it(tailrace_broker):
+            pass
+        """
+    )
+    ran = pytester.runpytest_inprocess("-p", "no:asyncio")
+    ran.assert_outcomes(errors=1)
+    ran.stdout.fnmatch_lines(["*ERROR at setup of test_it*", said])
+    assert "plugin.py" not in ran.stdout.str()
+
+
 @pytest.mark.slow
 def test_each_worker_of_xdist_has_its_own(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(

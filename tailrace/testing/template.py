@@ -9,9 +9,10 @@ once, and ends with it:
     ["waitpid", PID, OPTIONS]                                [PID or 0, STATUS]
     ["waitid", P_PID, PID, OPTIONS]                          [PID, ...]
 
-Each is a line of JSON on a socket, one at a time. Signals go this way too: only the parent can be sure that a PID is
-still its child's. What a process has from its parent and is not in the request, such as its limits and all that Python
-reads from the environment when it starts, a server has as it was when the template was started.
+Each is a line of JSON on a socket, one at a time. What fails is answered with {"error": WHY}. Signals go this way too:
+only the parent can be sure that a PID is still its child's. What a process has from its parent and is not in the
+request, such as its limits and all that Python reads from the environment when it starts, a server has as it was when
+the template was started.
 """
 
 import atexit
@@ -145,18 +146,24 @@ class Template:
         return Server(self, pid, stdin, stdout)
 
     def ask(self, *request: object, files: Sequence[int] = ()) -> Any:
-        """Raises BrokerFailed when it does not answer; it is gone then."""
+        """Raises BrokerFailed when it cannot do it, and when it does not answer; it is gone then."""
         if not self._is_ours:
             raise InvalidRequest("the broker belongs to the process that started it", remedy="Start another here.")
         with self._lock:
             try:
                 _send(self._control, request, files)
-                return _receive(self._control)[0]
+                answer = _receive(self._control)[0]
             except (OSError, EOFError):
                 raise self._failed() from None
             except BaseException:
                 self.close()  # What it answers now would be taken for the answer to the next.
                 raise
+        if isinstance(answer, dict):
+            raise BrokerFailed(
+                f"the process that the brokers for tests are forked from cannot {request[0]}: {answer['error']}",
+                remedy="See what this machine has too little of: processes or memory.",
+            )
+        return answer
 
     def close(self) -> None:
         """It has nothing to put in order."""
@@ -247,7 +254,7 @@ def serve(load: Callable[[], None]) -> None:
             os._exit(0)  # The tests are over.
         if name == "fork":
             is_whole = _has_one_thread()
-            answer = os.fork()
+            answer = _try(os.fork)
             if answer == 0:
                 control.close()
                 _become_server(files, *arguments)
@@ -257,8 +264,16 @@ def serve(load: Callable[[], None]) -> None:
             for file in files:
                 os.close(file)
         else:
-            answer = getattr(os, name)(*arguments)
+            answer = _try(getattr(os, name), *arguments)
         _send(control, answer)
+
+
+def _try(call: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer, also when it fails: the servers that are there must not lose their parent."""
+    try:
+        return call(*arguments)
+    except OSError as error:
+        return {"error": error.strerror}
 
 
 def _has_one_thread() -> bool:

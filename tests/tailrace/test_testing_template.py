@@ -201,6 +201,37 @@ def test_without_their_template_brokers_can_be_ended_and_started_again(
         assert running.is_running
 
 
+def test_a_template_that_cannot_do_one_thing_goes_on_with_the_next(new_template: None, tmp_path: Path) -> None:
+    with broker(tmp_path) as running:
+        parts = template.template().pid
+        with pytest.raises(errors.BrokerFailed, match="cannot kill: No such process"):
+            template.template().ask("kill", running.pid + (1 << 30), signal.SIGKILL)
+        assert running.is_running
+        assert template.template().pid == parts
+
+
+def test_a_template_that_cannot_fork_says_why_and_forks_when_it_can(
+    new_template: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fails_once = """
+import os
+fork = os.fork
+def fails():
+    os.fork = fork
+    raise BlockingIOError(11, os.strerror(11))
+os.fork = fails
+"""
+    monkeypatch.setattr(template, "_TEMPLATE", fails_once + template._TEMPLATE)
+    with pytest.raises(errors.BrokerFailed, match="cannot fork: Resource temporarily unavailable"):
+        with broker(tmp_path):
+            pass
+    parts = template.template().pid
+    before = open_files(parts)
+    with broker(tmp_path) as running:
+        assert running.is_running
+    assert (template.template().pid, open_files(parts)) == (parts, before)
+
+
 def test_an_answer_that_nobody_waited_for_is_not_taken_for_another(
     new_template: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

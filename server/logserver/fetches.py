@@ -14,7 +14,7 @@ from logserver.topics import Topics
 from logserver.waiters import HighWatermarkWaiters, finish
 from logstore.batch import Buffer, Record, decode_batch, iter_headers
 from logstore.clock import Clock
-from logstore.errors import DataLoss, LogStoreError, OffsetOutOfRange
+from logstore.errors import DataLoss, ExplainedError, LogStoreError, OffsetOutOfRange
 from logstore.log import Log
 from logstore.reader import LogRead, LogReader
 
@@ -213,7 +213,7 @@ class Fetches:
                     answer.next_offset = read.next_offset
                     left_bytes -= len(read.batches)
             except Exception as refused:
-                answer.error = refused
+                answer.error = without_frames(refused)
         return reads, logs
 
     async def _read_within(self, log: Log, offset: int, bytes_max: int, room: Room | None) -> LogRead | None:
@@ -257,6 +257,14 @@ class Fetches:
             self._parked.discard(grown)
             for log, key in keys:
                 self._waiters.cancel(log, key)
+
+
+def without_frames(error: Exception) -> Exception:
+    """An explained error without the frames that it went through. They hold the answer that it stands in: of ten
+    thousand, the garbage collector has to find out."""
+    if isinstance(error, ExplainedError):
+        error.__traceback__ = error.__context__ = None
+    return error
 
 
 def _is_answer(reads: Sequence[PartitionRead], bytes_min: int) -> bool:

@@ -12,7 +12,7 @@ from kio.schema.errors import ErrorCode
 
 from logserver.broker import Broker
 from logserver.context import RequestContext
-from logserver.fetches import FetchFrom, PartitionRead
+from logserver.fetches import FetchFrom, PartitionRead, without_frames
 from logserver.kafka.answers import Answers, FetchedBytes
 from logserver.kafka.errors import SessionRefused, error_code
 from logserver.kafka.fetch_sessions import (
@@ -101,7 +101,7 @@ class FetchHandler:
                 starts.append(self._start(place, wanted))
                 reads.append(None)
             except Exception as refused:
-                reads.append(PartitionRead("", place.partition, error=refused))
+                reads.append(PartitionRead("", place.partition, error=without_frames(refused)))
         wait_ms = milliseconds(request.max_wait) if len(starts) == len(reads) else 0
         found = iter(
             await self._broker.fetches.fetch(

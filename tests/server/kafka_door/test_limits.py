@@ -12,6 +12,7 @@ from logserver.bytes_in_flight import BytesInFlight
 from logserver.context import ANONYMOUS, RequestContext
 from logserver.errors import Overloaded
 from logserver.kafka import fetch_sessions
+from logserver.kafka.answers import FetchedBytes
 from logserver.kafka.apis import ApiKey
 from logserver.kafka.buffers import OWN_BYTES_MIN, SPARE_BYTES_MAX, ReceiveBuffer, SpareBuffers
 from logserver.kafka.connection import (
@@ -22,7 +23,7 @@ from logserver.kafka.connection import (
     Connection,
 )
 from logserver.kafka.fetch import FetchHandler
-from logserver.kafka.fetch_sessions import FetchSession, SessionPlaces
+from logserver.kafka.fetch_sessions import Fetching, FetchSession, SessionPlaces
 from logserver.kafka.messages import ITEMS_MAX, read_body, read_header
 from logserver.kafka.server import ITEM_BYTES
 from logserver.moved_time import MovedClock
@@ -148,6 +149,20 @@ async def test_a_fetch_that_names_nothing_gives_way_between_the_partitions_of_it
     await ask(session_id=session.session_id, session_epoch=1, topics=[])
     counting.cancel()
     assert turns >= 3 * 50
+
+
+@pytest.mark.parametrize("topic", ["missing", bytes(16)])
+async def test_what_refuses_to_read_a_partition_leaves_no_garbage(door: Server, topic: str | bytes) -> None:
+    assert door.kafka is not None
+    handler, session = FetchHandler(door.broker, door.kafka.answers), FetchSession(SessionPlaces())
+    frame = memoryview(framed(ApiKey.FETCH, 11, **fetch("missing", 0)))[4:]
+    request = read_body(read_header(frame), frame).body
+    wanted = [(place._replace(topic=topic), want) for place, want in session.begin(request, int).wanted]
+    context = RequestContext(ANONYMOUS, "", "kafka", "", None)
+    held = FetchedBytes(door.kafka.answers)
+    [read] = await handler._read(request, context, Fetching(0, wanted, is_incremental=False), held)
+    assert read.error is not None
+    assert read.error.__traceback__ is None
 
 
 @pytest.fixture

@@ -56,10 +56,12 @@ async def test_what_is_no_consumer_keeps_its_offsets_while_it_runs() -> None:
     async with running() as world:
         await world.coordinator.commit_offsets("g", OUTSIDER, [OffsetCommit("t", 0, 5)])
         worker = Client(world, "worker", protocol_type="connect")
-        await worker.join()
+        joining = start(worker.join())
+        await turns()
         with pytest.raises(NonEmptyGroup, match="connect"):
             await world.coordinator.delete_offsets("g", [("t", 0)])
         assert await world.offsets() == {0: 5}
+        joining.cancel()
 
 
 async def test_members_commit_until_they_have_joined_again_and_not_while_the_leader_assigns() -> None:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.conformance.clients import Consumer, Record
 
 #: A group on a slow machine may take so long to settle; what is right comes at once.
 SECONDS_MAX = 40.0
-PATIENT_AFTER_SECONDS = 10.0
+POLL_SECONDS = 0.2
 
 
 def read(consumer: Consumer, count: int, seconds_max: float = SECONDS_MAX) -> list[Record]:
@@ -35,17 +36,19 @@ def read_while_writing(consumer: Consumer, write: Callable[[], object]) -> list[
 def poll_until(
     condition: Callable[[], bool], consumers: Sequence[Consumer], seconds_max: float = SECONDS_MAX
 ) -> list[Record]:
-    """Poll all in turn until the condition holds, and return what they read meanwhile."""
+    """Poll all at once, again and again, until the condition holds, and return what they read meanwhile.
+
+    In turn would not do: in a rebalance each waits for the others, and kafka-python, which goes on with it only within
+    a poll, begins anew when it was not called for long.
+    """
     records: list[Record] = []
-    began = time.monotonic()
-    deadline = began + seconds_max
-    while not condition():
-        having = [consumer.assignment() for consumer in consumers]
-        assert time.monotonic() < deadline, f"not so in {seconds_max:g} s; the members have {having}"
-        # On a slow machine kafka-python may begin to join anew before a short poll has brought what it joined to.
-        poll_seconds = 0.2 if time.monotonic() < began + PATIENT_AFTER_SECONDS else 1.0
-        for consumer in consumers:
-            records += consumer.poll(poll_seconds)
+    deadline = time.monotonic() + seconds_max
+    with ThreadPoolExecutor(len(consumers)) as threads:
+        while not condition():
+            having = [consumer.assignment() for consumer in consumers]
+            assert time.monotonic() < deadline, f"not so in {seconds_max:g} s; the members have {having}"
+            for polled in threads.map(lambda consumer: consumer.poll(POLL_SECONDS), consumers):
+                records += polled
     return records
 
 

@@ -36,6 +36,9 @@ SWEEP_MS = 5_000
 BACKLOG = 1024
 #: A request of more bytes is counted while it is under way, unless it is Produce, which is read in place.
 LARGE_BYTES = 4 << 10
+#: So many of those are answered at once, each for a slice of time: one that makes a thousand topics must not keep the
+#: commits of others waiting, nor a hundred of them anybody.
+LARGE_AT_ONCE = 8
 #: What waits for others to do something: the rest has an answer at once.
 WAITING = frozenset({ApiKey.FETCH, ApiKey.JOIN_GROUP, ApiKey.SYNC_GROUP})
 #: What an item takes while its request is under way.
@@ -61,7 +64,8 @@ class KafkaServer:
         self.spare_buffers = SpareBuffers()
         self.broker: Broker
         self.session_places = SessionPlaces()
-        self._large = asyncio.Lock()
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._reading = asyncio.Lock()
         self._connections: set[Connection] = set()
         self._connections_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._server: asyncio.Server | None = None
@@ -130,17 +134,18 @@ class KafkaServer:
         return self._answer_read(header, read_body(header, frame).body, connection)
 
     async def _answer_large(self, header: RequestHeader, frame: bytes, connection: Connection) -> Frame:
-        """What has many items takes time to read and to answer, so that one comes after the other, and memory until it
-        is answered."""
+        """What has many items takes time to read and to answer, so that no more than a few at once do, each a slice of
+        time after the other; and memory until it is answered."""
         with ExitStack() as held:
             held.enter_context(connection.in_flight.hold(len(frame)))
             async with self._large:
-                request, items = read_body(header, memoryview(frame))
-                await asyncio.sleep(0)
+                async with self._reading:
+                    request, items = read_body(header, memoryview(frame))
+                    await asyncio.sleep(0)  # before the next one is read, which nothing can interrupt
                 held.enter_context(connection.in_flight.hold(items * ITEM_BYTES))
                 if header.api_key not in WAITING:
                     answer = await self._answer_read(header, request, connection)
-                    await asyncio.sleep(0)  # before the next one
+                    await asyncio.sleep(0)  # before the next one is answered
                     return answer
             return await self._answer_read(header, request, connection)
 

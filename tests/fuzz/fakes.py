@@ -82,7 +82,7 @@ class FakeDoor:
         self.broker = cast(Broker, self.fake)
         self.shared = memoryview(bytearray(1 << 12))
         self.strangers = BytesInFlight(1 << 20, "strangers")
-        self.answers = Answers(self.fake.clock)
+        self.answers = Answers()
         self.spare_buffers = SpareBuffers()
         self.session_places = SessionPlaces()
         #: What was begun, in order.

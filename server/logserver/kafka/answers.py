@@ -2,14 +2,13 @@
 
 An answer waits in memory until its client has taken it, and who never does must not keep others from theirs. So all
 answers have a bound together. The more of it is used, the less a fetch reads; when all of it is, fetches wait, and the
-clients that have been taking their answer for longest are cut, which makes room at once.
+clients that have taken nothing for longest are cut, which makes room at once. Who takes slowly is not.
 """
 
 import asyncio
 from typing import Protocol
 
 from logserver.bytes_in_flight import BytesInFlight
-from logstore.clock import Clock
 
 ANSWERS_BYTES_MAX = 32 << 20
 #: A fetch reads no more than one of so many parts of what is left.
@@ -24,26 +23,28 @@ _LOOK_MS = 50
 class Taker(Protocol):
     """A connection."""
 
+    def taking_nothing_ms(self) -> int:
+        """For how long it has taken nothing of an answer, as far as it was asked. Asked now and then."""
+        ...
+
     def cut(self, why: str) -> None: ...
 
 
 class Answers:
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self) -> None:
         self.counter = BytesInFlight(ANSWERS_BYTES_MAX, "answers")
-        self._clock = clock
-        #: How many bytes each has not taken, and since when. Who has been taking for longest comes first.
-        self._untaken: dict[Taker, tuple[int, int]] = {}
+        #: How many bytes were sent to each since it has last taken all.
+        self._untaken: dict[Taker, int] = {}
 
     def wait(self, taker: Taker, size: int) -> None:
         """So much was sent that it did not take at once."""
-        before, since_ms = self._untaken.get(taker, (0, self._clock.monotonic_ms()))
-        self._untaken[taker] = before + size, since_ms
+        self._untaken[taker] = self._untaken.get(taker, 0) + size
         self.counter.add(size)
+        taker.taking_nothing_ms()  # counts from now on
 
     def taken(self, taker: Taker) -> None:
         """It has taken all of it, or never will."""
-        size, _ = self._untaken.pop(taker, (0, 0))
-        self.counter.remove(size)
+        self.counter.remove(self._untaken.pop(taker, 0))
 
     async def room(self) -> None:
         """Return when there is some."""
@@ -56,10 +57,9 @@ class Answers:
                 continue
 
     def _cut_the_slowest(self) -> None:
-        now_ms = self._clock.monotonic_ms()
-        while not self.counter.has_room and self._untaken:
-            taker, (_, since_ms) = next(iter(self._untaken.items()))
-            if now_ms - since_ms < TAKING_MS_MIN:
+        waited_ms = {taker: taker.taking_nothing_ms() for taker in self._untaken}
+        for taker in sorted(waited_ms, key=waited_ms.__getitem__, reverse=True):
+            if self.counter.has_room or waited_ms[taker] < TAKING_MS_MIN:
                 return
             self.taken(taker)
             taker.cut("others wait for the memory of an answer that it does not take")

@@ -9,6 +9,7 @@ from consumer_groups.coordinator import GroupCoordinator
 from consumer_groups.errors import GroupIdNotFound, NonEmptyGroup
 from consumer_groups.requests import OUTSIDE_EPOCH, CommittedOffset, Committer, OffsetCommit, TopicPartitions
 from logserver.context import Operation, RequestContext, Resource, authorize
+from logserver.errors import RequestTooLarge
 from logserver.kafka.errors import error_code
 from logserver.kafka.messages import Fields, Items, get
 from logserver.kafka.primitives import NO_OFFSET
@@ -60,28 +61,31 @@ class GroupOffsetHandlers:
         """Of many groups from version 8 on, of one before."""
         groups = get(request, "groups", None)
         if groups is None:
-            return await self._fetch(request, context)
+            return await self._fetch(request, context, Items.of_answer(request, "topics", self._clock))
         fetched = Items.of_answer(request, "groups", self._clock)
         for group in groups:
-            await fetched.add(await self._fetch(group, context))
+            await fetched.add(await self._fetch(group, context, fetched.within("topics")))
         return {"groups": fetched}
 
-    async def _fetch(self, request: Any, context: RequestContext) -> Fields:
+    async def _fetch(self, request: Any, context: RequestContext, topics: Items) -> Fields:
+        """topics: of the answer, with nothing in it yet."""
         authorize(context, Operation.DESCRIBE, Resource.GROUP, request.group_id)
-        answer: dict[str, Any] = {"group_id": request.group_id, "topics": (), "error_code": ErrorCode.none}
+        answer: dict[str, Any] = {"group_id": request.group_id, "topics": topics, "error_code": ErrorCode.none}
         try:
             self._groups.check_fetcher(
                 request.group_id, get(request, "member_id", None), get(request, "member_epoch", OUTSIDE_EPOCH)
             )
             if request.topics is None:
-                answer["topics"] = await self._fetch_all(request.group_id)
+                for found in await self._fetch_all(request.group_id):
+                    await topics.add(found)
             else:
                 time_slice = TimeSlice(self._clock)
-                answer["topics"] = [
-                    await self._fetch_topic(request.group_id, topic, time_slice) for topic in request.topics
-                ]
+                for topic in request.topics:
+                    await topics.add(await self._fetch_topic(request.group_id, topic, time_slice))
+        except RequestTooLarge:  # of this answer, which has no end
+            raise
         except ExplainedError as refused:
-            answer["error_code"] = error_code(refused)
+            return answer | {"topics": (), "error_code": error_code(refused)}
         return answer
 
     async def _fetch_all(self, group: str) -> list[Fields]:
@@ -98,9 +102,9 @@ class GroupOffsetHandlers:
         ]
 
     async def _fetch_topic(self, group: str, topic: Any, time_slice: TimeSlice) -> Fields:
-        await time_slice.give_way()
         partitions = []
         for number in topic.partition_indexes:
+            await time_slice.give_way()
             wanted = TopicPartitions(get(topic, "name", ""), get(topic, "topic_id", None), (number,))
             try:
                 [offset] = await self._groups.fetch_offsets(group, [wanted])

@@ -3,8 +3,8 @@
 import asyncio
 import resource
 import socket
-from collections.abc import Coroutine, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, nullcontext
 from typing import Any
 
 import structlog
@@ -39,6 +39,8 @@ LARGE_BYTES = 4 << 10
 #: So many of those are answered at once, each for a slice of time: one that makes a thousand topics must not keep the
 #: commits of others waiting, nor a hundred of them anybody.
 LARGE_AT_ONCE = 8
+#: The turn of a request that has few items.
+AT_ONCE = nullcontext()
 #: What waits for others to do something: the rest has an answer at once.
 WAITING = frozenset({ApiKey.FETCH, ApiKey.JOIN_GROUP, ApiKey.SYNC_GROUP})
 #: What an item takes while its request is under way.
@@ -60,12 +62,12 @@ class KafkaServer:
         self.request_bytes_max = config.kafka_request_bytes_max
         self.produce_timeout_ms = config.produce_timeout_ms
         self.strangers = BytesInFlight(STRANGERS_BYTES_MAX, "connections that have had no answer yet")
-        self.answers = Answers(clock)
+        self.answers = Answers()
         self.spare_buffers = SpareBuffers()
         self.broker: Broker
         self.session_places = SessionPlaces()
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
-        self._reading = asyncio.Lock()
+        self._uninterrupted = asyncio.Lock()
         self._connections: set[Connection] = set()
         self._connections_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._server: asyncio.Server | None = None
@@ -134,25 +136,35 @@ class KafkaServer:
         return self._answer_read(header, read_body(header, frame).body, connection)
 
     async def _answer_large(self, header: RequestHeader, frame: bytes, connection: Connection) -> Frame:
-        """What has many items takes time to read and to answer, so that no more than a few at once do, each a slice of
-        time after the other; and memory until it is answered."""
+        """What has many items takes time to read, to answer and to write, so that no more than a few are answered at
+        once, each a slice of time after the other, and read and written in turn; and memory until it is answered."""
         with ExitStack() as held:
             held.enter_context(connection.in_flight.hold(len(frame)))
             async with self._large:
-                async with self._reading:
+                async with self._turn():
                     request, items = read_body(header, memoryview(frame))
-                    await asyncio.sleep(0)  # before the next one is read, which nothing can interrupt
                 held.enter_context(connection.in_flight.hold(items * ITEM_BYTES))
                 if header.api_key not in WAITING:
-                    answer = await self._answer_read(header, request, connection)
-                    await asyncio.sleep(0)  # before the next one is answered
-                    return answer
-            return await self._answer_read(header, request, connection)
+                    return await self._answer_read(header, request, connection, self._turn())
+            return await self._answer_read(header, request, connection, self._turn())
 
-    def _answer_read(self, header: RequestHeader, request: Any, connection: Connection) -> Coroutine[Any, Any, Frame]:
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """For what nothing can interrupt. Between two of these others run."""
+        async with self._uninterrupted:
+            yield
+            await asyncio.sleep(0)
+
+    def _answer_read(
+        self,
+        header: RequestHeader,
+        request: Any,
+        connection: Connection,
+        turn: AbstractAsyncContextManager[None] = AT_ONCE,
+    ) -> Coroutine[Any, Any, Frame]:
         if header.api_key == ApiKey.FETCH:
             return self._fetch.fetch(header, request, connection.context, connection.fetch_session)
-        return _answered(header, self._handlers[header.api_key], request, connection.context)
+        return _answered(header, self._handlers[header.api_key], request, connection.context, turn)
 
     def _sweep_by_the_clock(self) -> None:
         self.sweep()
@@ -175,9 +187,16 @@ class KafkaServer:
                 connection.release_memory()
 
 
-async def _answered(header: RequestHeader, handler: Handler, request: Any, context: RequestContext) -> Frame:
+async def _answered(
+    header: RequestHeader,
+    handler: Handler,
+    request: Any,
+    context: RequestContext,
+    turn: AbstractAsyncContextManager[None],
+) -> Frame:
     answer = await handler(request, context)
-    return (encode_response(header.api_key, header.version, header.correlation_id, answer),)
+    async with turn:
+        return (encode_response(header.api_key, header.version, header.correlation_id, answer),)
 
 
 async def _at_once(header: RequestHeader, answer: Fields) -> Frame:

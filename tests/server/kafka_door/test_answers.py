@@ -18,21 +18,20 @@ MUCH = 1 << 30
 
 
 class Slow:
-    def __init__(self) -> None:
+    def __init__(self, nothing_for_ms: int = 0) -> None:
+        self.nothing_for_ms = nothing_for_ms
         self.is_cut = False
+
+    def taking_nothing_ms(self) -> int:
+        return self.nothing_for_ms
 
     def cut(self, why: str) -> None:
         self.is_cut = True
 
 
 @pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock(0)
-
-
-@pytest.fixture
-def answers(clock: MovedClock) -> Answers:
-    return Answers(clock)
+def answers() -> Answers:
+    return Answers()
 
 
 async def test_a_fetch_gets_less_the_less_is_left(answers: Answers) -> None:
@@ -54,17 +53,14 @@ async def test_what_a_fetch_holds_is_let_go_when_it_reads_again(answers: Answers
     assert answers.counter.used_bytes == 0
 
 
-async def test_who_has_been_taking_for_longest_is_cut_for_those_that_wait(answers: Answers, clock: MovedClock) -> None:
-    first, second, last = Slow(), Slow(), Slow()
-    answers.wait(first, ANSWERS_BYTES_MAX // 2)
-    answers.wait(second, ANSWERS_BYTES_MAX // 4)
-    answers.taken(first)
-    clock.ahead_ms += TAKING_MS_MIN
-    answers.wait(first, ANSWERS_BYTES_MAX // 4)
-    answers.wait(last, ANSWERS_BYTES_MAX // 2)
+async def test_who_has_taken_nothing_for_longest_is_cut_for_those_that_wait(answers: Answers) -> None:
+    taking, stuck, longer = Slow(), Slow(TAKING_MS_MIN), Slow(TAKING_MS_MIN + 1)
+    answers.wait(taking, ANSWERS_BYTES_MAX // 2)
+    answers.wait(stuck, ANSWERS_BYTES_MAX // 4)
+    answers.wait(longer, ANSWERS_BYTES_MAX // 4)
     async with asyncio.timeout(1):
         await answers.room()
-    assert (first.is_cut, second.is_cut, last.is_cut) == (False, True, False)
+    assert (taking.is_cut, stuck.is_cut, longer.is_cut) == (False, False, True)
 
 
 async def test_who_is_taking_for_a_moment_only_is_waited_for(answers: Answers) -> None:

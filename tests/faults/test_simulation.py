@@ -7,13 +7,15 @@ from typing import Any, cast
 
 import pytest
 
+from consumer_groups.requests import NO_OFFSET
 from logstore.log import Appended
 from logstore.producers import BATCHES_REMEMBERED
 from tests.faults.catalog import FAULTS
 from tests.faults.hunts import any_seed, bug_cases, find_violation, sessions_of
 from tests.faults.keyed import Sends
-from tests.faults.simulation.clients import SimulatedKeyedProducer, World
+from tests.faults.simulation.clients import Committed, SimulatedKeyedProducer, World
 from tests.faults.simulation.simulation import no_logs, simulate
+from tests.faults.storage.model import Violation
 from tests.faults.storage.workload import tiny_limits
 
 FAULT = sessions_of("simulation", 20)
@@ -49,6 +51,15 @@ def test_a_producer_sends_no_more_than_the_server_remembers_from_a_batch_on_whos
     for _ in range(100):
         producer.step()
     assert len(sent) == 1 + BATCHES_REMEMBERED
+
+
+def test_what_was_told_to_be_committed_is_so_from_then_on_though_the_commit_had_no_answer() -> None:
+    committed = Committed()
+    committed.begin(0, 8)
+    committed.check(0, 8)
+    assert committed.offsets == {0: 8}
+    with pytest.raises(Violation, match="begins again at -1"):
+        committed.check(0, NO_OFFSET)
 
 
 def test_a_seed_repeats_to_the_last_event_and_another_is_another() -> None:

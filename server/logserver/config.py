@@ -277,6 +277,12 @@ class ServerConfig:
                 remedy="Leave members something to ask for.",
             )
 
+        if self.kafka_advertise is not None and self.kafka_listen is None:
+            raise InvalidServerConfig(
+                f"{named('kafka_advertise')}={self.kafka_advertise} says where a door is that is not open",
+                remedy=f"Open it with {named('kafka_listen')}, or leave this out.",
+            )
+
     def _check_listen(self, name: str, listen: Address, advertise: Address | None, advertise_flag: str) -> None:
         if not self.allow_insecure_listen and not is_loopback(listen.host):
             raise InvalidServerConfig(

@@ -128,6 +128,13 @@ def test_listening_everywhere_needs_an_address_that_clients_can_be_told() -> Non
     assert "--advertise" in refused.value.remedy
 
 
+def test_to_advertise_a_door_that_is_not_open_is_refused() -> None:
+    with pytest.raises(InvalidServerConfig, match="--kafka-advertise=logs.example:9092 says") as refused:
+        load_config({"kafka_advertise": "logs.example:9092"}, {}, None)
+    assert "--kafka-listen" in refused.value.remedy
+    assert load_config({"kafka_advertise": "logs.example:9092", "kafka_listen": "127.0.0.1:9092"}, {}, None)
+
+
 def test_heartbeats_slower_than_the_session_are_refused() -> None:
     with pytest.raises(InvalidServerConfig, match="--group-heartbeat-interval-ms=5000 is not below") as refused:
         load_config({}, {"LOGSERVER_GROUP_SESSION_TIMEOUT_MS": "5000"}, None)

@@ -129,7 +129,7 @@ def test_listening_everywhere_needs_an_address_that_clients_can_be_told() -> Non
 
 
 def test_to_advertise_a_door_that_is_not_open_is_refused() -> None:
-    with pytest.raises(InvalidServerConfig, match="--kafka-advertise=logs.example:9092 says") as refused:
+    with pytest.raises(InvalidServerConfig, match=r"--kafka-advertise=logs\.example:9092 says") as refused:
         load_config({"kafka_advertise": "logs.example:9092"}, {}, None)
     assert "--kafka-listen" in refused.value.remedy
     assert load_config({"kafka_advertise": "logs.example:9092", "kafka_listen": "127.0.0.1:9092"}, {}, None)

@@ -176,7 +176,7 @@ def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
             with broker(directory):
                 pass
     with pytest.raises(errors.InvalidRequest, match="3 cannot be the directory of a broker"):
-        BrokerProcess(3)  # type: ignore[arg-type]
+        BrokerProcess(3)  # type: ignore[arg-type]  # as a user without a type checker has it
 
 
 def test_a_relative_directory_needs_one_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,15 +44,12 @@ def parse_address(value: object) -> Address:
 
 
 def is_loopback(host: str) -> bool:
-    """True when the host can be reached from this machine only. A name is judged by all it resolves to."""
+    """True when the host can be reached from this machine only. A name is judged by all it resolves to; raises OSError
+    or UnicodeError when that is nothing."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        pass
-    try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False
     return all(ipaddress.ip_address(str(address[4][0]).partition("%")[0]).is_loopback for address in found)
 
 
@@ -146,6 +143,13 @@ class ServerConfig:
         default=100 * _MIB,
         metadata=_about(whole(64 << 10, 1024 * _MIB), "Largest request of a Kafka client: socket.request.max.bytes."),
     )
+    kafka_answers_bytes_max: int = field(
+        default=32 * _MIB,
+        metadata=_about(
+            whole(1 * _MIB, 1 << 40),
+            "Answers that Kafka clients have not taken yet, of all connections: many that read slowly need more.",
+        ),
+    )
     stream_bytes_in_flight_max: int = field(
         default=16 * _MIB,
         metadata=_about(whole(1, 1 << 40), "Unanswered bytes of one stream; reading it pauses there."),
@@ -182,7 +186,11 @@ class ServerConfig:
         ),
     )
     write_timeout_ms: int = field(
-        default=60_000, metadata=_about(whole(1, 600_000), "A stream whose client takes nothing for so long is cut.")
+        default=60_000,
+        metadata=_about(
+            whole(1, 600_000),
+            "A stream, or a connection of a Kafka client, that takes nothing of its answers for so long is cut.",
+        ),
     )
     stop_grace_ms: int = field(
         default=8_000, metadata=_about(whole(0, 600_000), "Time calls have to end after SIGTERM.")
@@ -284,7 +292,15 @@ class ServerConfig:
             )
 
     def _check_listen(self, name: str, listen: Address, advertise: Address | None, advertise_flag: str) -> None:
-        if not self.allow_insecure_listen and not is_loopback(listen.host):
+        try:
+            is_here_only = is_loopback(listen.host)
+        except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no name of a host"
+            raise InvalidServerConfig(
+                f"{name}={listen} cannot be listened on: the host {listen.host} does not resolve ({why})",
+                remedy="Correct the name, or give an address of this machine, such as 127.0.0.1.",
+            ) from error
+        if not self.allow_insecure_listen and not is_here_only:
             raise InvalidServerConfig(
                 f"{name}={listen} can be reached from other machines, and the server has neither encryption nor "
                 "authentication",

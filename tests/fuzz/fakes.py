@@ -14,6 +14,7 @@ from logserver.kafka.apis import API_VERSIONS
 from logserver.kafka.buffers import SpareBuffers
 from logserver.kafka.connection import Connection, Frame
 from logserver.kafka.fetch_sessions import SessionPlaces
+from logserver.kafka.few_lines import FewLines
 from logserver.kafka.messages import RequestHeader, read_body
 from logserver.kafka.primitives import malformed
 from logstore.clock import Clock
@@ -82,7 +83,8 @@ class FakeDoor:
         self.broker = cast(Broker, self.fake)
         self.shared = memoryview(bytearray(1 << 12))
         self.strangers = BytesInFlight(1 << 20, "strangers")
-        self.answers = Answers()
+        self.answers = Answers(1 << 20)
+        self.lines = FewLines(StoodStill())
         self.spare_buffers = SpareBuffers()
         self.session_places = SessionPlaces()
         #: What was begun, in order.

@@ -1,4 +1,6 @@
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +122,42 @@ def test_listening_beyond_this_machine_must_be_allowed_in_words(host: str) -> No
         load_config(flags, {}, None)
     assert "--allow-insecure-listen" in refused.value.remedy
     assert load_config(flags | {"allow_insecure_listen": True}, {}, None).advertised == Address("logs.example", 7070)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.parametrize("name", ["listen", "kafka_listen"])
+@pytest.mark.parametrize(
+    ("host", "why"), [("nowhere.invalid", "not known"), ("a..b", "no name of a host")], ids=["unknown", "no-name"]
+)
+def test_a_host_that_does_not_resolve_is_told_as_that(
+    monkeypatch: pytest.MonkeyPatch, name: str, host: str, why: str, allowed: bool
+) -> None:
+    def resolve(asked: str, *_: object, **__: object) -> Any:
+        host.encode("idna")
+        if asked == host:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(InvalidServerConfig, match="does not resolve") as refused:
+        load_config({name: f"{host}:9092", "allow_insecure_listen": allowed}, {}, None)
+    flag = "--" + name.replace("_", "-")
+    assert str(refused.value).startswith(f"{flag}={host}:9092 cannot be listened on: the host {host} ")
+    assert why in str(refused.value)
+    assert "other machines" not in str(refused.value)
+    assert "Correct the name" in refused.value.remedy
+
+
+def test_answers_that_wait_have_room_for_one_at_least() -> None:
+    with pytest.raises(InvalidServerConfig, match="--kafka-answers-bytes-max="):
+        load_config({"kafka_answers_bytes_max": str((1 << 20) - 1)}, {}, None)
+    assert load_config({"kafka_answers_bytes_max": str(1 << 20)}, {}, None).kafka_answers_bytes_max == 1 << 20
+
+
+def test_the_help_says_of_both_doors_that_who_takes_nothing_is_cut() -> None:
+    [said] = [setting.metadata["documentation"] for setting in settings() if setting.name == "write_timeout_ms"]
+    assert "stream" in said
+    assert "Kafka" in said
 
 
 def test_listening_everywhere_needs_an_address_that_clients_can_be_told() -> None:

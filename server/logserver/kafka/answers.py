@@ -10,7 +10,6 @@ from typing import Protocol
 
 from logserver.bytes_in_flight import BytesInFlight
 
-ANSWERS_BYTES_MAX = 32 << 20
 #: A fetch reads no more than one of so many parts of what is left.
 PARTS = 4
 #: Nor less than this, and of one partition a batch at least.
@@ -31,8 +30,8 @@ class Taker(Protocol):
 
 
 class Answers:
-    def __init__(self) -> None:
-        self.counter = BytesInFlight(ANSWERS_BYTES_MAX, "answers")
+    def __init__(self, bytes_max: int) -> None:
+        self.counter = BytesInFlight(bytes_max, "answers")
         #: How many bytes were sent to each since it has last taken all.
         self._untaken: dict[Taker, int] = {}
 

@@ -14,8 +14,6 @@ from functools import partial
 from struct import Struct
 from typing import Any, Protocol, cast
 
-import structlog
-
 from logserver.appends import Ack, Acks, PendingAcks
 from logserver.broker import Broker
 from logserver.bytes_in_flight import BytesInFlight
@@ -25,13 +23,13 @@ from logserver.kafka.answers import Answers
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.buffers import ReceiveBuffer, SpareBuffers
 from logserver.kafka.fetch_sessions import FetchSession, SessionPlaces
+from logserver.kafka.few_lines import FewLines
 from logserver.kafka.messages import RequestHeader, read_header
-from logserver.kafka.primitives import malformed
+from logserver.kafka.primitives import Malformed
 from logserver.kafka.produce import ProduceRequest, encode_produce_answer, read_produce
+from logserver.kafka.strangers import no_size
 from logserver.time_slice import SLICE_MS
 from logstore.batch import Buffer
-
-logger = structlog.get_logger()
 
 #: The largest request of a connection that has not had an answer yet: enough for any first request, and little to lose.
 FIRST_REQUEST_BYTES_MAX = 512 << 10
@@ -54,9 +52,8 @@ PIPELINED_MAX = 100
 _SIZE = Struct(">i")
 _SIZE_BYTES = 4
 _KEY_BYTES = 2
-#: What the first four bytes of other protocols would be as a size.
-_TLS_HANDSHAKE = 0x1603
-_HTTP_VERBS = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"DELE", b"PRI ")
+#: So much of a client's id is written to the log.
+_SHOWN_MAX = 249
 
 #: The answer's frame, in parts that are sent one after the other.
 Frame = Sequence[Buffer]
@@ -74,6 +71,8 @@ class Door(Protocol):
     strangers: BytesInFlight
     #: Of all connections.
     answers: Answers
+    #: What it logs of connections.
+    lines: FewLines
     spare_buffers: SpareBuffers
     #: Of the fetch sessions of all connections.
     session_places: SessionPlaces
@@ -134,7 +133,11 @@ class Connection(asyncio.BufferedProtocol):
         self.peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
         self.context = RequestContext(ANONYMOUS, "", "kafka", self.peer, None)
         if not self._door.opened(self):
-            logger.warning("a connection is refused: there are as many as may be", peer=self.peer)
+            self._door.lines.warning(
+                "a Kafka connection is refused: there are as many as may be",
+                peer=self.peer,
+                remedy="Close some, or let the server have more open files (ulimit -n): half of them are for these.",
+            )
             self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -225,8 +228,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def cut(self, why: str) -> None:
         """Its client does not take its answers."""
-        logger.info("a Kafka connection is closed: it takes no answer", peer=self.peer, why=why)
+        self.tell_closed("it takes no answer", why=why)
         self.abort()
+
+    def tell_closed(self, reason: str, **facts: Any) -> None:
+        """reason: one that the code has, and no client."""
+        self._door.lines.info(f"a Kafka connection is closed: {reason}", **self._whose(), **facts)
+
+    def _whose(self) -> dict[str, str]:
+        client_id = self.context.client_id[:_SHOWN_MAX]
+        shown = client_id if client_id.isprintable() else ascii(client_id)
+        return {"peer": self.peer} | ({"client_id": shown} if shown else {})
 
     def taking_nothing_ms(self) -> int:
         """For how long its client has taken nothing of an answer. Asked now and then."""
@@ -248,7 +260,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end(self, error: LogServerError) -> None:
         """What came cannot be answered."""
-        logger.info("a Kafka connection is closed", peer=self.peer, why=str(error), remedy=error.remedy)
+        reason = error.reason if isinstance(error, Malformed) else "its request cannot be answered"
+        self.tell_closed(reason, why=str(error), remedy=error.remedy)
         self.abort()
 
     # Requests.
@@ -294,11 +307,7 @@ class Connection(asyncio.BufferedProtocol):
         most = self._bytes_max(data)
         if 0 < size <= most:
             return size
-        if size >> 16 == _TLS_HANDSHAKE:
-            raise malformed("it begins with TLS, which this port does not speak (security.protocol=PLAINTEXT)")
-        if bytes(data[:_SIZE_BYTES]) in _HTTP_VERBS:
-            raise malformed("it begins with HTTP")
-        raise malformed(f"a request of {size} bytes is announced, where 1 to {most} can be")
+        raise no_size(bytes(data[:_SIZE_BYTES]), size, most, is_proven=self._is_proven)
 
     def _bytes_max(self, data: memoryview) -> int:
         if not self._is_proven:
@@ -336,7 +345,9 @@ class Connection(asyncio.BufferedProtocol):
             self._end(error)
             return
         except Exception:
-            logger.exception("a Kafka request met an unexpected error, and its connection is closed", peer=self.peer)
+            self._door.lines.exception(
+                "a Kafka request met an unexpected error, and its connection is closed", **self._whose()
+            )
             self.abort()
             return
         finally:
@@ -393,11 +404,7 @@ class Connection(asyncio.BufferedProtocol):
         """With acks=0 a client learns of an error only by its connection that ends, as with Kafka."""
         refused = [ack for ack in acks if ack.error is not None]
         if refused:
-            logger.info(
-                "a Kafka connection is closed: a batch with acks=0 was refused",
-                peer=self.peer,
-                why=str(refused[0].error),
-            )
+            self.tell_closed("a batch with acks=0 was refused", why=str(refused[0].error))
             self._close()
 
     def _give_up(self, header: RequestHeader, request: ProduceRequest, answer: _Answer) -> None:

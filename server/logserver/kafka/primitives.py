@@ -19,6 +19,15 @@ _VARINT_BYTES_MAX = 5
 class Malformed(LogServerError):
     """The bytes are not what the protocol has in their place. Nothing after them can be read: the connection ends."""
 
+    #: As the log says it, the same for all of a class.
+    reason = "it sends what is no request"
+
+
+class BeyondBounds(Malformed):
+    """A request is larger than requests may be."""
+
+    reason = "its request is beyond a bound"
+
 
 class Reader:
     """Walks over one frame. Views that it returns are of the frame's own memory."""

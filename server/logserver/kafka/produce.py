@@ -19,7 +19,7 @@ from logserver.kafka.errors import (
     transactions_unsupported,
 )
 from logserver.kafka.messages import ITEMS_MAX, RequestHeader, by_topic
-from logserver.kafka.primitives import Reader, count, malformed, nullable_string
+from logserver.kafka.primitives import BeyondBounds, Reader, count, nullable_string
 from logstore.compression import Compression
 from logstore.errors import InvalidRecord, UnknownTopicId, UnknownTopicOrPartition
 from logstore.header import COMPRESSION_MASK, HEADER_SIZE, MAGIC, crc_matches
@@ -96,7 +96,7 @@ def read_produce(header: RequestHeader, frame: memoryview, store: TopicStore) ->
 
 def _one_less(items_left: int) -> int:
     if items_left == 0:
-        raise malformed(f"it has more than {ITEMS_MAX} topics and partitions")
+        raise BeyondBounds(f"a request has more than {ITEMS_MAX} topics and partitions", remedy="Send less at a time.")
     return items_left - 1
 
 

@@ -21,10 +21,11 @@ from logserver.kafka.buffers import SHARED_BYTES, SpareBuffers
 from logserver.kafka.connection import Connection, Frame
 from logserver.kafka.fetch import FetchHandler
 from logserver.kafka.fetch_sessions import SessionPlaces
+from logserver.kafka.few_lines import FewLines
 from logserver.kafka.handlers import Handler, handlers
 from logserver.kafka.messages import Fields, RequestHeader, encode_response, read_body
 from logserver.kafka.metadata import api_versions
-from logserver.kafka.primitives import malformed
+from logserver.kafka.strangers import not_spoken
 from logstore.clock import Clock
 
 logger = structlog.get_logger()
@@ -62,7 +63,8 @@ class KafkaServer:
         self.request_bytes_max = config.kafka_request_bytes_max
         self.produce_timeout_ms = config.produce_timeout_ms
         self.strangers = BytesInFlight(STRANGERS_BYTES_MAX, "connections that have had no answer yet")
-        self.answers = Answers()
+        self.answers = Answers(config.kafka_answers_bytes_max)
+        self.lines = FewLines(clock)
         self.spare_buffers = SpareBuffers()
         self.broker: Broker
         self.session_places = SessionPlaces()
@@ -109,6 +111,7 @@ class KafkaServer:
             logger.warning("Kafka connections are cut: they did not end in time", connections=len(self._connections))
         for connection in list(self._connections):
             connection.abort()
+        self.lines.tell_left_out(now=True)
 
     # What connections call.
 
@@ -128,9 +131,7 @@ class KafkaServer:
             if header.api_key == ApiKey.API_VERSIONS:
                 # The client is newer than we are. It learns so in the one version that every client knows.
                 return _at_once(header._replace(version=0), api_versions(ErrorCode.unsupported_version))
-            raise malformed(
-                f"API {header.api_key} version {header.version} is asked for, which ApiVersions does not name"
-            )
+            raise not_spoken(header)
         if len(frame) > LARGE_BYTES:
             return self._answer_large(header, bytes(frame), connection)
         return self._answer_read(header, read_body(header, frame).body, connection)
@@ -172,6 +173,7 @@ class KafkaServer:
 
     def sweep(self) -> None:
         """Cut who has begun a request and does not end it, or takes no answer, or says nothing at all."""
+        self.lines.tell_left_out()
         now_ms = self._clock.monotonic_ms()
         for connection in list(self._connections):
             if connection.taking_nothing_ms() > self._config.write_timeout_ms:
@@ -181,7 +183,7 @@ class KafkaServer:
             if not connection.is_idle:
                 continue
             if waited_ms > connection.wait_ms_max:
-                logger.info("a Kafka connection is closed: it was silent or slow", peer=connection.peer, ms=waited_ms)
+                connection.tell_closed("it was silent or slow", ms=waited_ms)
                 connection.abort()
             elif waited_ms > SWEEP_MS:
                 connection.release_memory()

@@ -13,7 +13,7 @@ from struct import error as StructError
 from typing import Any, NamedTuple
 
 from logserver.kafka.kio_types import is_nullable, item_type, without_none
-from logserver.kafka.primitives import malformed, unsigned_varint
+from logserver.kafka.primitives import BeyondBounds, malformed, unsigned_varint
 
 _INT32 = Struct(">i")
 #: In the place of a structure.
@@ -179,7 +179,10 @@ def _array(name: str, flexible: bool, nullable: bool, item: _Step | None, size: 
             raise malformed(f"{name} has {count} items")
         walk.items += count
         if walk.items > walk.items_max:
-            raise malformed(f"it has {walk.items} items or more, where {walk.items_max} may be")
+            raise BeyondBounds(
+                f"a request has {walk.items} items or more, where {walk.items_max} may be",
+                remedy="Send less at a time.",
+            )
         # An item has a byte at least.
         if count * (size or 1) > len(walk.frame) - at:
             raise malformed(f"{name} has {count} items in {len(walk.frame) - at} bytes")

@@ -4,17 +4,20 @@ import asyncio
 
 import pytest
 
-from logserver.kafka.answers import ANSWERS_BYTES_MAX, LITTLE_BYTES, PARTS, TAKING_MS_MIN, Answers, FetchedBytes
+from logserver.config import Address, ServerConfig
+from logserver.kafka.answers import LITTLE_BYTES, PARTS, TAKING_MS_MIN, Answers, FetchedBytes
 from logserver.kafka.apis import ApiKey
 from logserver.kafka.connection import Connection
 from logserver.kafka.server import SWEEP_MS
 from logserver.moved_time import MovedClock
 from logserver.server import Server
+from tests.server.conftest import StartServer
 from tests.server.kafka_door.client import KafkaClient, framed
 from tests.server.kafka_door.held_transport import HeldTransport, receive
 from tests.server.kafka_door.requests import batch, fetch, produce
 
 MUCH = 1 << 30
+ANSWERS_BYTES_MAX = 8 << 20
 
 
 class Slow:
@@ -31,7 +34,7 @@ class Slow:
 
 @pytest.fixture
 def answers() -> Answers:
-    return Answers()
+    return Answers(ANSWERS_BYTES_MAX)
 
 
 async def test_a_fetch_gets_less_the_less_is_left(answers: Answers) -> None:
@@ -41,6 +44,12 @@ async def test_a_fetch_gets_less_the_less_is_left(answers: Answers) -> None:
     assert await FetchedBytes(answers).room(MUCH) == ANSWERS_BYTES_MAX // 2 // PARTS
     answers.wait(Slow(), ANSWERS_BYTES_MAX // 2 - 1)
     assert await FetchedBytes(answers).room(MUCH) == LITTLE_BYTES
+
+
+async def test_how_much_answers_may_hold_is_a_setting(start_server: StartServer) -> None:
+    assert ServerConfig().kafka_answers_bytes_max == 32 << 20
+    server = await start_server(kafka_listen=Address("127.0.0.1", 0), kafka_answers_bytes_max=1 << 20)
+    assert server.kafka.answers.counter.bytes_max == 1 << 20
 
 
 async def test_what_a_fetch_holds_is_let_go_when_it_reads_again(answers: Answers) -> None:

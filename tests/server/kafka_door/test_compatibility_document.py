@@ -42,6 +42,8 @@ def test_the_bounds_of_requests_are_those_of_the_code() -> None:
         "the first request of a connection": f"{connection.FIRST_REQUEST_BYTES_MAX >> 10} KiB",
         "all arrays of a request together; of Produce, its topics and partitions": f"{ITEMS_MAX:,} items",
         "an answer about topics, settings or groups": f"{ANSWER_BYTES_MAX >> 20} MiB",
+        "answers that clients have not taken yet, of all connections": f"{given.kafka_answers_bytes_max >> 20} MiB",
         "from a request's first byte to its last": f"{connection.REQUEST_MS_MAX // 1000} s",
     }
+    assert "(`--kafka-answers-bytes-max`)" in section
     assert f"1 s more for each {connection.BYTES_PER_SECOND_MIN >> 10} KiB" in section

@@ -9,6 +9,7 @@ group has read is a *committed offset* for each partition. A group that runs is 
 Reading order:
 
     errors, config, requests      what is asked and answered, and what is refused
+    room                          how much all members may bring together
     surroundings, topics          what is asked of the server around it
     classic_member, classic_requests
                                   a member of a classic group, and what it asks

@@ -26,7 +26,7 @@ def check_room(group: str, request: JoinRequest, roster: ClassicRoster, taken: i
     """Raise GroupMaxSizeReached if all places are taken, or the members say too much of themselves."""
     if taken >= config.members_max:
         raise GroupMaxSizeReached.of(group, taken)
-    size = roster.size_bytes + protocols_size(request.protocols)
+    size = roster.said_bytes + protocols_size(request.protocols)
     if request.member_id in roster:
         size -= protocols_size(roster[request.member_id].protocols)
     if size > config.group_bytes_max:

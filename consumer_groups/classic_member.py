@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from consumer_groups.room import texts_size
+
 
 class MemberProtocol(NamedTuple):
     """A way of assigning that the member can take part in, as "range", with what the leader needs to know for it."""
@@ -28,6 +30,12 @@ class ClassicMember:
     @property
     def is_static(self) -> bool:
         return bool(self.instance_id)
+
+    @property
+    def size_bytes(self) -> int:
+        """As it counts in all (see `room`)."""
+        own = (self.instance_id, self.client_id, self.client_host, self.assignment)
+        return texts_size(*own, *(text for protocol in self.protocols for text in protocol))
 
     def metadata(self, protocol: str) -> bytes:
         """What it said of itself for that protocol; nothing if it does not support it."""

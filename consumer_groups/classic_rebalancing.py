@@ -30,6 +30,7 @@ from consumer_groups.config import GroupConfig
 from consumer_groups.errors import GroupError, RebalanceInProgress, UnknownMemberId
 from consumer_groups.journal_records import Change, ClassicGeneration, Key, Value
 from consumer_groups.requests import GroupState, Partition
+from consumer_groups.room import texts_size
 from consumer_groups.surroundings import TopicLookup
 
 
@@ -117,6 +118,11 @@ class Rebalancing:
     def records_count(self) -> int:
         """How many records `image` takes."""
         return self._saved.records_count
+
+    @property
+    def size_bytes(self) -> int:
+        """What its members have brought, and the ids that were given out, as it counts in all (see `room`)."""
+        return self._roster.size_bytes + texts_size(*self._pending)
 
     @property
     def members(self) -> Mapping[str, ClassicMember]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from consumer_groups.classic_member import ClassicMember, MemberProtocol
+from consumer_groups.room import texts_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class ClassicRoster:
         self._members: dict[str, ClassicMember] = {}
         self._presences: dict[str, Presence] = {}
         self._supporters: Counter[str] = Counter()
-        self._size_bytes = 0
+        self._said_bytes = self._size_bytes = 0
         self._joined_count = 0
         # No session ends before; None: none is running.
         self._earliest_ms: int | None = None
@@ -126,8 +127,13 @@ class ClassicRoster:
         return min(votes, key=lambda name: (-votes[name], name))
 
     @property
-    def size_bytes(self) -> int:
+    def said_bytes(self) -> int:
         """What all have said of themselves."""
+        return self._said_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """What all have brought, as it counts in all (see `room`)."""
         return self._size_bytes
 
     # Changes.
@@ -141,10 +147,13 @@ class ClassicRoster:
         self._take_away(member_id)
         self._members[member_id] = member
         self._supporters.update(protocol.name for protocol in member.protocols)
-        self._size_bytes += protocols_size(member.protocols)
+        self._said_bytes += protocols_size(member.protocols)
+        self._size_bytes += texts_size(member_id) + member.size_bytes
 
     def assign(self, member_id: str, assignment: bytes) -> None:
-        self._members[member_id] = replace(self._members[member_id], assignment=assignment)
+        member = self._members[member_id]
+        self._members[member_id] = replace(member, assignment=assignment)
+        self._size_bytes += len(assignment) - len(member.assignment)
 
     def remove(self, member_id: str) -> list[int]:
         """Take the member out; return the tickets with which it waits."""
@@ -187,7 +196,8 @@ class ClassicRoster:
         member = self._members.get(member_id)
         if member is not None:
             self._supporters.subtract(protocol.name for protocol in member.protocols)
-            self._size_bytes -= protocols_size(member.protocols)
+            self._said_bytes -= protocols_size(member.protocols)
+            self._size_bytes -= texts_size(member_id) + member.size_bytes
 
     def _put_presence(self, member_id: str, presence: Presence) -> None:
         self._joined_count += (presence.join is not None) - self.has_joined(member_id)

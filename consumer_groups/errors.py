@@ -21,7 +21,7 @@ class InvalidRequest(GroupError):
 
 
 class Overloaded(GroupError):
-    """A bound of the server is reached, such as the number of groups."""
+    """A bound of the server is reached: the number of groups, or what all their members may bring together."""
 
     retriable = True
 

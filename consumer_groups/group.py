@@ -105,6 +105,11 @@ class Group:
         return (not self.is_blank) + RECORDS_PER_MEMBER * len(self.members)
 
     @property
+    def size_bytes(self) -> int:
+        """What its members have brought, as it counts in all (see `room`)."""
+        return self._roster.size_bytes
+
+    @property
     def protocol_type(self) -> str:
         """As Kafka lists it; empty when there was never a member."""
         return "" if self.is_blank else CONSUMER

@@ -66,6 +66,11 @@ class AnyGroup(Protocol):
         """How many records `image` takes."""
         ...
 
+    @property
+    def size_bytes(self) -> int:
+        """What its members have brought, as it counts in all (see `room`)."""
+        ...
+
     # What its members read.
 
     def subscribed_topics(self) -> set[str]:

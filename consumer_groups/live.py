@@ -25,6 +25,7 @@ from consumer_groups.journal_records import Change, OffsetKey, OffsetValue, enco
 from consumer_groups.kinds import AnyGroup
 from consumer_groups.offsets import CommittedOffsets
 from consumer_groups.requests import Assignment, HeartbeatRequest, Partition
+from consumer_groups.room import Room
 from consumer_groups.surroundings import Journal, TopicDirectory
 from consumer_groups.timers import Timer, Timers
 from consumer_groups.turns import Turns
@@ -113,6 +114,7 @@ class LiveGroups:
         self.clock = clock
         self.config = config
         self.timers = Timers(clock)
+        self.room = Room(config.total_bytes_max)
         self.is_open = False
         #: Called after each write to the journal.
         self.on_append: Callable[[], None] = lambda: None
@@ -123,6 +125,7 @@ class LiveGroups:
     # Finding groups.
 
     def add(self, live: LiveGroup) -> None:
+        self.room.take(live.group.size_bytes)
         self._groups[live.name] = live
 
     def all(self) -> list[LiveGroup]:
@@ -185,7 +188,10 @@ class LiveGroups:
         offsets: Mapping[Partition, OffsetValue] | None = None,
         dropped: Sequence[Partition] = (),
     ) -> None:
-        """Make the draft durable, with offsets, and put it in the group's place. Called within `change`."""
+        """Make the draft durable, with offsets, and put it in the group's place. Called within `change`.
+
+        Raises Overloaded, and nothing has changed, if the draft's members bring more than there is room for.
+        """
         draft.reconcile_waiting(live.heartbeats, self.clock.monotonic_ms())
         if live.group.members and not draft.members:
             draft.emptied(self.clock.wall_ms())
@@ -193,13 +199,14 @@ class LiveGroups:
         changes = kinds.changes(live.group, draft)
         changes += [(OffsetKey(live.name, partition), value) for partition, value in offsets.items()]
         changes += [(OffsetKey(live.name, partition), None) for partition in dropped]
-        if changes:
-            ticket = live.offsets.ticket()
-            await self.append(changes)
-            for partition, value in offsets.items():
-                live.offsets.put(partition, value, ticket)
-            for partition in dropped:
-                live.offsets.drop(partition)
+        with self.room.change(live.group.size_bytes, draft.size_bytes):
+            if changes:
+                ticket = live.offsets.ticket()
+                await self.append(changes)
+                for partition, value in offsets.items():
+                    live.offsets.put(partition, value, ticket)
+                for partition in dropped:
+                    live.offsets.drop(partition)
         for member_id in sorted(live.group.members.keys() - draft.members.keys()):
             log.info("group %s: member %s is out", live.name, member_id)
         live.group = draft
@@ -272,6 +279,7 @@ class LiveGroups:
     def forget(self, live: LiveGroup) -> None:
         """Drop a group of which nothing is durable, or whose deletion is."""
         del self._groups[live.name]
+        self.room.give_back(live.group.size_bytes)
         live.wake_all()
         if live.timer is not None:
             live.timer.cancel()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from consumer_groups.requests import AWAY_EPOCH, NOTHING, Assignment, Partition
+from consumer_groups.room import texts_size
 
 
 class MemberState(Enum):
@@ -32,6 +33,11 @@ class Profile:
     topics: tuple[str, ...]
     #: Empty: the group's default.
     assignor: str
+
+    @property
+    def size_bytes(self) -> int:
+        """As it counts in all (see `room`)."""
+        return texts_size(self.instance_id, self.client_id, self.client_host, self.assignor, *self.topics)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from consumer_groups.journal_records import Change, GroupEpochs, GroupKey, HoldingKey, Key, MemberKey, TargetKey, Value
 from consumer_groups.member import Holding, Member, Profile
 from consumer_groups.requests import NOTHING, Assignment, Partition
+from consumer_groups.room import texts_size
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Roster:
         self._targets: dict[str, Assignment] = {}
         # Who holds a partition, be it assigned or still to be given up. Derived from the members.
         self._owners: dict[Partition, str] = {}
+        self._size_bytes = 0
         self._shared = False
 
     @classmethod
@@ -68,6 +70,7 @@ class Roster:
         copy.epoch, copy.assignment_epoch = self.epoch, self.assignment_epoch
         copy.emptied_ms = self.emptied_ms
         copy._members, copy._targets, copy._owners = self._members, self._targets, self._owners
+        copy._size_bytes = self._size_bytes
         self._shared = copy._shared = True
         return copy
 
@@ -99,6 +102,11 @@ class Roster:
         return self._members
 
     @property
+    def size_bytes(self) -> int:
+        """What all members have brought, as it counts in all (see `room`)."""
+        return self._size_bytes
+
+    @property
     def targets(self) -> Mapping[str, Assignment]:
         return self._targets
 
@@ -125,6 +133,7 @@ class Roster:
         """Add the member, or put it in the place of what it was."""
         self._unshare()
         self._disown(member_id)
+        self._recount(member_id, member.profile)
         for partition in member.holding.assigned | member.holding.revoking:
             assert partition not in self._owners, "a partition has one owner"
             self._owners[partition] = member_id
@@ -133,6 +142,7 @@ class Roster:
     def drop(self, member_id: str) -> None:
         self._unshare()
         self._disown(member_id)
+        self._recount(member_id, None)
         self._members.pop(member_id, None)
         self._targets.pop(member_id, None)
 
@@ -152,6 +162,16 @@ class Roster:
         if member is not None:
             for partition in member.holding.assigned | member.holding.revoking:
                 del self._owners[partition]
+
+    def _recount(self, member_id: str, profile: Profile | None) -> None:
+        """Count what the member brings from now on in the place of what it brought; None: it is out."""
+        old = self._members.get(member_id)
+        if old is not None and old.profile is profile:  # as with every step that it takes
+            return
+        if old is not None:
+            self._size_bytes -= texts_size(member_id) + old.profile.size_bytes
+        if profile is not None:
+            self._size_bytes += texts_size(member_id) + profile.size_bytes
 
     def _unshare(self) -> None:
         if self._shared:

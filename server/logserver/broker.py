@@ -109,6 +109,7 @@ class Broker:
                 session_timeout_ms=config.group_session_timeout_ms,
                 heartbeat_interval_ms=config.group_heartbeat_interval_ms,
                 offsets_retention_ms=config.group_offsets_retention_ms,
+                total_bytes_max=config.group_total_bytes_max,
                 initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
                 session_timeout_ms_min=config.group_min_session_timeout_ms,
                 session_timeout_ms_max=config.group_max_session_timeout_ms,

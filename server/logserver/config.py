@@ -230,6 +230,13 @@ class ServerConfig:
             "Offsets of a group that has no members are kept for so long, then the group is gone; -1: for ever.",
         ),
     )
+    group_total_bytes_max: int = field(
+        default=256 * _MIB,
+        metadata=_about(
+            whole(1 * _MIB, 1 << 40),
+            "What the members of all groups may bring together: names, subscriptions, assignments of classic groups.",
+        ),
+    )
     group_initial_rebalance_delay_ms: int = field(
         default=0,
         metadata=_about(

@@ -6,9 +6,15 @@ session timeout, or could not say within the rebalance timeout that it gave up w
 fenced.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, field
 
+from consumer_groups.classic import ClassicGroup
+from consumer_groups.classic_member import ClassicMember
+from consumer_groups.coordinator import GroupCoordinator
+from consumer_groups.member import Member
 from consumer_groups.requests import HeartbeatReply, HeartbeatRequest, Partition, TopicPartitions
+from consumer_groups.room import TEXT_BYTES
 
 REBALANCE_TIMEOUT_MS = 60_000
 
@@ -23,6 +29,37 @@ def partitions_of(assignment: tuple[TopicPartitions, ...]) -> set[Partition]:
 
 def as_owned(partitions: set[Partition]) -> tuple[TopicPartitions, ...]:
     return tuple(TopicPartitions("", topic_id, (number,)) for topic_id, number in sorted(partitions))
+
+
+def brought_bytes(coordinator: GroupCoordinator) -> int:
+    """What members of all groups have brought: every text in what the groups have of them."""
+    return sum(
+        TEXT_BYTES + len(text.encode() if isinstance(text, str) else text)
+        for live in coordinator._groups.named()
+        for text in (
+            *_texts(tuple(live.group.members)),
+            *(text for member in live.group.members.values() for text in _texts_of(member)),
+            *(live.group._pending if isinstance(live.group, ClassicGroup) else ()),
+        )
+    )
+
+
+def _texts_of(member: object) -> Iterator[str | bytes]:
+    assert isinstance(member, Member | ClassicMember)
+    return _texts(astuple(member.profile if isinstance(member, Member) else member))
+
+
+def _texts(fields: object) -> Iterator[str | bytes]:
+    if isinstance(fields, str | bytes):
+        yield fields
+    elif isinstance(fields, tuple):
+        for each in fields:
+            yield from _texts(each)
+
+
+def taken_bytes(coordinator: GroupCoordinator) -> int:
+    """The same as the coordinator counts it."""
+    return coordinator._groups.room.taken_bytes
 
 
 @dataclass

@@ -9,7 +9,8 @@ sent elsewhere while it runs. Always:
     no two members of a generation have one partition
     no ticket is answered twice
     a commit is taken only from the newest generation, and one of what was sought only from a newer one than the seek's
-    once faults stop, the group gets stable, with everything assigned
+    what is counted of what members bring is what they have brought, and no more than may be; also after a restart
+    once faults stop, and there is room, the group gets stable, with everything assigned
 
 A failure names its seed.
 """
@@ -17,7 +18,7 @@ A failure names its seed.
 import asyncio
 import random
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -50,8 +51,11 @@ from logstore.errors import LogStoreError
 from tests.consumer_groups.classic_client import assignment, partitions_of, protocol
 from tests.consumer_groups.fakes import Crash
 from tests.consumer_groups.harness import World, start, turns
+from tests.consumer_groups.model import brought_bytes, taken_bytes
 
 CONFIG = GroupConfig(members_max=6, session_timeout_ms_min=1, seek_timeout_ms=20_000)
+#: For three members or so, with what they are assigned.
+TIGHT_BYTES = 2_500
 PARTITIONS = frozenset(range(4))
 SESSION_MS, REBALANCE_MS = 10_000, 30_000
 #: A member by its instance id, or else by its member id: a static one that comes back is the same.
@@ -194,6 +198,7 @@ class Simulation:
             session_timeout_ms_min=CONFIG.session_timeout_ms_min,
             seek_timeout_ms=CONFIG.seek_timeout_ms,
             journal_records_max=self.random.choice([20, 20_000]),
+            total_bytes_max=self.random.choice([TIGHT_BYTES, CONFIG.total_bytes_max]),
         )
         self.world = World(config)
         self.clients: list[Client] = []
@@ -306,6 +311,11 @@ class Simulation:
         await turns()
         for error in self.errors:
             raise error
+        self.check_taken()
+
+    def check_taken(self) -> None:
+        world = self.world
+        assert taken_bytes(world.coordinator) == brought_bytes(world.coordinator) <= world.config.total_bytes_max
 
     def come(self) -> None:
         taken = {client.instance_id for client in self.clients if not client.gone}
@@ -337,6 +347,7 @@ class Simulation:
 
     async def restart(self) -> None:
         await self.world.restart()
+        self.check_taken()
         self.answered.clear()
         await turns()
 
@@ -345,6 +356,8 @@ class Simulation:
     async def settle(self) -> None:
         """Nothing goes wrong any more: those who are there get the group stable."""
         self.is_calm = True
+        self.world.config = replace(self.world.config, total_bytes_max=CONFIG.total_bytes_max)
+        await self.restart()
         if not any(not client.gone for client in self.clients):
             self.come()
         for _ in range(100):

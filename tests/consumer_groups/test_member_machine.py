@@ -6,7 +6,8 @@ Always:
 
     no two members believe to own a partition, or may commit it
     who left by itself is a member no more, whatever of it arrives late
-    once faults stop, every group settles: everything assigned, evenly, and every member knows it
+    what is counted of what members bring is what they have brought, also in another group, and no more than may be
+    once faults stop, and there is room, every group settles: everything assigned, evenly, and every member knows it
 """
 
 import asyncio
@@ -35,12 +36,14 @@ from consumer_groups.errors import (
     GroupIdNotFound,
     GroupMaxSizeReached,
     GroupsUnavailable,
+    Overloaded,
     ShuttingDown,
     UnknownMemberId,
     UnreleasedInstanceId,
 )
 from consumer_groups.requests import (
     AWAY_EPOCH,
+    JOIN_EPOCH,
     LEAVE_EPOCH,
     GroupState,
     HeartbeatReply,
@@ -49,12 +52,14 @@ from consumer_groups.requests import (
 )
 from logstore.errors import LogStoreError, StorageFull
 from tests.consumer_groups.fakes import FakeClock, FakeTopics, MemoryJournal
-from tests.consumer_groups.model import REBALANCE_TIMEOUT_MS, ModelMember, partitions_of
+from tests.consumer_groups.model import REBALANCE_TIMEOUT_MS, ModelMember, brought_bytes, partitions_of, taken_bytes
 
 Result = TypeVar("Result")
 CONFIG = GroupConfig(session_timeout_ms=45_000, rebalance_timeout_ms=REBALANCE_TIMEOUT_MS, members_max=6)
 EAGER_CONFIG = replace(CONFIG, assignment_interval_ms=0)
 TIDY_CONFIG = replace(CONFIG, journal_records_max=20)
+#: For three members or so.
+TIGHT_CONFIG = replace(CONFIG, total_bytes_max=1_500)
 TOPICS = ("t0", "t1", "t2")
 SUBSCRIPTIONS = [("t0",), ("t0", "t1"), ("t1", "t2"), ("t0", "t1", "t2")]
 #: More turns of the loop than anything takes here that is not waiting for a time or a heartbeat.
@@ -88,7 +93,7 @@ class MemberMachine(RuleBasedStateMachine):
 
     @initialize(
         counts=st.lists(st.integers(1, 5), min_size=2, max_size=2),
-        config=st.sampled_from([CONFIG, EAGER_CONFIG, TIDY_CONFIG]),
+        config=st.sampled_from([CONFIG, EAGER_CONFIG, TIDY_CONFIG, TIGHT_CONFIG]),
         members=st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=3),
     )
     def begin(self, counts: list[int], config: GroupConfig, members: list[str]) -> None:
@@ -202,6 +207,12 @@ class MemberMachine(RuleBasedStateMachine):
         if comes_back:
             self.new_member(member.topics, member.instance_id, "answered")
 
+    @rule(topics=st.sampled_from(SUBSCRIPTIONS), epoch=st.sampled_from([JOIN_EPOCH, JOIN_EPOCH, LEAVE_EPOCH]))
+    def somebody_comes_to_another_group_or_leaves_it(self, topics: tuple[str, ...], epoch: int) -> None:
+        self.attempt(
+            self.coordinator.heartbeat(HeartbeatRequest("other", "o", epoch, subscription=topics, owned=()), 0)
+        )
+
     @rule(ms=st.sampled_from([1, 100, 300, 3_000, 20_000, 44_999, 45_000, 60_000]))
     def time_passes(self, ms: int) -> None:
         self.clock.now_ms += ms
@@ -231,6 +242,10 @@ class MemberMachine(RuleBasedStateMachine):
             left_ms = self.left_ms.get(member_id)
             assert left_ms is None or self.clock.now_ms - left_ms >= CONFIG.session_timeout_ms, f"{member_id} is back"
 
+    @invariant()
+    def what_is_counted_is_what_members_have_brought(self) -> None:
+        assert taken_bytes(self.coordinator) == brought_bytes(self.coordinator) <= self.config.total_bytes_max
+
     def teardown(self) -> None:
         try:
             if self.topics.names() or self.members:
@@ -245,7 +260,8 @@ class MemberMachine(RuleBasedStateMachine):
         """Faults stop: everybody is reasonable and punctual, and soon nothing moves any more."""
         self.journal.full_after = None
         self.on_their_way.clear()
-        if self.journal.crash_after is not None:
+        self.config = replace(self.config, total_bytes_max=CONFIG.total_bytes_max)
+        if self.journal.crash_after is not None or self.coordinator._config != self.config:
             self.crash()
         for member in list(self.members):
             self.hang_up(member)
@@ -324,7 +340,7 @@ class MemberMachine(RuleBasedStateMachine):
                 member.lose_everything()
             case FencedInstanceId() | UnreleasedInstanceId():
                 self.forget(member)
-            case StorageFull() | GroupsUnavailable() | ShuttingDown() | GroupMaxSizeReached():
+            case StorageFull() | GroupsUnavailable() | ShuttingDown() | GroupMaxSizeReached() | Overloaded():
                 member.miss()
             case _:
                 raise reply
@@ -416,7 +432,10 @@ class MemberMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         self.on_their_way.clear()  # The connections that they came by are gone.
         self.journal = self.journal.after_crash(start_was_synced=self.step % 2 == 0)
+        before = self.coordinator
         self.coordinator = self.new_coordinator()
+        if before._groups._failure is None:  # So it had nothing that the journal has not.
+            assert taken_bytes(self.coordinator) == taken_bytes(before)
         self.settle()
 
     def new_coordinator(self) -> GroupCoordinator:

@@ -14,6 +14,10 @@ _INT16 = struct.Struct(">h")
 _INT32 = struct.Struct(">i")
 #: Bits of an unsigned varint of 32 bits take five bytes at most.
 _VARINT_BYTES_MAX = 5
+#: The longest string that Kafka has, also where its length has room for more.
+STRING_BYTES_MAX = 0x7FFF
+#: Tagged fields of one frame, which clients have a few of. Each takes two bytes there, and time to step over.
+TAGS_MAX = 1000
 
 
 class Malformed(LogServerError):
@@ -32,13 +36,14 @@ class BeyondBounds(Malformed):
 class Reader:
     """Walks over one frame. Views that it returns are of the frame's own memory."""
 
-    __slots__ = ("flexible", "frame", "position")
+    __slots__ = ("flexible", "frame", "position", "tags_left")
 
     def __init__(self, frame: memoryview, position: int = 0, *, flexible: bool = False) -> None:
         """flexible: lengths are compact, and tagged fields may follow every structure (KIP-482)."""
         self.frame = frame
         self.position = position
         self.flexible = flexible
+        self.tags_left = TAGS_MAX
 
     def int16(self) -> int:
         at = self._take(2)
@@ -97,13 +102,19 @@ class Reader:
         """Skip the tagged fields, none of which we know."""
         if not self.flexible:
             return
-        for _ in range(self.unsigned_varint()):
+        count = self.unsigned_varint()
+        if count > self.tags_left:
+            raise BeyondBounds(
+                f"a request has more than {TAGS_MAX} tagged fields", remedy="Send none that the protocol does not have."
+            )
+        self.tags_left -= count
+        for _ in range(count):
             self.unsigned_varint()
             self._take(self.unsigned_varint())
 
     def _text(self, size: int) -> str | None:
-        if size < -1:
-            raise malformed(f"a length is {size}")
+        if not -1 <= size <= STRING_BYTES_MAX:
+            raise malformed(f"the length of a string is {size}")
         if size == -1:
             return None
         at = self._take(size)

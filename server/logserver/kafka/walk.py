@@ -13,7 +13,7 @@ from struct import error as StructError
 from typing import Any, NamedTuple
 
 from logserver.kafka.kio_types import is_nullable, item_type, without_none
-from logserver.kafka.primitives import BeyondBounds, malformed, unsigned_varint
+from logserver.kafka.primitives import STRING_BYTES_MAX, BeyondBounds, malformed, unsigned_varint
 
 _INT32 = Struct(">i")
 #: In the place of a structure.
@@ -50,14 +50,25 @@ def walk(schema: Any, frame: bytes, at: int, *, items_max: int) -> Walked:
 
 
 class _Walk:
-    __slots__ = ("cuts", "frame", "items", "items_max")
+    __slots__ = ("cuts", "frame", "items", "items_max", "tags")
 
     def __init__(self, frame: bytes, items_max: int) -> None:
         self.frame = frame
         self.items_max = items_max
         self.items = 0
+        self.tags = 0
         #: (from, to, what instead) of each run of tagged fields that has unknown ones.
         self.cuts: list[tuple[int, int, bytes]] = []
+
+    def count(self, items: int, tags: int = 0) -> None:
+        self.items += items
+        self.tags += tags
+        if max(self.items, self.tags) > self.items_max:
+            raise BeyondBounds(
+                f"a request has {self.items} items and {self.tags} tagged fields or more, where {self.items_max} may "
+                "be of each",
+                remedy="Send less at a time.",
+            )
 
     def kept(self) -> bytes:
         if not self.cuts:
@@ -126,7 +137,7 @@ def _of_field(schema: Any, field: Field[Any]) -> _Step | int:
     if kafka_type == "string":
         return _string(flexible)
     if kafka_type in ("bytes", "records"):
-        return _compact if flexible else _classic_bytes
+        return _compact_bytes if flexible else _classic_bytes
     return _SIZES[kafka_type]
 
 
@@ -135,14 +146,22 @@ def _fixed(size: int) -> _Step:
 
 
 def _string(flexible: bool) -> _Step:
-    return _compact if flexible else _classic_string
+    return _compact_string if flexible else _classic_string
 
 
-def _compact(walk: _Walk, at: int) -> int:
-    """A string or bytes: the length plus one, 0 for null."""
+def _compact_string(walk: _Walk, at: int) -> int:
+    """The length plus one, 0 for null."""
     size = walk.frame[at]
     if size < 0x80:
         return at + (size or 1)
+    size, at = _varint(walk.frame, at)
+    if size - 1 > STRING_BYTES_MAX:
+        raise malformed(f"the length of a string is {size - 1}")
+    return at + max(size - 1, 0)
+
+
+def _compact_bytes(walk: _Walk, at: int) -> int:
+    """The length plus one, 0 for null."""
     size, at = _varint(walk.frame, at)
     return at + max(size - 1, 0)
 
@@ -177,12 +196,7 @@ def _array(name: str, flexible: bool, nullable: bool, item: _Step | None, size: 
             if count == -1 and nullable:
                 return at
             raise malformed(f"{name} has {count} items")
-        walk.items += count
-        if walk.items > walk.items_max:
-            raise BeyondBounds(
-                f"a request has {walk.items} items or more, where {walk.items_max} may be",
-                remedy="Send less at a time.",
-            )
+        walk.count(count)
         # An item has a byte at least.
         if count * (size or 1) > len(walk.frame) - at:
             raise malformed(f"{name} has {count} items in {len(walk.frame) - at} bytes")
@@ -217,6 +231,7 @@ def _tags(known: Mapping[int, _Step | int]) -> _Step:
             return at + 1
         start = at
         count, at = _varint(frame, at)
+        walk.count(0, tags=count)
         kept = []
         for _ in range(count):
             field_at = at

@@ -1,14 +1,24 @@
 """A request is looked over before anything is made of it."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from kio.index import load_request_schema
 
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.messages import read_body, read_header
-from logserver.kafka.primitives import Malformed
+from logserver.kafka.primitives import (
+    STRING_BYTES_MAX,
+    TAGS_MAX,
+    BeyondBounds,
+    Malformed,
+    Reader,
+    unsigned_varint,
+)
+from logserver.kafka.produce import read_produce
 from logserver.kafka.walk import walk
+from logstore.topics import TopicStore
+from tests.fuzz.fakes import NamedTopics
 from tests.server.kafka_door.client import request_header
 from tests.server.kafka_door.examples import example_request
 
@@ -113,5 +123,54 @@ def test_no_more_items_are_made_than_may_be() -> None:
     count = 1000
     frame = request(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, b"\xe9\x07" + b"\1\0" * count + b"\0\0\0\1\xff\0")
     assert read(frame, items_max=count).items == count
-    with pytest.raises(Malformed, match="where 999 may be"):
+    with pytest.raises(Malformed, match="where 999 may be of each"):
         read(frame, items_max=count - 1)
+
+
+def test_no_more_tagged_fields_are_stepped_over_than_may_be() -> None:
+    count = 1000
+    tags = b"\xe8\x07" + b"\x63\0" * count
+    frame = request(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, b"\1\0\0\0\1\xff" + tags)
+    assert read(frame, items_max=count).items == 0
+    with pytest.raises(BeyondBounds, match="1000 tagged fields"):
+        read(frame, items_max=count - 1)
+
+
+def test_a_header_has_no_more_tagged_fields_than_clients_have() -> None:
+    def frame(count: int) -> memoryview:
+        tags = unsigned_varint(count) + b"\x63\0" * count
+        return memoryview(b"\0\x12\0\3" + bytes(4) + b"\0\1x" + tags + b"\2x\2y\0")
+
+    assert read_header(frame(TAGS_MAX)).client_id == "x"
+    with pytest.raises(BeyondBounds, match="tagged fields"):
+        read_header(frame(TAGS_MAX + 1))
+
+
+def test_tagged_fields_of_a_produce_request_are_counted_together() -> None:
+    topic = unsigned_varint(2) + b"t" + b"\1" + b"\1\x63\0"
+
+    def frame(topics: int) -> memoryview:
+        body = b"\0\0\1" + bytes(4) + unsigned_varint(topics + 1) + topic * topics + b"\0"
+        return memoryview(b"\0\0\0\x09" + bytes(4) + b"\0\1x\0" + body)
+
+    store = cast(TopicStore, NamedTopics())
+    whole = frame(TAGS_MAX)
+    assert read_produce(read_header(whole), whole, store).appends == []
+    whole = frame(TAGS_MAX + 1)
+    with pytest.raises(BeyondBounds, match="tagged fields"):
+        read_produce(read_header(whole), whole, store)
+
+
+@pytest.mark.parametrize("size", [STRING_BYTES_MAX, STRING_BYTES_MAX + 1])
+def test_strings_are_as_long_as_kafka_has_them_also_in_compact_versions(size: int) -> None:
+    compact = unsigned_varint(size + 1) + size * b"x"
+    frame = request(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, b"\2" + compact + b"\0\0\0\0\1\xff\0")
+    produced = memoryview(b"\0\0\0\x09" + bytes(4) + b"\0\1x\0" + compact)
+    if size == STRING_BYTES_MAX:
+        assert len(read(frame).body.topics[0].name) == size
+        assert Reader(produced, 12, flexible=True).nullable_string() == size * "x"
+        return
+    with pytest.raises(Malformed, match="length of a string is 32768"):
+        read(frame)
+    with pytest.raises(Malformed, match="length of a string is 32768"):
+        Reader(produced, 12, flexible=True).nullable_string()

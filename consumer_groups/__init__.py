@@ -11,17 +11,17 @@ Reading order:
     errors, config, requests      what is asked and answered, and what is refused
     room                          how much all members may bring together
     surroundings, topics          what is asked of the server around it
-    classic_member, classic_requests
-                                  a member of a classic group, and what it asks
-    classic_roster                all its members as one thing to copy
     assignors                     who should have what: pure arithmetic
     checks                        what a request must be before it is taken, whatever its group is
-    member                        how one member moves from what it holds to what it should hold
+    member                        what is durable of a member, and how it moves to what it should hold
     journal_records               the journal: what outlives the process
     roster                        what of a group is durable, as one thing to copy and compare
     contacts                      what of a group is not durable
     planning, group_checks        who is meant to have what; whether a group takes a request as it is now
     group                         the consumer group protocol: a state machine without clock, socket or disk
+    classic_requests              what members of classic groups ask
+    classic_roster                all members of such a group as one thing to copy
+    classic_forms                 what a request of theirs must be before it is taken, whatever its group is
     consumer_protocol             what members of the classic protocol exchange, in bytes of their own
     classic_partitions            the same as topics and partitions
     classic_saved                 what of a classic group is durable

@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from consumer_groups import classic_checks as checks
-from consumer_groups.classic_member import ClassicMember
 from consumer_groups.classic_partitions import assigned, subscribed, subscription
 from consumer_groups.classic_rebalancing import Rebalancing
 from consumer_groups.classic_requests import JoinRequest, Leaver, SyncRequest
 from consumer_groups.classic_roster import Presence
 from consumer_groups.errors import FencedInstanceId, GroupError, MemberIdRequired, UnknownMemberId
+from consumer_groups.member import ClassicMember
 from consumer_groups.requests import Assignment, Committer, GroupState, HeartbeatRequest, Partition
 
 #: A member that has not been in a generation yet is silent while it waits for one, so its session says nothing. One

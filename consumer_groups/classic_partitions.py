@@ -6,10 +6,9 @@ What others than consumers say, and what cannot be read (see `consumer_protocol`
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from consumer_groups.classic_member import ClassicMember
-from consumer_groups.classic_requests import CONSUMER
 from consumer_groups.consumer_protocol import Unreadable, read_assignment, read_owned, read_subscription, strip
-from consumer_groups.requests import Assignment, Partition
+from consumer_groups.member import ClassicMember
+from consumer_groups.requests import CONSUMER, Assignment, Partition
 from consumer_groups.surroundings import TopicLookup
 
 

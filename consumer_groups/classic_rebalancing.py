@@ -21,7 +21,6 @@ from typing import Self
 
 from consumer_groups import classic_checks as checks
 from consumer_groups.classic_join_phase import JoinPhase
-from consumer_groups.classic_member import ClassicMember
 from consumer_groups.classic_requests import Answer, JoinedMember, JoinReply, SyncReply
 from consumer_groups.classic_roster import ClassicRoster
 from consumer_groups.classic_saved import ClassicSaved
@@ -29,6 +28,7 @@ from consumer_groups.classic_seek import ClassicSeek
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import GroupError, RebalanceInProgress, UnknownMemberId
 from consumer_groups.journal_records import Change, ClassicGeneration, Key, Value
+from consumer_groups.member import ClassicMember
 from consumer_groups.requests import GroupState, Partition
 from consumer_groups.room import texts_size
 from consumer_groups.surroundings import TopicLookup

@@ -6,12 +6,9 @@ Where Kafka has null for "not given", names here are empty.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from consumer_groups.classic_member import ClassicMember, MemberProtocol
 from consumer_groups.errors import GroupError
+from consumer_groups.member import ClassicMember, MemberProtocol
 from consumer_groups.requests import GroupState
-
-#: The protocol type of consumers: what they exchange is known (`consumer_protocol`), of other types it is not.
-CONSUMER = "consumer"
 
 
 @dataclass(frozen=True, slots=True)

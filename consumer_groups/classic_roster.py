@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from consumer_groups.classic_member import ClassicMember, MemberProtocol
+from consumer_groups.member import ClassicMember, MemberProtocol
 from consumer_groups.room import texts_size
 
 

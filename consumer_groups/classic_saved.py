@@ -6,8 +6,8 @@ It is behind the group while members join: a generation is saved as it begins, a
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from consumer_groups.classic_member import ClassicMember
 from consumer_groups.journal_records import Change, ClassicGeneration, ClassicKey, ClassicMemberKey, Key, Value
+from consumer_groups.member import ClassicMember
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,11 @@ stripped once more, since a client that gets what it has goes on where it was.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from consumer_groups.classic_member import ClassicMember
 from consumer_groups.classic_partitions import claimed, without
-from consumer_groups.classic_requests import CONSUMER
 from consumer_groups.consumer_protocol import Unreadable, read_assignment
 from consumer_groups.errors import AssignmentUnreadable
-from consumer_groups.requests import NOTHING, Assignment
+from consumer_groups.member import ClassicMember
+from consumer_groups.requests import CONSUMER, NOTHING, Assignment
 from consumer_groups.surroundings import TopicLookup
 
 _STOP_AND_SEEK = "Stop the members of the group, and seek then."

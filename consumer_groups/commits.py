@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 
-from consumer_groups.classic_requests import CONSUMER
 from consumer_groups.errors import (
     GroupError,
     GroupSubscribedToTopic,
@@ -17,6 +16,7 @@ from consumer_groups.journal_records import OffsetKey, OffsetValue
 from consumer_groups.kinds import AnyGroup
 from consumer_groups.live import LiveGroups
 from consumer_groups.requests import (
+    CONSUMER,
     NO_OFFSET,
     CommittedOffset,
     Committer,

@@ -8,15 +8,9 @@ import logging
 from collections.abc import Sequence
 
 from consumer_groups import kinds
-from consumer_groups.checks import (
-    check_heartbeat,
-    check_join,
-    check_leavers,
-    check_number,
-    check_seek_target,
-    check_sync,
-)
+from consumer_groups.checks import check_heartbeat, check_number, check_seek_target
 from consumer_groups.classic import ClassicGroup
+from consumer_groups.classic_forms import check_join, check_leavers, check_sync
 from consumer_groups.classic_front import ClassicFront
 from consumer_groups.classic_requests import (
     ClassicGroupDescription,

@@ -21,7 +21,6 @@ from dataclasses import replace
 from uuid import UUID
 
 from consumer_groups import group_checks as checks
-from consumer_groups.classic_requests import CONSUMER, Answer
 from consumer_groups.config import GroupConfig
 from consumer_groups.contacts import Contact, Contacts
 from consumer_groups.errors import FencedInstanceId, GroupMaxSizeReached, InvalidRequest
@@ -30,6 +29,7 @@ from consumer_groups.member import Holding, Member, MemberState, Profile, reconc
 from consumer_groups.planning import Withheld, chosen_assignor, plan, withhold
 from consumer_groups.requests import (
     AWAY_EPOCH,
+    CONSUMER,
     JOIN_EPOCH,
     LEAVE_EPOCH,
     NOTHING,
@@ -297,9 +297,9 @@ class Group:
         contact.told = holding.epoch, holding.assigned
         return holding.epoch, None if knows else holding.assigned
 
-    def take_answers(self) -> list[tuple[int, Answer]]:
+    def take_answers(self) -> tuple[()]:
         """None: nobody here waits to join or to sync, as members of the classic protocol do."""
-        return []
+        return ()
 
     # Commits.
 

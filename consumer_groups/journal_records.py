@@ -23,9 +23,8 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from consumer_groups.classic_member import ClassicMember, MemberProtocol
 from consumer_groups.errors import JournalUnreadable
-from consumer_groups.member import Holding, MemberState, Profile
+from consumer_groups.member import ClassicMember, Holding, MemberProtocol, MemberState, Profile
 from consumer_groups.requests import NO_LEADER_EPOCH, NOTHING, Assignment, Partition
 
 VERSION = 1

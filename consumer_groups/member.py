@@ -1,6 +1,7 @@
-"""One member of a group, and how it moves from what it holds to what it is meant to hold.
+"""A member of a group: what is durable of it in either protocol, and how one of the consumer group protocol moves from
+what it holds to what it is meant to hold.
 
-This is KIP-848's reconciliation. A member that must give something up stays in its epoch until it says that it has;
+That is KIP-848's reconciliation. A member that must give something up stays in its epoch until it says that it has;
 what it is to get and another still holds, it waits for; it never holds what is not its alone.
 
     STABLE      has reached the target assignment
@@ -11,6 +12,7 @@ what it is to get and another still holds, it waits for; it never holds what is 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from consumer_groups.requests import AWAY_EPOCH, NOTHING, Assignment, Partition
 from consumer_groups.room import texts_size
@@ -61,6 +63,44 @@ class Holding:
 class Member:
     profile: Profile
     holding: Holding
+
+
+class MemberProtocol(NamedTuple):
+    """A way of assigning that the member can take part in, as "range", with what the leader needs to know for it."""
+
+    name: str
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClassicMember:
+    """What a member of a classic group said of itself, and what it was assigned."""
+
+    #: Empty for a dynamic member.
+    instance_id: str
+    client_id: str
+    client_host: str
+    #: How long the others wait for it to join again.
+    rebalance_timeout_ms: int
+    session_timeout_ms: int
+    #: The one it likes best first.
+    protocols: tuple[MemberProtocol, ...]
+    #: What the leader of the last generation gave it, untouched but for what was being sought.
+    assignment: bytes = b""
+
+    @property
+    def is_static(self) -> bool:
+        return bool(self.instance_id)
+
+    @property
+    def size_bytes(self) -> int:
+        """As it counts in all (see `room`)."""
+        own = (self.instance_id, self.client_id, self.client_host, self.assignment)
+        return texts_size(*own, *(text for protocol in self.protocols for text in protocol))
+
+    def metadata(self, protocol: str) -> bytes:
+        """What it said of itself for that protocol; nothing if it does not support it."""
+        return next((supported.metadata for supported in self.protocols if supported.name == protocol), b"")
 
 
 def reconcile(

@@ -15,6 +15,8 @@ OUTSIDE_EPOCH = -1
 NO_OFFSET = -1
 #: The leader epoch of a record is not known.
 NO_LEADER_EPOCH = -1
+#: The protocol type of consumers: what they exchange is known (`consumer_protocol`), of other types it is not.
+CONSUMER = "consumer"
 
 
 class Partition(NamedTuple):

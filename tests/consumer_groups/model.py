@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 
 from consumer_groups.classic import ClassicGroup
-from consumer_groups.classic_member import ClassicMember
 from consumer_groups.coordinator import GroupCoordinator
-from consumer_groups.member import Member
+from consumer_groups.member import ClassicMember, Member
 from consumer_groups.requests import HeartbeatReply, HeartbeatRequest, Partition, TopicPartitions
 from consumer_groups.room import TEXT_BYTES
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from consumer_groups.classic_member import MemberProtocol
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import (
     GroupIdNotFound,
     NonEmptyGroup,
     UnknownMemberId,
 )
+from consumer_groups.member import MemberProtocol
 from consumer_groups.requests import (
     OUTSIDER,
     GroupState,

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from consumer_groups.classic_member import MemberProtocol
 from consumer_groups.classic_requests import JoinRequest, Leaver, SyncReply
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import (
@@ -20,6 +19,7 @@ from consumer_groups.errors import (
     RebalanceInProgress,
     UnknownMemberId,
 )
+from consumer_groups.member import MemberProtocol
 from consumer_groups.requests import GroupState
 from tests.consumer_groups import harness
 from tests.consumer_groups.classic_client import (

@@ -24,7 +24,6 @@ import pytest
 
 from consumer_groups.classic import ClassicGroup
 from consumer_groups.classic_requests import (
-    CONSUMER,
     Answer,
     JoinedMember,
     JoinReply,
@@ -40,6 +39,7 @@ from consumer_groups.errors import (
     UnknownMemberId,
 )
 from consumer_groups.requests import (
+    CONSUMER,
     Assignment,
     Committer,
     GroupState,

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from consumer_groups.classic_member import MemberProtocol
 from consumer_groups.errors import (
     AssignmentUnreadable,
     IllegalGeneration,
@@ -14,6 +13,7 @@ from consumer_groups.errors import (
     SeekTimedOut,
     ShuttingDown,
 )
+from consumer_groups.member import MemberProtocol
 from consumer_groups.requests import GroupState, SeekTarget, SoughtPartition
 from logstore.errors import OffsetOutOfRange, StorageFull
 from tests.consumer_groups.classic_client import (

@@ -2,12 +2,12 @@
 
 import pytest
 
-from consumer_groups.classic_member import MemberProtocol
 from consumer_groups.errors import (
     FencedInstanceId,
     RebalanceInProgress,
     UnknownMemberId,
 )
+from consumer_groups.member import MemberProtocol
 from consumer_groups.requests import GroupState
 from tests.consumer_groups.classic_client import (
     Client,

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer_groups.classic_member import ClassicMember, MemberProtocol
 from consumer_groups.errors import JournalUnreadable
 from consumer_groups.journal_records import (
     ClassicGeneration,
@@ -27,7 +26,7 @@ from consumer_groups.journal_records import (
     encode,
     fold,
 )
-from consumer_groups.member import Holding, MemberState, Profile
+from consumer_groups.member import ClassicMember, Holding, MemberProtocol, MemberState, Profile
 from consumer_groups.requests import Partition
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from consumer_groups.classic_member import MemberProtocol
 from consumer_groups.classic_requests import JoinRequest
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import InconsistentGroupProtocol, MemberIdRequired, Overloaded
+from consumer_groups.member import MemberProtocol
 from consumer_groups.room import Room
 from logstore.errors import StorageFull
 from tests.consumer_groups.classic_client import Client, running, stable

@@ -7,10 +7,10 @@ from uuid import uuid4
 
 from kio.schema.errors import ErrorCode
 
-from consumer_groups.classic_member import MemberProtocol
 from consumer_groups.classic_requests import JoinRequest, Leaver, SyncRequest
 from consumer_groups.coordinator import GroupCoordinator
 from consumer_groups.errors import MemberIdRequired
+from consumer_groups.member import MemberProtocol
 from consumer_groups.requests import JOIN_EPOCH, HeartbeatRequest, TopicPartitions
 from logserver.context import Operation, RequestContext, Resource, authorize
 from logserver.errors import InvalidRequest

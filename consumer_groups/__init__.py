@@ -19,23 +19,14 @@ Reading order:
     contacts                      what of a group is not durable
     planning, group_checks        who is meant to have what; whether a group takes a request as it is now
     group                         the consumer group protocol: a state machine without clock, socket or disk
-    classic_requests              what members of classic groups ask
-    classic_roster                all members of such a group as one thing to copy
-    classic_forms                 what a request of theirs must be before it is taken, whatever its group is
     consumer_protocol             what members of the classic protocol exchange, in bytes of their own
-    classic_partitions            the same as topics and partitions
-    classic_saved                 what of a classic group is durable
-    classic_seek                  what is taken from its members for a seek, and what they must know before it holds
-    classic_join_phase, classic_checks
-                                  until when it waits for joins; whether it takes a request as it is now
-    classic_rebalancing           its states and generations
-    classic                       the classic protocol: a state machine on top of these
+    classic                       the classic protocol: a package with a state machine like `group`
     kinds                         what a group of either protocol is asked, and which of the two it is
     offsets, lag                  how far a group has read, and how far behind it is
     timers, turns, live           the groups of a running server; `live` is the one way any of them changes
     commits, seeks, descriptions  what is done to a live group, and what is told of it
     rewriting, expiry             how the journal is kept short, and what is forgotten in time
-    classic_front                 joins and syncs that wait for others
+    joins                         joins and syncs of the classic protocol, which wait for others
     departures                    who left of late
     coordinator                   the front of it all: heartbeats that wait, start and stop
 

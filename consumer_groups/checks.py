@@ -1,5 +1,5 @@
 """What a request must look like, whatever the state of its group is. Checked before anything else is done with it.
-Those of classic members are in `classic_forms`.
+Those of classic members are in `classic.forms`.
 """
 
 from consumer_groups.assignors import ASSIGNORS

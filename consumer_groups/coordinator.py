@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 from consumer_groups import kinds
 from consumer_groups.checks import check_heartbeat, check_number, check_seek_target
-from consumer_groups.classic import ClassicGroup
-from consumer_groups.classic_forms import check_join, check_leavers, check_sync
-from consumer_groups.classic_front import ClassicFront
-from consumer_groups.classic_requests import (
+from consumer_groups.classic.forms import check_join, check_leavers, check_sync
+from consumer_groups.classic.group import ClassicGroup
+from consumer_groups.classic.requests import (
     ClassicGroupDescription,
     JoinReply,
     JoinRequest,
@@ -27,6 +26,7 @@ from consumer_groups.descriptions import describe, describe_classic, describe_me
 from consumer_groups.errors import GroupError, GroupIdNotFound, NonEmptyGroup, UnknownMemberId
 from consumer_groups.expiry import Expiry
 from consumer_groups.group import Group
+from consumer_groups.joins import Joins
 from consumer_groups.journal_records import Key, OffsetKey, OffsetValue, Value, fold
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingHeartbeat
 from consumer_groups.requests import (
@@ -67,7 +67,7 @@ class GroupCoordinator:
         self._clock = clock
         self._config = config
         self._groups = LiveGroups(journal, topics, clock, config)
-        self._classic = ClassicFront(self._groups)
+        self._joins = Joins(self._groups)
         self._commits = Commits(self._groups)
         self._seeks = Seeks(self._groups)
         self._rewriting = Rewriting(self._groups)
@@ -170,7 +170,7 @@ class GroupCoordinator:
         """
         self._groups.check_open()
         check_join(request, self._config)
-        return await self._classic.join(request)
+        return await self._joins.join(request)
 
     async def sync_group(self, request: SyncRequest) -> SyncReply:
         """Kafka's SyncGroup. Returns when the leader has assigned.
@@ -179,18 +179,18 @@ class GroupCoordinator:
         """
         self._groups.check_open()
         check_sync(request, self._config)
-        return await self._classic.sync(request)
+        return await self._joins.sync(request)
 
     async def classic_heartbeat(self, group: str, member_id: str, generation: int, instance_id: str = "") -> None:
         """Kafka's Heartbeat. Raises UnknownMemberId, FencedInstanceId, IllegalGeneration, RebalanceInProgress."""
         self._groups.check_open()
-        await self._classic.heartbeat(group, member_id, generation, instance_id)
+        await self._joins.heartbeat(group, member_id, generation, instance_id)
 
     async def leave_group(self, group: str, leavers: Sequence[Leaver]) -> list[GroupError | None]:
         """Kafka's LeaveGroup; return for each whether it left, or why not: UnknownMemberId, FencedInstanceId."""
         self._groups.check_open()
         check_leavers(leavers, self._config)
-        return await self._classic.leave(group, leavers)
+        return await self._joins.leave(group, leavers)
 
     def describe_classic_group(self, group: str) -> ClassicGroupDescription:
         """Kafka's DescribeGroups, with the bytes that are the clients' own. Raises GroupIdNotFound, also for a group

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from consumer_groups.classic import ClassicGroup
-from consumer_groups.classic_requests import ClassicGroupDescription, ClassicMemberDescription
+from consumer_groups.classic.group import ClassicGroup
+from consumer_groups.classic.requests import ClassicGroupDescription, ClassicMemberDescription
 from consumer_groups.errors import GroupIdNotFound
 from consumer_groups.group import Group
 from consumer_groups.lag import lags

@@ -1,7 +1,7 @@
 """The two kinds of group, by how their members get partitions, and what is asked of a group of either kind.
 
     consumer group protocol    KIP-848: the server plans, and members move one by one     group.Group
-    classic protocol           all members join anew, and one of them plans for all       classic.ClassicGroup
+    classic protocol           all members join anew, and one of them plans for all       classic.group.ClassicGroup
 
 A group is of one kind at a time, and may change while it is empty: when the first member of the other protocol joins.
 What it has committed stays when it does, and so does what is being sought in it.
@@ -10,8 +10,8 @@ What it has committed stays when it does, and so does what is being sought in it
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol, Self
 
-from consumer_groups.classic import ClassicGroup
-from consumer_groups.classic_requests import Answer
+from consumer_groups.classic.group import ClassicGroup
+from consumer_groups.classic.requests import Answer
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import InconsistentGroupProtocol
 from consumer_groups.group import Group

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from consumer_groups import kinds
 from consumer_groups.checks import check_group_name
-from consumer_groups.classic_requests import Answer
+from consumer_groups.classic.requests import Answer
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import GroupError, GroupIdNotFound, GroupsUnavailable, Overloaded, ShuttingDown
 from consumer_groups.group import Group

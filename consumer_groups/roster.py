@@ -1,5 +1,5 @@
 """What of a group is durable: its epochs, its members, what is meant for each, and what each holds. Of a classic group
-that is `classic_saved`, and its `classic_roster` has what is not durable as well.
+that is `classic.saved_state`, and `classic.roster` has what is not durable as well.
 
 The state machine changes a copy; `changes_since` is what the journal needs to follow. A copy shares everything until
 its first change.

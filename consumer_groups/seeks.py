@@ -5,7 +5,7 @@ have. Once nobody holds them, nobody can commit: the new offsets are written, in
 partitions again. Whoever gets them starts at the new offsets, in a newer epoch than any commit that is still on its
 way. To raise the epoch alone would do nothing: clients ignore an assignment equal to their own, and commit over it.
 
-In a group of the classic protocol it is the same with other means, which `classic_seek` tells: what the leader assigns
+In a group of the classic protocol it is the same with other means, which `classic.seek` tells: what the leader assigns
 is stripped of the partitions, in a generation of its own.
 """
 

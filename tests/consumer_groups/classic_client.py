@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from consumer_groups.classic_requests import JoinReply, JoinRequest, Leaver, SyncReply, SyncRequest
+from consumer_groups.classic.requests import JoinReply, JoinRequest, Leaver, SyncReply, SyncRequest
 from consumer_groups.config import GroupConfig
 from consumer_groups.consumer_protocol import ConsumerAssignment, read_assignment, read_subscription, write_assignment
 from consumer_groups.errors import GroupError, MemberIdRequired

@@ -9,7 +9,7 @@ fenced.
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 
-from consumer_groups.classic import ClassicGroup
+from consumer_groups.classic.group import ClassicGroup
 from consumer_groups.coordinator import GroupCoordinator
 from consumer_groups.member import ClassicMember, Member
 from consumer_groups.requests import HeartbeatReply, HeartbeatRequest, Partition, TopicPartitions

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from consumer_groups.classic_requests import JoinRequest, Leaver, SyncReply
+from consumer_groups.classic.requests import JoinRequest, Leaver, SyncReply
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import (
     GroupError,

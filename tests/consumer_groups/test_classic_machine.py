@@ -22,8 +22,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from consumer_groups.classic import ClassicGroup
-from consumer_groups.classic_requests import (
+from consumer_groups.classic.group import ClassicGroup
+from consumer_groups.classic.requests import (
     Answer,
     JoinedMember,
     JoinReply,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from consumer_groups.classic import NEW_MEMBER_TIMEOUT_MS
+from consumer_groups.classic.group import NEW_MEMBER_TIMEOUT_MS
 from consumer_groups.errors import (
     IllegalGeneration,
     RebalanceInProgress,

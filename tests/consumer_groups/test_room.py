@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from consumer_groups.classic_requests import JoinRequest
+from consumer_groups.classic.requests import JoinRequest
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import InconsistentGroupProtocol, MemberIdRequired, Overloaded
 from consumer_groups.member import MemberProtocol

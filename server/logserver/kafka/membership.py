@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from kio.schema.errors import ErrorCode
 
-from consumer_groups.classic_requests import JoinRequest, Leaver, SyncRequest
+from consumer_groups.classic.requests import JoinRequest, Leaver, SyncRequest
 from consumer_groups.coordinator import GroupCoordinator
 from consumer_groups.errors import MemberIdRequired
 from consumer_groups.member import MemberProtocol

@@ -5,8 +5,8 @@ What a request must be whatever the group is, `checks` has.
 
 from collections.abc import Mapping
 
-from consumer_groups.classic_requests import JoinRequest, SyncRequest
-from consumer_groups.classic_roster import ClassicRoster, protocols_size
+from consumer_groups.classic.requests import JoinRequest, SyncRequest
+from consumer_groups.classic.roster import ClassicRoster, protocols_size
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import (
     FencedInstanceId,

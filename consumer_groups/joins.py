@@ -1,4 +1,4 @@
-"""The asyncio side of the classic protocol: joins and syncs that wait for others."""
+"""The asyncio side of the classic protocol: joins and syncs that wait for others, and what comes between them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,8 +7,8 @@ from typing import TypeVar
 from uuid import uuid4
 
 from consumer_groups import kinds
-from consumer_groups.classic import ClassicGroup
-from consumer_groups.classic_requests import Answer, JoinReply, JoinRequest, Leaver, SyncReply, SyncRequest
+from consumer_groups.classic.group import ClassicGroup
+from consumer_groups.classic.requests import Answer, JoinReply, JoinRequest, Leaver, SyncReply, SyncRequest
 from consumer_groups.errors import GroupError, UnknownMemberId
 from consumer_groups.live import LiveGroup, LiveGroups
 
@@ -17,7 +17,7 @@ Reply = TypeVar("Reply", JoinReply, SyncReply)
 Event = Callable[[ClassicGroup, int, int], None]
 
 
-class ClassicFront:
+class Joins:
     def __init__(self, groups: LiveGroups) -> None:
         self._groups = groups
         self._tickets = count(1)

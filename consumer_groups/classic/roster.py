@@ -1,5 +1,5 @@
 """The members of a classic group as they are now, who of them waits for an answer, and what they have in common. What
-is durable, as the `roster` of the other protocol is, is `classic_saved`.
+is durable, as the `roster` of the other protocol is, is `saved_state`.
 """
 
 from collections import Counter

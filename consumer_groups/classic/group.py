@@ -1,19 +1,19 @@
 """A group of the classic protocol: Kafka's JoinGroup, SyncGroup, Heartbeat and LeaveGroup as a state machine that takes
 requests and a time, and never waits, sleeps or writes.
 
-How it gets from state to state and from generation to generation, `classic_rebalancing` tells; this is what members
-say, and what others ask. A change is made on a copy, as with `group.Group`, and put in its place once `changes_since`
-is durable. How partitions are taken from a running group for a seek, and given back, `classic_seek` tells.
+How it gets from state to state and from generation to generation, `rebalancing` tells; this is what members say, and
+what others ask. A change is made on a copy, as with a group of the other protocol, and put in its place once
+`changes_since` is durable. How partitions are taken from a running group for a seek, and given back, `seek` tells.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from consumer_groups import classic_checks as checks
-from consumer_groups.classic_partitions import assigned, subscribed, subscription
-from consumer_groups.classic_rebalancing import Rebalancing
-from consumer_groups.classic_requests import JoinRequest, Leaver, SyncRequest
-from consumer_groups.classic_roster import Presence
+from consumer_groups.classic import checks
+from consumer_groups.classic.partitions import assigned, subscribed, subscription
+from consumer_groups.classic.rebalancing import Rebalancing
+from consumer_groups.classic.requests import JoinRequest, Leaver, SyncRequest
+from consumer_groups.classic.roster import Presence
 from consumer_groups.errors import FencedInstanceId, GroupError, MemberIdRequired, UnknownMemberId
 from consumer_groups.member import ClassicMember
 from consumer_groups.requests import Assignment, Committer, GroupState, HeartbeatRequest, Partition

@@ -19,12 +19,12 @@ from copy import copy
 from dataclasses import replace
 from typing import Self
 
-from consumer_groups import classic_checks as checks
-from consumer_groups.classic_join_phase import JoinPhase
-from consumer_groups.classic_requests import Answer, JoinedMember, JoinReply, SyncReply
-from consumer_groups.classic_roster import ClassicRoster
-from consumer_groups.classic_saved import ClassicSaved
-from consumer_groups.classic_seek import ClassicSeek
+from consumer_groups.classic import checks
+from consumer_groups.classic.join_phase import JoinPhase
+from consumer_groups.classic.requests import Answer, JoinedMember, JoinReply, SyncReply
+from consumer_groups.classic.roster import ClassicRoster
+from consumer_groups.classic.saved_state import ClassicSaved
+from consumer_groups.classic.seek import ClassicSeek
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import GroupError, RebalanceInProgress, UnknownMemberId
 from consumer_groups.journal_records import Change, ClassicGeneration, Key, Value
@@ -35,7 +35,7 @@ from consumer_groups.surroundings import TopicLookup
 
 
 class Rebalancing:
-    """What `classic.ClassicGroup` stands on, which takes the requests."""
+    """What `group.ClassicGroup` stands on, which takes the requests."""
 
     def __init__(self, name: str, config: GroupConfig, lookup: TopicLookup, withheld: Iterable[Partition] = ()) -> None:
         """withheld: what is being sought in the group of the other protocol that it was, of which nobody was left."""

@@ -12,7 +12,7 @@ stripped once more, since a client that gets what it has goes on where it was.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from consumer_groups.classic_partitions import claimed, without
+from consumer_groups.classic.partitions import claimed, without
 from consumer_groups.consumer_protocol import Unreadable, read_assignment
 from consumer_groups.errors import AssignmentUnreadable
 from consumer_groups.member import ClassicMember

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from consumer_groups.checks import check_group_name, check_name
-from consumer_groups.classic_requests import JoinRequest, Leaver, SyncRequest
-from consumer_groups.classic_roster import protocols_size
+from consumer_groups.classic.requests import JoinRequest, Leaver, SyncRequest
+from consumer_groups.classic.roster import protocols_size
 from consumer_groups.config import GroupConfig
 from consumer_groups.errors import InconsistentGroupProtocol, InvalidRequest, InvalidSessionTimeout
 

@@ -17,7 +17,9 @@ Reading order:
     journal_records               the journal: what outlives the process
     roster                        what of a group is durable, as one thing to copy and compare
     contacts                      what of a group is not durable
-    planning, group_checks        who is meant to have what; whether a group takes a request as it is now
+    planning                      who is meant to have what
+    reconciliation                its epochs and plans, and by when members must have followed them
+    group_checks                  whether a group takes a request as it is now
     group                         the consumer group protocol: a state machine without clock, socket or disk
     consumer_protocol             what members of the classic protocol exchange, in bytes of their own
     classic                       the classic protocol: a package with a state machine like `group`

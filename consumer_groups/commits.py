@@ -12,6 +12,7 @@ from consumer_groups.errors import (
     PartitionNotOwned,
     UnknownMemberId,
 )
+from consumer_groups.group_checks import JOIN_AS_NEW
 from consumer_groups.journal_records import OffsetKey, OffsetValue
 from consumer_groups.kinds import AnyGroup
 from consumer_groups.live import LiveGroups
@@ -44,10 +45,7 @@ class Commits:
         offsets: Sequence[OffsetCommit],
     ) -> list[CommitResult]:
         if committer.member_id and self._groups.get(name) is None:
-            raise UnknownMemberId(
-                f"there is no group {name!r}, so member {committer.member_id!r} is not in it",
-                remedy="Give up all partitions and join again, with epoch 0.",
-            )
+            raise UnknownMemberId.without_group(name, committer.member_id, remedy=JOIN_AS_NEW)
         await self._groups.fence_late(name)
         async with self._groups.commit(name) as live:
             live.group.check_committer(committer, self._groups.clock.monotonic_ms())

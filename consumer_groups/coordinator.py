@@ -26,6 +26,7 @@ from consumer_groups.descriptions import describe, describe_classic, describe_me
 from consumer_groups.errors import GroupError, GroupIdNotFound, NonEmptyGroup, UnknownMemberId
 from consumer_groups.expiry import Expiry
 from consumer_groups.group import Group
+from consumer_groups.group_checks import JOIN_AS_NEW
 from consumer_groups.joins import Joins
 from consumer_groups.journal_records import Key, OffsetKey, OffsetValue, Value, fold
 from consumer_groups.live import RETRY_MS, LiveGroup, LiveGroups, WaitingHeartbeat
@@ -129,10 +130,7 @@ class GroupCoordinator:
         if request.member_epoch in (LEAVE_EPOCH, AWAY_EPOCH):
             self._departures.note(request, self._clock.monotonic_ms())
         if request.member_epoch != JOIN_EPOCH and self._groups.get(request.group) is None:
-            raise UnknownMemberId(
-                f"there is no group {request.group!r}, so member {request.member_id!r} is not in it",
-                remedy="Give up all partitions and join again, with epoch 0.",
-            )
+            raise UnknownMemberId.without_group(request.group, request.member_id, remedy=JOIN_AS_NEW)
         async with self._groups.change(request.group, create=True) as live:
             now_ms = self._clock.monotonic_ms()
             if request.member_id not in live.group.members and self._departures.cover(request, now_ms):
@@ -332,5 +330,5 @@ def _consumer_group(live: LiveGroup) -> Group:
         return live.group
     raise UnknownMemberId(
         f"group {live.name!r} is a classic one by now, so it has no such member",
-        remedy="Give up all partitions and join again, with epoch 0.",
+        remedy=JOIN_AS_NEW,
     )

@@ -79,6 +79,18 @@ class InconsistentGroupProtocol(GroupError):
 class UnknownMemberId(GroupError):
     """The group has no such member: it left, was fenced, or never joined."""
 
+    @classmethod
+    def of(cls, group: str, member_id: str, *, remedy: str) -> Self:
+        """remedy: members of the two protocols join again in different ways."""
+        return cls(
+            f"group {group!r} has no member {member_id!r}: it left, was fenced for its silence, or never joined",
+            remedy=remedy,
+        )
+
+    @classmethod
+    def without_group(cls, group: str, member_id: str, *, remedy: str) -> Self:
+        return cls(f"there is no group {group!r}, so member {member_id!r} is not in it", remedy=remedy)
+
 
 class FencedMemberEpoch(GroupError):
     """The member's epoch is not the one the coordinator knows, or it claims what is no longer its own."""

@@ -14,6 +14,8 @@ from consumer_groups.errors import (
 from consumer_groups.member import Holding
 from consumer_groups.requests import OUTSIDE_EPOCH, Assignment, Committer
 
+JOIN_AS_NEW = "Give up all partitions and join again, with epoch 0."
+
 
 def check_epoch(group: str, member_id: str, epoch: int, holding: Holding, owned: Assignment | None) -> None:
     """Refuse a member that is not where it should be.
@@ -29,7 +31,7 @@ def check_epoch(group: str, member_id: str, epoch: int, holding: Holding, owned:
     claims = "" if owned is None or owned <= mine else f" and claims {len(owned - mine)} partitions that it lost"
     raise FencedMemberEpoch(
         f"member {member_id!r} of group {group!r} comes with epoch {epoch}{claims}; its epoch is {holding.epoch}",
-        remedy="Give up all partitions and join again, with epoch 0.",
+        remedy=JOIN_AS_NEW,
     )
 
 
@@ -73,10 +75,7 @@ def check_fetch(group: str, member_id: str, epoch: int, current: int) -> None:
 
 
 def unknown(group: str, member_id: str) -> UnknownMemberId:
-    return UnknownMemberId(
-        f"group {group!r} has no member {member_id!r}: it left, was fenced for its silence, or never joined",
-        remedy="Give up all partitions and join again, with epoch 0.",
-    )
+    return UnknownMemberId.of(group, member_id, remedy=JOIN_AS_NEW)
 
 
 def unreleased(group: str, instance_id: str, holder: str) -> UnreleasedInstanceId:

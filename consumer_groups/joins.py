@@ -7,6 +7,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from consumer_groups import kinds
+from consumer_groups.classic.checks import JOIN_AS_NEW
 from consumer_groups.classic.group import ClassicGroup
 from consumer_groups.classic.requests import Answer, JoinReply, JoinRequest, Leaver, SyncReply, SyncRequest
 from consumer_groups.errors import GroupError, UnknownMemberId
@@ -105,5 +106,5 @@ class Joins:
 def _unknown(name: str, member_id: str) -> UnknownMemberId:
     return UnknownMemberId(
         f"there is no classic group {name!r}, so member {member_id!r} is not in it",
-        remedy="Give up all partitions and join again, without a member id.",
+        remedy=JOIN_AS_NEW,
     )

@@ -90,11 +90,7 @@ def check_known(group: str, roster: ClassicRoster, member_id: str, instance_id: 
     if holder is not None and holder != member_id:
         raise FencedInstanceId.of(group, instance_id, holder, member_id)
     if member_id not in roster or (instance_id and holder is None):
-        raise UnknownMemberId(
-            f"group {group!r} has no member {member_id or instance_id!r}: it left, was removed for its silence,"
-            " or never joined",
-            remedy=JOIN_AS_NEW,
-        )
+        raise UnknownMemberId.of(group, member_id or instance_id, remedy=JOIN_AS_NEW)
 
 
 def check_generation(group: str, member_id: str, given: int, generation: int) -> None:

@@ -25,9 +25,9 @@ from pathlib import Path
 from logstore import files
 from logstore.batch import BatchHeader, CodecRecord, decode_codec_records, encode_retained, read_header
 from logstore.config import INT64_MAX
-from logstore.disk import Disk, DiskFile
+from logstore.disk import Cells, Disk, DiskFile
 from logstore.errors import LogStoreError, OffsetOutOfRange, StorageFull
-from logstore.index import Cells, IndexBuilder, as_rows, rows_crc
+from logstore.index import COLUMNS, IndexBuilder, rows_crc
 from logstore.scan import check_batches
 from logstore.seal import Seal
 from logstore.segment import POSITION_MAX, remove_file
@@ -231,12 +231,11 @@ class _Pass:
             self._disk.remove(self._made.pop())
             return None
         self._bytes_written += target.position
-        rows = as_rows(target.cells)
-        crc = rows_crc(rows)
+        crc = rows_crc(target.cells)
         if crc != first.index_crc:  # else it is there, and others may be reading it
             index_path = files.sealed_index_path(self._plan.directory, first.base_offset, crc)
             self._made.append(index_path)
-            self._disk.write_array(index_path, rows)
+            self._disk.write_array(index_path, target.cells, columns=COLUMNS)
         self._disk.sync_dir(self._plan.directory)
         return Seal(
             base_offset=first.base_offset,
@@ -245,7 +244,7 @@ class _Pass:
             max_timestamp_ms=target.max_timestamp_ms,
             first_append_ms=first.first_append_ms,
             last_append_ms=last.last_append_ms,
-            index_rows_count=len(rows),
+            index_rows_count=len(target.cells) // COLUMNS,
             index_crc=crc,
             compacted_offset=min(last.next_offset, self._end_offset),
             generation=generation,

@@ -6,21 +6,17 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from logstore import files
 from logstore.config import INT64_MAX
-from logstore.disk import Disk
+from logstore.disk import Cells, Disk
 from logstore.errors import DataLoss
 from logstore.header import BatchHeader
 from logstore.index import (
     COLUMNS,
     ROW_BYTES,
-    Cells,
     IndexRow,
     IndexTail,
     RowTable,
-    as_rows,
     read_active,
     read_rows,
     rows_crc,
@@ -37,7 +33,7 @@ def read_sealed_index(disk: Disk, path: Path, seal: Seal) -> tuple[Cells, str | 
     if not is_whole or len(cells) != seal.index_rows_count * COLUMNS:
         count = len(cells) // COLUMNS
         return cells, f"{count} rows can be read, and its seal says {seal.index_rows_count}"
-    if rows_crc(as_rows(cells)) != seal.index_crc:
+    if rows_crc(cells) != seal.index_crc:
         return cells, f"the CRC of its rows is not {seal.index_crc:08x}, as its seal says"
     if seal.index_rows_count and disk.open_array(path, shape) is None:
         return cells, "the files that say its type and shape do not fit its rows"
@@ -71,7 +67,6 @@ class IndexCheck:
     def __init__(self, cells: Cells, base_offset: int, why: str | None) -> None:
         self.why = why
         self._table = RowTable(cells)
-        self._positions = as_rows(cells)[:, 1] if cells else np.empty(0, dtype=np.int64)
         self._base_offset = base_offset
         self._number = 0
         self._position = self._position_of(0)
@@ -80,11 +75,8 @@ class IndexCheck:
 
     def is_batch(self, position: int, next_offset: int) -> bool:
         """Whether a row says that a batch begins at position and ends before next_offset."""
-        number = int(np.searchsorted(self._positions, position))
-        if number == self._table.count:
-            return False
-        row = self._table[number]
-        return row.position == position and row.relative_next_offset == next_offset - self._base_offset
+        row = self._table.at(position)
+        return row is not None and row.relative_next_offset == next_offset - self._base_offset
 
     def check(self, position: int, header: BatchHeader) -> None:
         if header.max_timestamp_ms > self._newest_ms:

@@ -12,16 +12,18 @@ fails the n-th call. Three rules are kept here, for all:
 - Nothing is stored through a map. On a full or failing disk that is a dead process rather than an error.
 """
 
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol
 
 from logstore.compression import Buffer
 
-Rows = npt.NDArray[np.int64]
+# The int64 of an array, row after row.
+if TYPE_CHECKING:
+    Cells = array[int]
+else:
+    Cells = array  # which takes no parameter before Python 3.12
 
 PAGE_BYTES = 4096
 #: The file of a mmap-ninja array that holds its rows; the others hold type, shape and order.
@@ -155,11 +157,11 @@ class Disk(Protocol):
         """
         ...
 
-    def write_array(self, path: Path, rows: Rows) -> None:
+    def write_array(self, path: Path, cells: Cells, *, columns: int) -> None:
         """Write a mmap-ninja array anew (a directory of that name), synced when this returns."""
         ...
 
-    def extend_array(self, path: Path, rows: Rows, *, count: int) -> None:
+    def extend_array(self, path: Path, cells: Cells, *, columns: int, count: int) -> None:
         """Put rows behind the first `count` of a mmap-ninja array, made for the first; not synced.
 
         What else it has is cut off first: a full disk may have taken half of what was to follow.
@@ -170,6 +172,7 @@ class Disk(Protocol):
         """The bytes of an array's rows, as many as its file has, whatever its shape file says."""
         ...
 
-    def open_array(self, path: Path, shape: tuple[int, int]) -> Rows | None:
-        """Map an array; None unless its files say exactly that shape, so that a flipped bit maps nothing absurd."""
+    def open_array(self, path: Path, shape: tuple[int, int]) -> memoryview | None:
+        """The cells of an array, mapped; None unless its files say exactly that shape, so that a flipped bit maps
+        nothing absurd."""
         ...

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from logstore.disk import Disk, DiskFile, FileMap
-from logstore.index import SealedRows
+from logstore.index import RowTable
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Handles:
         assert open_max > 0
         self.disk = disk
         self.maps: Cache[Path, FileMap] = Cache(max(1, maps_max // 2))  # of sealed log files
-        self.arrays: Cache[Path, SealedRows] = Cache(max(1, maps_max // 2))  # of their indexes
+        self.arrays: Cache[Path, RowTable] = Cache(max(1, maps_max // 2))  # of their indexes
         self._open_max = open_max
         self._lock = threading.Lock()
         self._used: dict[Path, Handle] = {}

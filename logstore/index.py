@@ -17,25 +17,19 @@ time is checked against nothing else. A sealed segment's array is complete, name
 from array import array
 from bisect import bisect_left, bisect_right
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, cast
 
-import numpy as np
 from crc32c import crc32c
 
 from logstore import files
-from logstore.disk import ARRAY_DATA, Disk, Rows
+from logstore.disk import ARRAY_DATA, Cells, Disk
 from logstore.errors import DataLoss
 
 COLUMNS = 4
 ROW_BYTES = COLUMNS * 8
 
-# Rows, one after the other.
-if TYPE_CHECKING:
-    Cells = array[int]
-else:
-    Cells = array  # which takes no parameter before Python 3.12
-
 _NEXT_OFFSET, _POSITION, _TIMESTAMP, _APPEND_TIME = range(COLUMNS)
+_LEAST = -(2**63)
 
 
 class IndexRow(NamedTuple):
@@ -76,7 +70,7 @@ class ActiveRows(NamedTuple):
 
 
 class RowTable:
-    """Rows that can be searched: int64 values, four a row."""
+    """Rows that can be searched. Those of a sealed segment are its mapped array."""
 
     def __init__(self, cells: Cells) -> None:
         self.cells = cells
@@ -98,6 +92,11 @@ class RowTable:
         number = bisect_right(range(self.count), relative_offset, key=self._column(_NEXT_OFFSET))
         return self[number] if number < self.count else None
 
+    def at(self, position: int) -> IndexRow | None:
+        """The row of the batch that begins there, if it has one."""
+        number = bisect_left(range(self.count), position, key=self._column(_POSITION))
+        return self[number] if number < self.count and self[number].position == position else None
+
     def _at(self, number: int) -> IndexRow | None:
         return self[number] if number >= 0 else None
 
@@ -112,29 +111,6 @@ class _Column:
 
     def __call__(self, number: int) -> int:
         return self._cells[number * COLUMNS + self._column]
-
-
-class SealedRows:
-    """The rows of a sealed segment, over its mapped array."""
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self.count = len(rows)
-
-    def __getitem__(self, number: int) -> IndexRow:
-        return IndexRow(*self._rows[number].tolist())
-
-    def for_offset(self, relative_offset: int) -> IndexRow | None:
-        number = int(np.searchsorted(self._rows[:, _NEXT_OFFSET], relative_offset + 1, "right")) - 1
-        return self[number] if number >= 0 else None
-
-    def for_timestamp(self, timestamp_ms: int) -> IndexRow | None:
-        number = int(np.searchsorted(self._rows[:, _TIMESTAMP], timestamp_ms, "left")) - 1
-        return self[number] if number >= 0 else None
-
-    def covering(self, relative_offset: int) -> IndexRow | None:
-        number = int(np.searchsorted(self._rows[:, _NEXT_OFFSET], relative_offset, "right"))
-        return self[number] if number < self.count else None
 
 
 class ActiveIndex:
@@ -179,10 +155,11 @@ class ActiveIndex:
         stored, cells = self._state
         skipped = self._stored.rows_count - stored.rows_count
         count = len(cells) // COLUMNS  # the owner may be appending
-        rows = as_rows(cells[skipped * COLUMNS : count * COLUMNS])
-        if len(rows) > 0:
-            self._disk.extend_array(self._path, rows, count=self._stored.rows_count)
-            self._stored = StoredRows(self._stored.rows_count + len(rows), rows_crc(rows, self._stored.crc))
+        new = cells[skipped * COLUMNS : count * COLUMNS]
+        if new:
+            stored_count = self._stored.rows_count
+            self._disk.extend_array(self._path, new, columns=COLUMNS, count=stored_count)
+            self._stored = StoredRows(stored_count + len(new) // COLUMNS, rows_crc(new, self._stored.crc))
         return self._stored
 
     def sync(self) -> None:
@@ -259,25 +236,20 @@ def read_rows(disk: Disk, path: Path) -> tuple[Cells, bool]:
 
 def _count_growing(cells: Cells) -> int:
     """How many rows from the first on have columns that only grow, which an unused row (0) does not."""
-    if not cells:
-        return 0
-    rows = as_rows(cells)
-    steps = np.diff(rows, axis=0, prepend=np.zeros((1, COLUMNS), dtype=np.int64))
-    steps[0, _POSITION:] = 0
-    grows = (steps[:, _NEXT_OFFSET] > 0) & (steps >= 0).all(axis=1) & (rows[:, _POSITION] >= 0)
-    return len(rows) if grows.all() else int(grows.argmin())
+    before = (0, 0, _LEAST, _LEAST)
+    for number, row in enumerate(zip(*(cells[column::COLUMNS] for column in range(COLUMNS)), strict=True)):
+        if row[0] <= before[0] or row[1] < before[1] or row[2] < before[2] or row[3] < before[3]:
+            return number
+        before = row
+    return len(cells) // COLUMNS
 
 
-def as_rows(cells: Cells) -> Rows:
-    return np.frombuffer(cells.tobytes(), dtype=np.int64).reshape(-1, COLUMNS)
-
-
-def rows_crc(rows: Rows, before: int = 0) -> int:
+def rows_crc(cells: Cells, before: int = 0) -> int:
     """The CRC of rows, or of some and these behind them: `before` is the CRC of those."""
-    return int(crc32c(rows.tobytes(), before))
+    return int(crc32c(cells, before))
 
 
-def open_sealed(disk: Disk, path: Path, *, rows_count: int, crc: int) -> SealedRows | None:
+def open_sealed(disk: Disk, path: Path, *, rows_count: int, crc: int) -> RowTable | None:
     """Map a sealed segment's array, or None if it is not the one that the seal describes. May wait for the disk."""
     try:
         data = disk.read_array(path)
@@ -285,8 +257,8 @@ def open_sealed(disk: Disk, path: Path, *, rows_count: int, crc: int) -> SealedR
         return None
     if len(data) != rows_count * ROW_BYTES or crc32c(data) != crc:
         return None
-    rows = disk.open_array(path, (rows_count, COLUMNS))
-    return None if rows is None else SealedRows(rows)
+    cells = disk.open_array(path, (rows_count, COLUMNS))
+    return None if cells is None else RowTable(cast(Cells, cells))  # They answer as an array does, and do not grow.
 
 
 class IndexBuilder:

@@ -1,23 +1,22 @@
-"""The disk of this machine: the contract of `disk` in system calls; outside of Linux in the nearest there are."""
+"""The disk of this machine: the contract of `disk` in system calls; outside of Linux in the nearest there are.
+
+numpy, and mmap-ninja with it, are imported where they are used: they take a fifth of the time that a server needs to
+start, and nothing asks for them before a segment has been written for a while, or one that was sealed is read.
+"""
 
 import errno
 import fcntl
-import math
 import mmap
 import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from struct import error as StructError
 from typing import NoReturn
-
-import numpy as np
-from mmap_ninja import numpy as ninja
 
 from logstore import syscalls
 from logstore.compression import Buffer
-from logstore.disk import ARRAY_DATA, PAGE_BYTES, DiskFile, DiskLock, FileMap, Rows
+from logstore.disk import ARRAY_DATA, PAGE_BYTES, Cells, DiskFile, DiskLock, FileMap
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
 from logstore.files import prepared_path
 
@@ -204,14 +203,12 @@ class LinuxDisk:
             raise _is_locked(path, descriptor)
         return LinuxLock(descriptor)
 
-    def write_array(self, path: Path, rows: Rows) -> None:
-        # mmap-ninja's from_ndarray stores through a map of a sparse file, which on a full disk is SIGBUS. Its
-        # extend_dir writes: so an array begins without rows and is extended at once.
+    def write_array(self, path: Path, cells: Cells, *, columns: int) -> None:
+        from logstore import arrays
+
         self.remove_tree(path)
         try:
-            path.mkdir(mode=0o700)
-            ninja._save_mmap_kwargs(path, rows.dtype, (0, *rows.shape[1:]), "C")
-            ninja.extend_dir(path, rows)
+            arrays.write(path, cells, columns)
         except OSError as error:
             _raise_write_failure(error, path)
         for name in os.listdir(path):
@@ -223,16 +220,11 @@ class LinuxDisk:
         self.sync_dir(path)
         self.sync_dir(path.parent)
 
-    def extend_array(self, path: Path, rows: Rows, *, count: int) -> None:
-        shape = (count, *rows.shape[1:])
+    def extend_array(self, path: Path, cells: Cells, *, columns: int, count: int) -> None:
+        from logstore import arrays
+
         try:
-            if count == 0:
-                path.mkdir(mode=0o700, exist_ok=True)
-                (path / ARRAY_DATA).touch(0o600)
-            if not _is_array(path, shape):
-                os.truncate(path / ARRAY_DATA, rows[:1].nbytes * count)
-                ninja._save_mmap_kwargs(path, rows.dtype, shape, "C")
-            ninja.extend_dir(path, rows)
+            arrays.extend(path, cells, columns, count)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -245,24 +237,13 @@ class LinuxDisk:
         finally:
             file.close()
 
-    def open_array(self, path: Path, shape: tuple[int, int]) -> Rows | None:
+    def open_array(self, path: Path, shape: tuple[int, int]) -> memoryview | None:
+        from logstore import arrays
+
         try:
-            if not _is_array(path, shape):
-                return None
-            rows: Rows = ninja.open_existing(path)
+            return arrays.open_existing(path, shape)
         except (OSError, ValueError):
             return None
-        return rows
-
-
-def _is_array(path: Path, shape: tuple[int, ...]) -> bool:
-    """Whether the files of the array say that shape, all of them."""
-    try:
-        size = os.stat(path / ARRAY_DATA).st_size
-        kwargs = ninja._read_mmap_kwargs(path)
-    except (FileNotFoundError, ValueError, StructError):
-        return False
-    return size == math.prod(shape) * 8 and kwargs == {"dtype": "int64", "shape": shape, "order": "C"}
 
 
 class LinuxFile:
@@ -365,6 +346,8 @@ class LinuxMap:
     """A read-only map. The array holds the map, every view holds the array."""
 
     def __init__(self, source: mmap.mmap) -> None:
+        import numpy as np
+
         self.size = len(source)
         self._bytes = np.frombuffer(source, dtype=np.uint8)
         self._address = self._bytes.ctypes.data

@@ -26,19 +26,16 @@ from logstore.chain import Chain
 from logstore.checkpoint import PartitionCheckpoint
 from logstore.clock import Clock
 from logstore.config import TopicConfig
-from logstore.disk import Disk, DiskFile
+from logstore.disk import Cells, Disk, DiskFile
 from logstore.errors import DataLoss, StorageFull
 from logstore.handles import Handles
 from logstore.index import (
     COLUMNS,
     ActiveIndex,
     ActiveRows,
-    Cells,
     IndexBuilder,
     RowTable,
-    SealedRows,
     StoredRows,
-    as_rows,
     open_sealed,
     read_active,
     rows_crc,
@@ -334,7 +331,7 @@ class _Recovery:
         assert checkpoint is not None
         rows = self._active_rows(base)
         first = RowTable(rows.stored or rows.newest)
-        stored = StoredRows(len(rows.stored) // COLUMNS, rows_crc(as_rows(rows.stored)))
+        stored = StoredRows(len(rows.stored) // COLUMNS, rows_crc(rows.stored))
         path = files.active_index_path(self._directory, base)
         return self._segment(
             base,
@@ -468,7 +465,7 @@ class _Recovery:
     def _rows_of(self, base: int) -> set[tuple[int, int]]:
         """(position, relative next offset) of the batches that the index names."""
         seal = self._seals.get(base)
-        rows: RowTable | SealedRows | None
+        rows: RowTable | None
         if seal is not None:
             path = files.sealed_index_path(self._directory, base, seal.index_crc)
             rows = open_sealed(self._disk, path, rows_count=seal.index_rows_count, crc=seal.index_crc)

@@ -21,8 +21,8 @@ from logstore.checkpoint import Checkpoint, PartitionCheckpoint
 from logstore.config import INT64_MAX, TopicConfig
 from logstore.crosschecks import read_active_index
 from logstore.data_directory import CHECKPOINT
-from logstore.disk import Disk
-from logstore.index import Cells, IndexBuilder, RowTable, as_rows, read_rows, rows_crc
+from logstore.disk import Cells, Disk
+from logstore.index import COLUMNS, IndexBuilder, RowTable, read_rows, rows_crc
 from logstore.losses import Loss, write_loss
 from logstore.partition_files import MissingSegments, PartitionFiles
 from logstore.repair_plan import PartitionPlan, Piece, whole_piece
@@ -142,8 +142,8 @@ class _PartitionRepair:
                 self._copy(segment.log_path, piece.position, piece.end_position, path)
             if piece.next_offset is None:
                 assert segment is not None
-                rows = as_rows(self._rows(segment, piece).cells)
-                self._disk.write_array(files.active_index_path(self._directory, piece.base_offset), rows)
+                path = files.active_index_path(self._directory, piece.base_offset)
+                self._disk.write_array(path, self._rows(segment, piece).cells, columns=COLUMNS)
                 continue
             seal = self._seal(segment, piece)
             if number > 0:
@@ -221,9 +221,9 @@ class _PartitionRepair:
         """The seal of a piece, whose index is on the disk when this returns."""
         assert piece.next_offset is not None
         table = self._rows(segment, piece) if segment is not None else RowTable(array("q"))
-        rows = as_rows(table.cells)
-        crc = rows_crc(rows)
-        self._disk.write_array(files.sealed_index_path(self._directory, piece.base_offset, crc), rows)
+        crc = rows_crc(table.cells)
+        path = files.sealed_index_path(self._directory, piece.base_offset, crc)
+        self._disk.write_array(path, table.cells, columns=COLUMNS)
         old = segment.seal if segment is not None else None
         last_append_ms = self._append_times(segment).at(piece.content_offset) if segment else self._last_append_ms()
         return Seal(
@@ -233,7 +233,7 @@ class _PartitionRepair:
             max_timestamp_ms=piece.max_timestamp_ms,
             first_append_ms=table[0].append_time_ms if table.count else last_append_ms,
             last_append_ms=last_append_ms,
-            index_rows_count=len(rows),
+            index_rows_count=table.count,
             index_crc=crc,
             compacted_offset=-1 if old is None else min(old.compacted_offset, piece.next_offset),
             generation=0 if segment is None else segment.generation,
@@ -263,7 +263,7 @@ class _PartitionRepair:
             cells, _ = read_active_index(self._disk, self._directory, segment.base_offset, segment.index_tail)
             return _AppendTimes(RowTable(cells), segment.base_offset, self._last_append_ms())
         cells, _ = read_rows(self._disk, files.sealed_index_path(self._directory, segment.base_offset, seal.index_crc))
-        if rows_crc(as_rows(cells)) != seal.index_crc:
+        if rows_crc(cells) != seal.index_crc:
             cells = array("q")
         return _AppendTimes(RowTable(cells), segment.base_offset, seal.last_append_ms)
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from logstore.batch import HEADER_SIZE, BatchHeader, Buffer, check_header, crc_matches, read_header
-from logstore.disk import DiskFile
+from logstore.disk import Cells, DiskFile
 from logstore.errors import CorruptBatch, DataLoss
-from logstore.index import COLUMNS, Cells, IndexBuilder, RowTable
+from logstore.index import COLUMNS, IndexBuilder, RowTable
 from logstore.segment import Read
 
 SCAN_BYTES = 1024 * 1024

@@ -16,17 +16,15 @@ from pathlib import Path
 
 from logstore import files
 from logstore.batch import HEADER_SIZE, BatchHeader, Buffer, check_header, read_header
-from logstore.disk import Disk, DiskFile, FileMap
+from logstore.disk import Cells, Disk, DiskFile, FileMap
 from logstore.errors import CorruptBatch, DataLoss, OffsetOutOfRange, StorageFull
 from logstore.handles import Handle, Handles
 from logstore.index import (
+    COLUMNS,
     ActiveIndex,
-    Cells,
     IndexBuilder,
     IndexRow,
     RowTable,
-    SealedRows,
-    as_rows,
     open_sealed,
     rows_crc,
 )
@@ -202,8 +200,7 @@ class Segment:
         finally:
             handle.release()
         table = table or RowTable(array("q"))
-        rows = as_rows(table.cells)
-        crc = rows_crc(rows)
+        crc = rows_crc(table.cells)
         seal = Seal(
             base_offset=self.base_offset,
             next_offset=self.next_offset,
@@ -211,11 +208,12 @@ class Segment:
             max_timestamp_ms=self.max_timestamp_ms,
             first_append_ms=self.first_append_ms,
             last_append_ms=self.last_append_ms,
-            index_rows_count=len(rows),
+            index_rows_count=table.count,
             index_crc=crc,
             generation=self.generation,
         )
-        disk.write_array(files.sealed_index_path(self.directory, self.base_offset, crc), rows)
+        path = files.sealed_index_path(self.directory, self.base_offset, crc)
+        disk.write_array(path, table.cells, columns=COLUMNS)
         disk.replace_file(files.seal_path(self.directory, self.base_offset), seal.encode())
         self._handles.forget(self.path)  # from now on it is opened for reading only
         self.seal = seal
@@ -421,7 +419,7 @@ class Segment:
 
     def _rows_known(self) -> set[tuple[int, int]]:
         """(position, relative next offset) of the batches that the index names, as far as it can be had."""
-        rows: RowTable | SealedRows | None = self._rebuilt
+        rows: RowTable | None = self._rebuilt
         if rows is None:
             rows = self.index.all_rows() if self.seal is None else self._sealed_rows(wait=True)
         if rows is None:
@@ -469,11 +467,9 @@ class Segment:
 
     # The index.
 
-    def _row(
-        self, look_up: "Callable[[RowTable | SealedRows], IndexRow | None]", file: DiskFile, *, wait: bool
-    ) -> IndexRow | None:
+    def _row(self, look_up: "Callable[[RowTable], IndexRow | None]", file: DiskFile, *, wait: bool) -> IndexRow | None:
         """A row, checked against the batch header it names. None: begin at the first batch."""
-        table: RowTable | SealedRows | None = self._rebuilt
+        table: RowTable | None = self._rebuilt
         if table is None and self.seal is not None:
             table = self._sealed_rows(wait=wait)
         elif table is None:
@@ -514,7 +510,7 @@ class Segment:
             return None if table is None else table.covering(relative_offset)
         return newest.covering(relative_offset)
 
-    def _sealed_rows(self, *, wait: bool) -> SealedRows | None:
+    def _sealed_rows(self, *, wait: bool) -> RowTable | None:
         seal = self.seal
         assert seal is not None
         path = files.sealed_index_path(self.directory, self.base_offset, seal.index_crc)

@@ -26,10 +26,10 @@ from crc32c import crc32c
 
 from logstore import files
 from logstore.batch import BatchHeader
-from logstore.disk import Disk
+from logstore.disk import Cells, Disk
 from logstore.epochs import LeaderEpochs
 from logstore.errors import CorruptBatch, DataLoss, FormatTooNew, MetadataCorrupt
-from logstore.index import NO_ROWS, ROW_BYTES, Cells, IndexTail, StoredRows
+from logstore.index import NO_ROWS, ROW_BYTES, IndexTail, StoredRows
 from logstore.producers import ProducerStates
 from logstore.scan import check_batches
 from logstore.segment import Segment

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from stat import S_ISFIFO
 from types import FrameType
@@ -38,6 +39,10 @@ _LOADED_LATE = (
     "grpc_reflection.v1alpha.reflection",
     "encodings.idna",  # by asyncio, for addresses
 )
+#: What a server imports when it is ready, before somebody would wait for it. Its libraries have to be there from the
+#: start.
+_LOADED_LAST = "logstore.arrays"
+_LIBRARIES_LOADED_LAST = ("numpy", "mmap_ninja")
 
 
 class _Command(click.Command):
@@ -119,6 +124,9 @@ def _start(**flags: object) -> None:
         _refuse(error, error.remedy, EXIT_USAGE)
     # Only now what is heavy: a wrong flag and --help answer at once.
     _restrain_libraries()
+    for name in _LIBRARIES_LOADED_LAST:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
     from logserver.logging_setup import configure_logs
     from logstore.errors import ExplainedError
 
@@ -140,6 +148,11 @@ def load() -> None:
     _restrain_libraries()
     for name in _LOADED_LATE:
         import_module(name)
+
+
+def load_last() -> None:
+    """Import what nobody waits for while a server starts."""
+    import_module(_LOADED_LAST)
 
 
 def _restrain_libraries() -> None:
@@ -179,10 +192,11 @@ async def _serve(config: ServerConfig, clock: "MovedClock | None" = None) -> int
             loop.add_signal_handler(number, stop.set)
         if came:
             return 128 + came[0]
-        gc.freeze()
-        gc.enable()
         kafka = "" if server.kafka_address is None else f" kafka={server.kafka_address}"
         click.echo(f"logserver ready: grpc={server.grpc_address}{kafka} data={_shown(config.data_dir)}")
+        await loop.run_in_executor(None, load_last)
+        gc.freeze()
+        gc.enable()
         if clock is None:
             await stop.wait()
         else:

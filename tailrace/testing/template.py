@@ -27,6 +27,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from io import FileIO
@@ -42,7 +43,10 @@ END_SECONDS_MAX = 60.0
 #: The installed modules, without what the working directory may hold under the name of one of them.
 _PYTHON = (sys.executable, "-P", "-c")
 _SERVER = "from logserver.main import main; main()"
-_TEMPLATE = f"from tailrace.testing.template import serve; from logserver.command import load; serve(load); {_SERVER}"
+_TEMPLATE = (
+    "from tailrace.testing.template import serve; from logserver.command import load, load_last; "
+    f"serve(load, load_last); {_SERVER}"
+)
 
 
 # In the process of the tests.
@@ -240,14 +244,18 @@ def _pipe() -> tuple[FileIO, FileIO]:
 # In the template.
 
 
-def serve(load: Callable[[], None]) -> None:
-    """Be the template. Returns in each of its forks, which has arguments, environment and files of its own."""
+def serve(*loads: Callable[[], None]) -> None:
+    """Be the template. Returns in each of its forks, which has arguments, environment and files of its own.
+
+    The first of `loads` is called at once, the others when nobody asks for anything.
+    """
     gc.disable()
-    with suppress(Exception):  # Every server meets it again, and says so in its log.
-        load()
-    gc.freeze()
     control = socket.socket(fileno=os.dup(0))
+    to_load = deque(loads)
+    _load(to_load.popleft())
     while True:
+        while to_load and not select.select([control], [], [], 0)[0]:
+            _load(to_load.popleft())
         try:
             (name, *arguments), files = _receive(control)
         except (EOFError, OSError):
@@ -266,6 +274,12 @@ def serve(load: Callable[[], None]) -> None:
         else:
             answer = _try(getattr(os, name), *arguments)
         _send(control, answer)
+
+
+def _load(load: Callable[[], None]) -> None:
+    with suppress(Exception):  # Every server meets it again, and says so in its log.
+        load()
+    gc.freeze()
 
 
 def _try(call: Callable[..., Any], *arguments: Any) -> Any:

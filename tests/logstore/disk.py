@@ -18,10 +18,8 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from logstore.compression import Buffer
-from logstore.disk import ARRAY_DATA, PAGE_BYTES, DiskFile, DiskLock, FileMap, Rows
+from logstore.disk import ARRAY_DATA, PAGE_BYTES, Cells, DiskFile, DiskLock, FileMap
 from logstore.errors import DataDirectoryLocked, DataDirectoryUnusable, DataLoss, StorageFailed, StorageFull
 from logstore.files import prepared_path
 
@@ -313,21 +311,21 @@ class SimulatedDisk:
         self._file(path)
         return SimulatedLock(self._locks, path, is_shared=True)
 
-    def write_array(self, path: Path, rows: Rows) -> None:
+    def write_array(self, path: Path, cells: Cells, *, columns: int) -> None:
         self.remove_tree(path)
         self.step("make_dir", path)
         directory = DirectoryNode()
         self._directory(path.parent).change(None, path.name, directory)
         node = FileNode()
         directory.change(None, ARRAY_DATA, node)
-        self._write(path / ARRAY_DATA, node, rows.tobytes(), 0)
+        self._write(path / ARRAY_DATA, node, cells.tobytes(), 0)
         self._sync(path / ARRAY_DATA, node)
         self.sync_dir(path)
         self.sync_dir(path.parent)
 
-    def extend_array(self, path: Path, rows: Rows, *, count: int) -> None:
-        data = rows.tobytes()
-        position = count * rows.shape[1] * 8
+    def extend_array(self, path: Path, cells: Cells, *, columns: int, count: int) -> None:
+        data = cells.tobytes()
+        position = count * columns * cells.itemsize
         if count == 0 and not self.exists(path):
             self.step("make_dir", path)
             self._directory(path.parent).change(None, path.name, DirectoryNode())
@@ -344,11 +342,11 @@ class SimulatedDisk:
     def read_array(self, path: Path) -> bytes:
         return bytes(self._file(path / ARRAY_DATA).cache)
 
-    def open_array(self, path: Path, shape: tuple[int, int]) -> Rows | None:
+    def open_array(self, path: Path, shape: tuple[int, int]) -> memoryview | None:
         node = self._find(path / ARRAY_DATA)
         if not isinstance(node, FileNode) or len(node.cache) != shape[0] * shape[1] * 8:
             return None
-        return np.frombuffer(bytes(node.cache), dtype=np.int64).reshape(shape)
+        return memoryview(bytes(node.cache)).cast("q")
 
     # Inside.
 

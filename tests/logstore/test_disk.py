@@ -6,11 +6,11 @@ import os
 import random
 import subprocess
 import sys
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from logstore.compression import Buffer
@@ -77,7 +77,7 @@ def test_names_come_and_go(place: tuple[Disk, Path]) -> None:
     with pytest.raises(FileNotFoundError):
         disk.rename(here / "missing", here / "other")
     with pytest.raises(FileNotFoundError):
-        disk.extend_array(here / "missing", np.zeros((1, 4), dtype=np.int64), count=1)
+        disk.extend_array(here / "missing", array("q", [0, 0, 0, 0]), columns=4, count=1)
 
 
 def test_a_file_is_replaced_as_a_whole(place: tuple[Disk, Path]) -> None:
@@ -121,60 +121,58 @@ def test_a_file_that_is_removed_stays_readable_for_who_has_it(place: tuple[Disk,
 
 def test_an_array_begins_when_it_is_first_extended(place: tuple[Disk, Path]) -> None:
     disk, here = place
-    rows = np.arange(12, dtype=np.int64).reshape(3, 4)
+    cells = array("q", range(12))
     for _ in range(2):
-        disk.extend_array(here / "i", rows, count=0)
-        assert disk.read_array(here / "i") == rows.tobytes()
+        disk.extend_array(here / "i", cells, columns=4, count=0)
+        assert disk.read_array(here / "i") == cells.tobytes()
     opened = disk.open_array(here / "i", (3, 4))
     assert opened is not None
-    assert (opened == rows).all()
+    assert array("q", opened) == cells
 
 
 def test_rows_follow_those_that_count_whatever_a_full_disk_took_of_others(place: tuple[Disk, Path]) -> None:
     disk, here = place
-    rows = np.arange(12, dtype=np.int64).reshape(3, 4)
-    disk.write_array(here / "i", rows)
+    cells = array("q", range(12))
+    disk.write_array(here / "i", cells, columns=4)
     file = disk.open(here / "i" / ARRAY_DATA, writable=True)
     file.pwritev((b"a row and a half" * 3,), file.size())
     file.close()
 
-    disk.extend_array(here / "i", rows, count=3)
+    disk.extend_array(here / "i", cells, columns=4, count=3)
 
-    both = np.concatenate([rows, rows])
-    assert disk.read_array(here / "i") == both.tobytes()
+    assert disk.read_array(here / "i") == (cells + cells).tobytes()
     opened = disk.open_array(here / "i", (6, 4))
     assert opened is not None
-    assert (opened == both).all()
+    assert array("q", opened) == cells + cells
 
 
 @pytest.mark.parametrize("shape", [b"", b"\3", b"\xff" * 16, None])
 def test_a_shape_that_a_full_disk_did_not_take_is_written_anew(tmp_path: Path, shape: bytes | None) -> None:
     disk = LinuxDisk()
-    rows = np.arange(12, dtype=np.int64).reshape(3, 4)
-    disk.write_array(tmp_path / "i", rows)
+    cells = array("q", range(12))
+    disk.write_array(tmp_path / "i", cells, columns=4)
     if shape is None:
         (tmp_path / "i" / "shape.ninja").unlink()
     else:
         (tmp_path / "i" / "shape.ninja").write_bytes(shape)
 
-    disk.extend_array(tmp_path / "i", rows, count=3)
+    disk.extend_array(tmp_path / "i", cells, columns=4, count=3)
 
     assert disk.open_array(tmp_path / "i", (6, 4)) is not None
 
 
 def test_arrays_are_what_was_written_and_never_more(place: tuple[Disk, Path]) -> None:
     disk, here = place
-    rows = np.arange(12, dtype=np.int64).reshape(3, 4)
-    disk.write_array(here / "i", rows)
-    disk.extend_array(here / "i", rows, count=3)
-    both = np.concatenate([rows, rows])
-    assert disk.read_array(here / "i") == both.tobytes()
+    cells = array("q", range(12))
+    disk.write_array(here / "i", cells, columns=4)
+    disk.extend_array(here / "i", cells, columns=4, count=3)
+    assert disk.read_array(here / "i") == (cells + cells).tobytes()
     opened = disk.open_array(here / "i", (6, 4))
     assert opened is not None
-    assert (opened == both).all()
+    assert array("q", opened) == cells + cells
     assert disk.open_array(here / "i", (5, 4)) is None
-    disk.write_array(here / "i", rows)
-    assert disk.read_array(here / "i") == rows.tobytes()
+    disk.write_array(here / "i", cells, columns=4)
+    assert disk.read_array(here / "i") == cells.tobytes()
     assert disk.open_array(here / "missing", (3, 4)) is None
 
 
@@ -231,7 +229,7 @@ def test_a_file_that_cannot_be_opened_past_the_cache_is_told_as_any_other(tmp_pa
 
 def test_a_lying_shape_file_maps_nothing(tmp_path: Path) -> None:
     disk = LinuxDisk()
-    disk.write_array(tmp_path / "i", np.arange(12, dtype=np.int64).reshape(3, 4))
+    disk.write_array(tmp_path / "i", array("q", range(12)), columns=4)
     shape = tmp_path / "i" / "shape.ninja"
     for position in range(16):
         good = shape.read_bytes()

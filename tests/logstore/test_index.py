@@ -3,26 +3,24 @@
 import random
 from array import array
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from logstore import files
-from logstore.disk import ARRAY_DATA
+from logstore.disk import ARRAY_DATA, Cells
 from logstore.errors import StorageFull
 from logstore.index import (
     COLUMNS,
     ROW_BYTES,
     ActiveIndex,
-    Cells,
     IndexBuilder,
     IndexRow,
     IndexTail,
     RowTable,
-    SealedRows,
     StoredRows,
-    as_rows,
     open_sealed,
     read_active,
     read_rows,
@@ -54,7 +52,7 @@ def test_both_kinds_of_rows_find_what_a_search_through_all_finds(
 ) -> None:
     rows = rows_from(growth)
     cells = cells_of(rows)
-    for table in (RowTable(cells), SealedRows(as_rows(cells))):
+    for table in (RowTable(cells), RowTable(cast(Cells, memoryview(cells)))):
         ends_before = [row for row in rows if row.relative_next_offset <= wanted + 1]
         assert table.for_offset(wanted) == (ends_before[-1] if ends_before else None)
         smaller = [row for row in rows if row.max_timestamp_ms < wanted]
@@ -132,7 +130,7 @@ def test_a_snapshot_of_version_1_leaves_an_array_to_its_growing_columns() -> Non
     rows = rows_from([(2, 100, 1, 5)] * 4)
     disk = SimulatedDisk()
     path = files.active_index_path(PATH.parent, 7)
-    disk.write_array(path, as_rows(cells_of(rows[:2])))
+    disk.write_array(path, cells_of(rows[:2]), columns=COLUMNS)
     tail = IndexTail(7, cells_of(rows[1:]), None)
     assert read_active(disk, PATH.parent, 7, tail) == (cells_of(rows[:2]), cells_of(rows[2:]), None)
     assert read_active(disk, PATH.parent, 7, IndexTail(0, cells_of([]), None)).all == cells_of(rows[:2])
@@ -181,7 +179,7 @@ def test_rows_of_which_a_full_disk_took_a_part_are_whole_once_there_is_room(stor
 def test_a_cut_array_has_the_rows_that_are_whole(cut: int) -> None:
     disk = SimulatedDisk()
     rows = rows_from([(2, 100, 1, 1)] * 3)
-    disk.write_array(PATH, as_rows(cells_of(rows)))
+    disk.write_array(PATH, cells_of(rows), columns=COLUMNS)
     disk.overwrite(PATH / ARRAY_DATA, disk.read_array(PATH)[:cut])
     cells, is_whole = read_rows(disk, PATH)
     assert cells == cells_of(rows[: cut // ROW_BYTES])
@@ -194,7 +192,7 @@ def test_an_array_ends_where_a_column_stops_growing(column: int) -> None:
     broken = list(rows[3])
     broken[column] = 0 if column != 1 else -5
     disk = SimulatedDisk()
-    disk.write_array(PATH, as_rows(cells_of([*rows[:3], IndexRow(*broken), rows[4]])))
+    disk.write_array(PATH, cells_of([*rows[:3], IndexRow(*broken), rows[4]]), columns=COLUMNS)
     cells, is_whole = read_rows(disk, PATH)
     assert cells == cells_of(rows[:3])
     assert not is_whole
@@ -203,15 +201,15 @@ def test_an_array_ends_where_a_column_stops_growing(column: int) -> None:
 def test_unused_rows_at_the_end_are_not_rows() -> None:
     rows = rows_from([(2, 100, 1, 1)] * 2)
     disk = SimulatedDisk()
-    disk.write_array(PATH, as_rows(cells_of([*rows, IndexRow(0, 0, 0, 0)])))
+    disk.write_array(PATH, cells_of([*rows, IndexRow(0, 0, 0, 0)]), columns=COLUMNS)
     assert read_rows(disk, PATH)[0] == cells_of(rows)
 
 
 def test_a_sealed_array_opens_only_as_the_seal_describes_it() -> None:
     disk = SimulatedDisk()
-    rows = as_rows(cells_of(rows_from([(2, 100, 1, 1)] * 4)))
-    disk.write_array(PATH, rows)
-    crc = rows_crc(rows)
+    cells = cells_of(rows_from([(2, 100, 1, 1)] * 4))
+    disk.write_array(PATH, cells, columns=COLUMNS)
+    crc = rows_crc(cells)
     assert open_sealed(disk, PATH, rows_count=4, crc=crc) is not None
     assert open_sealed(disk, PATH, rows_count=3, crc=crc) is None
     assert open_sealed(disk, PATH, rows_count=4, crc=crc ^ 1) is None

@@ -9,8 +9,6 @@ A buffer that has become empty waits for its connection's next request, which is
 not counted meanwhile, so that it takes nothing from those that have something to send, but only so much may wait.
 """
 
-import numpy as np
-
 from logserver.bytes_in_flight import BytesInFlight
 from logserver.errors import Overloaded
 
@@ -128,6 +126,8 @@ class ReceiveBuffer:
         self.counter.remove(len(self._memory))
         try:
             self._check_room()
+            import numpy as np  # By then it is there (`arrays`). Nothing else gives memory without clearing it.
+
             grown = np.empty(size, np.uint8).data
             grown[: len(self)] = self.pending
             self._memory = grown

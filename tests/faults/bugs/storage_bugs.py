@@ -3,6 +3,7 @@
 The disk in memory is patched as the real one is, so that a bug is the same to the faults that use either.
 """
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,12 +17,13 @@ from logstore.checkpoint import Checkpoint, PartitionCheckpoint
 from logstore.disk import Disk, DiskFile
 from logstore.errors import MetadataCorrupt, StorageFailed
 from logstore.identity import Identity
-from logstore.index import COLUMNS, SealedRows
+from logstore.index import COLUMNS, RowTable
 from logstore.linux_disk import LinuxDisk, LinuxFile
 from logstore.log import Log
 from logstore.retention import Retention
 from logstore.scan import Scan
 from logstore.segment import Segment
+from logstore.snapshot_writer import SnapshotWriter
 from logstore.sync import Synchronizer, SyncWork, Unsynced
 from tests.logstore.disk import SimulatedDisk, SimulatedFile
 
@@ -132,11 +134,11 @@ def unlink_before_log_start(patch: Patch) -> None:
 
 
 def unlink_before_snapshot(patch: Patch) -> None:
-    def pretend(log: Log, synced_offset: int) -> None:
-        if log._snapshot is not None and log._snapshot.next_offset <= synced_offset:
-            log._snapshot_offset = max(log._snapshot_offset, log._snapshot.next_offset)
+    def pretend(writer: SnapshotWriter, synced_offset: int) -> None:
+        if writer._waiting is not None and writer._waiting.next_offset <= synced_offset:
+            writer.stored_offset = max(writer.stored_offset, writer._waiting.next_offset)
 
-    patch(Log, "store_snapshot", pretend)
+    patch(SnapshotWriter, "store", pretend)
 
 
 # Recovery and reading.
@@ -210,9 +212,9 @@ def skip_crc(patch: Patch) -> None:
 
 
 def trust_index(patch: Patch) -> None:
-    def open_unchecked(disk: Disk, path: Path, *, rows_count: int, crc: int) -> SealedRows | None:
-        rows = disk.open_array(path, (rows_count, COLUMNS))
-        return None if rows is None else SealedRows(rows)
+    def open_unchecked(disk: Disk, path: Path, *, rows_count: int, crc: int) -> RowTable | None:
+        cells = disk.open_array(path, (rows_count, COLUMNS))
+        return None if cells is None else RowTable(array("q", cells))
 
     def always(*arguments: object, **named: object) -> bool:
         return True

@@ -9,14 +9,13 @@ kill.
 import os
 import random
 import tempfile
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 from uuid import UUID
-
-import numpy as np
 
 from consumer_groups.journal_records import GroupEpochs, GroupKey, OffsetKey, OffsetValue, encode
 from consumer_groups.requests import Partition
@@ -90,7 +89,7 @@ class DataDirectory:
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.name == ARRAY_DATA:
                 whole = data[: len(data) - len(data) % ROW_BYTES]
-                disk.write_array(target.parent, np.frombuffer(whole, dtype=np.int64).reshape(-1, COLUMNS))
+                disk.write_array(target.parent, array("q", whole), columns=COLUMNS)
             target.write_bytes(data)
         for topic in self.model.topics.values():
             for number in range(topic.partitions):

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 
 #: Programs run the checkout's code, wherever the environment's own copy is.
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in (".", "proto", "server"))}
+# What is installed is compiled already. To compile at every start takes as long as the start.
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
 
 #: Options for a server whose groups notice soon that a member has died.
 SHORT_SESSIONS = ("--group-session-timeout-ms", "4000", "--group-heartbeat-interval-ms", "1000")

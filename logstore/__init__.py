@@ -12,10 +12,11 @@ index beside it. A *log* is one partition: a chain of segments, of which the las
 
 Reading order: errors, clock, config; compression, header, batch, partitioner, topic_name; files, syscalls, disk,
 arrays, linux_disk, documents; index, handles, seal, walk, segment, reader; checkpoint, sync; scan, epochs, producers,
-snapshot, snapshot_writer, log; losses, chain, recovery, opening; identity, catalog, spare, retention, compaction, compactor,
-compactions, data_directory, topics. linux_disk.py and arrays.py are the only places that touch files, clock.py the only one that
-tells time, errors.py lists everything that can go wrong. Then, for directories at rest: findings, crosschecks,
-verification, partition_files, stopped; repair_plan, repair. docs/format.md has every file byte by byte.
+snapshot, snapshot_writer, log; losses, chain, recovery, opening; identity, catalog, spare, retention, compaction,
+compactor, compactions, data_directory, topics. linux_disk.py and arrays.py are the only places that touch files,
+clock.py the only one that tells time, errors.py lists everything that can go wrong. Then, for directories at rest:
+findings, crosschecks, verification, partition_files, stopped; repair_plan, repair. docs/format.md has every file byte
+by byte.
 
 What holds everywhere:
 

@@ -10,7 +10,6 @@ the log end, and a power cut can take back what was seen.
 All methods are for the owner thread, one for all logs, unless they say otherwise.
 """
 
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
@@ -37,11 +36,12 @@ from logstore.errors import (
 )
 from logstore.handles import Handles
 from logstore.header import CONTROL, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL
-from logstore.index import ActiveIndex, IndexTail, StoredRows
+from logstore.index import ActiveIndex, StoredRows
 from logstore.reader import LogReader, Places
 from logstore.seal import Seal
 from logstore.segment import Segment, loss, remove_file
-from logstore.snapshot import Snapshot, encode_snapshot
+from logstore.snapshot import Snapshot
+from logstore.snapshot_writer import PendingSnapshot, SnapshotWriter
 from logstore.sync import LogEnd, Synchronizer, Unsynced
 from logstore.walk import Damage
 
@@ -49,9 +49,6 @@ from logstore.walk import Damage
 NOT_FOR_PRODUCERS = CONTROL | TRANSACTIONAL | LOG_APPEND_TIME | DELETE_HORIZON
 #: In the place of an offset: delete all records up to the high watermark.
 ALL_RECORDS = -1
-SNAPSHOT_INTERVAL_BYTES = 16 * 1024 * 1024
-#: So many index rows are in a snapshot rather than in an array of their own, which is a directory with five files.
-TAIL_ROWS_MAX = 256
 
 
 class Appended(NamedTuple):
@@ -65,13 +62,6 @@ class Appended(NamedTuple):
 class TimestampedOffset(NamedTuple):
     offset: int
     timestamp_ms: int
-
-
-class PendingSnapshot(NamedTuple):
-    """One that goes to the disk once the log is synced up to its offset."""
-
-    next_offset: int
-    data: bytes
 
 
 class Hole(NamedTuple):
@@ -145,14 +135,15 @@ class Log:
         self.high_watermark = self._end.offset
         self._published_bytes = 0
         self._published_offset = self._end.offset  # below it, a round has synced it and `publish` has said so
-        self._snapshot: PendingSnapshot | None = None
-        self._is_snapshot_due = False
-        # Of the sync thread:
-        self._synced_end = self._end
-        self._stored_at_bytes = 0
-        self._stored_snapshot: PendingSnapshot | None = None
-        # What is below has left its mark in the snapshot on the disk, or was deleted without: that cannot be helped.
-        self._snapshot_offset = max(snapshot_offset, log_start_offset)
+        self._synced_end = self._end  # of the sync thread
+        self._snapshots = SnapshotWriter(
+            directory / files.SNAPSHOT,
+            handles.disk,
+            derived,
+            topic_id,
+            partition,
+            stored_offset=max(snapshot_offset, log_start_offset),
+        )
         #: What is below has one record a key, as far as a pass could tell. Of the owner thread.
         self.compacted_offset = max([0, *(segment.seal.compacted_offset for segment in segments if segment.seal)])
 
@@ -445,9 +436,8 @@ class Log:
         """
         assert self.log_start_offset <= offset <= self.high_watermark
         self.log_start_offset = offset
-        waiting_offset = self._snapshot.next_offset if self._snapshot is not None else 0
-        if offset > max(waiting_offset, self._snapshot_offset):
-            self._take_snapshot()
+        if offset > self._snapshots.covered_offset:
+            self._snapshots.take(self._segments[-1])
         return self.retire()
 
     def retire(self) -> int:
@@ -532,9 +522,9 @@ class Log:
             )
             if segment.seal is None or not self._is_done(segment) or not is_old:
                 break
-            if segment.next_offset > self._snapshot_offset:
-                if self._snapshot is None:
-                    self._take_snapshot()  # for the next time
+            if segment.next_offset > self._snapshots.stored_offset:
+                if not self._snapshots.is_waiting:
+                    self._snapshots.take(self._segments[-1])  # for the next time
                 self._sync.note_append(self, 0)  # a round stores it, also if nothing is appended any more
                 break
             seals.append(segment.seal)
@@ -646,8 +636,10 @@ class Log:
         self._synced_end = end
         for segment in self._unsealed_before(end):
             segment.write_seal()
-        if end.appended_bytes - self._stored_at_bytes >= SNAPSHOT_INTERVAL_BYTES:
-            self._store_rows(end)
+        stored = self._snapshots.store_rows(end)
+        if stored is not None:
+            index, rows = end.segment.index, stored
+            self._sync.post(lambda: self._note_rows(index, rows))
         self.store_snapshot(end.offset)
 
     def prepare_clean_stop(self, end: LogEnd) -> tuple[Path, bytes]:
@@ -655,59 +647,27 @@ class Log:
 
         Owner thread, in the place of the sync thread, with all that is appended synced and maintained.
         """
-        index = end.segment.index
-        if index.in_memory().count > TAIL_ROWS_MAX:
-            stored = index.store()
-            index.sync()  # or the power, if it goes soon afterwards, takes what the snapshot says is there
-            index.mark_stored(stored)
-        return self.directory / files.SNAPSHOT, self._encoded_snapshot()
-
-    def _store_rows(self, end: LogEnd) -> None:
-        index = end.segment.index
-        stored = index.store()
-        index.sync()  # before a snapshot says that they are there
-        self._sync.post(lambda: self._note_stored(index, stored))
-        self._stored_at_bytes = end.appended_bytes
-
-    def _note_stored(self, index: ActiveIndex, stored: StoredRows) -> None:
-        """Owner thread. A snapshot follows, which says how many rows there are now, and their CRC."""
-        index.mark_stored(stored)
-        self._is_snapshot_due = True
-        self._take_due_snapshot()
-
-    def _take_due_snapshot(self) -> None:
-        # Not in the place of one that waits: appended to faster than it is synced, no log would ever store any.
-        if self._is_snapshot_due and self._snapshot is None and not self.is_deleted:
-            self._take_snapshot()
-            self._sync.note_append(self, 0)  # a round stores it, also if nothing is appended any more
-
-    def _take_snapshot(self) -> None:
-        """Owner thread."""
-        self._is_snapshot_due = False
-        self._snapshot = PendingSnapshot(self._producers.next_offset, self._encoded_snapshot())
-
-    def _encoded_snapshot(self) -> bytes:
-        active = self._segments[-1]
-        stored, rows = active.index.stored, active.index.in_memory()
-        newest = rows.cells if rows.count <= TAIL_ROWS_MAX else array("q")
-        tail = IndexTail(active.base_offset, newest, stored)
-        return encode_snapshot(Snapshot(self._epochs, self._producers, tail), self.topic_id, self.partition)
+        return self._snapshots.prepare_clean_stop(end, self._segments[-1])
 
     def store_snapshot(self, synced_offset: int) -> None:
         """Put the snapshot that waits for it on the disk, unless the log goes on behind what is synced. Sync thread."""
-        snapshot = self._snapshot
-        is_stored = snapshot is self._stored_snapshot
-        if snapshot is None or is_stored or not self._snapshot_offset <= snapshot.next_offset <= synced_offset:
-            return
-        self._handles.disk.replace_file(self.directory / files.SNAPSHOT, snapshot.data)
-        self._snapshot_offset = snapshot.next_offset
-        self._stored_snapshot = snapshot
-        self._sync.post(lambda: self._forget_snapshot(snapshot))
+        stored = self._snapshots.store(synced_offset)
+        if stored is not None:
+            self._sync.post(lambda: self._note_snapshot(stored))
 
-    def _forget_snapshot(self, stored: PendingSnapshot) -> None:
-        if self._snapshot is not None and self._snapshot.next_offset <= stored.next_offset:
-            self._snapshot = None
-            self._take_due_snapshot()
+    def _note_snapshot(self, stored: PendingSnapshot) -> None:
+        """Owner thread."""
+        self._snapshots.forget(stored)
+        self._take_due_snapshot()
+
+    def _note_rows(self, index: ActiveIndex, stored: StoredRows) -> None:
+        """Owner thread."""
+        self._snapshots.note_rows(index, stored)
+        self._take_due_snapshot()
+
+    def _take_due_snapshot(self) -> None:
+        if not self.is_deleted and self._snapshots.take_due(self._segments[-1]):
+            self._sync.note_append(self, 0)  # a round stores it, also if nothing is appended any more
 
     def _unsealed_before(self, end: LogEnd) -> list[Segment]:
         """Rolled segments that are synced and not sealed, in order: the seals of a log are a prefix of its segments."""
@@ -725,7 +685,7 @@ class Log:
             topic_id=self.topic_id,
             partition=self.partition,
             # Not before the snapshot on the disk covers what is left behind: a recovery reads the rest only.
-            log_start_offset=min(self.log_start_offset, self._snapshot_offset, end.offset),
+            log_start_offset=min(self.log_start_offset, self._snapshots.stored_offset, end.offset),
             recovery_offset=end.offset,
             segment_base_offset=end.segment.base_offset,
             position=end.position,

@@ -241,7 +241,7 @@ def test_whoever_deletes_is_answered_though_much_is_appended_in_every_round(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So much that a snapshot is due before the round has synced what the last one covers."""
-    monkeypatch.setattr("logstore.log.SNAPSHOT_INTERVAL_BYTES", 500)
+    monkeypatch.setattr("logstore.snapshot_writer.SNAPSHOT_INTERVAL_BYTES", 500)
     opened = opened_with(disk)
 
     def append_in_between() -> None:

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from logstore import log
+from logstore import snapshot_writer
 from logstore.batch import stamp_producer
 from logstore.config import TopicConfig
 from logstore.errors import BatchTooLarge, CorruptBatch, InvalidRecord, InvalidTimestamp, LogStoreError, StorageFailed
+from logstore.log import Log
 from logstore.producers import BATCHES_REMEMBERED
 from tests.logstore.disk import PowerCut, SimulatedDisk
 from tests.logstore.partition import NOW_MS, ManualClock, Partition, batch_of
@@ -55,8 +56,8 @@ class LogAgainstList(RuleBasedStateMachine):
         interval_bytes=st.sampled_from([0, 150, 4096]),
         durable=st.booleans(),
         syncfs=st.booleans(),
-        snapshot_bytes=st.sampled_from([600, 20_000, log.SNAPSHOT_INTERVAL_BYTES]),
-        tail_rows_max=st.sampled_from([0, 3, log.TAIL_ROWS_MAX]),
+        snapshot_bytes=st.sampled_from([600, 20_000, snapshot_writer.SNAPSHOT_INTERVAL_BYTES]),
+        tail_rows_max=st.sampled_from([0, 3, snapshot_writer.TAIL_ROWS_MAX]),
     )
     def begin(
         self,
@@ -68,8 +69,8 @@ class LogAgainstList(RuleBasedStateMachine):
         tail_rows_max: int,
     ) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(log, "SNAPSHOT_INTERVAL_BYTES", snapshot_bytes)
-        self.patch.setattr(log, "TAIL_ROWS_MAX", tail_rows_max)
+        self.patch.setattr(snapshot_writer, "SNAPSHOT_INTERVAL_BYTES", snapshot_bytes)
+        self.patch.setattr(snapshot_writer, "TAIL_ROWS_MAX", tail_rows_max)
         self.clock = ManualClock()
         self.durable = durable
         self.config = TopicConfig(
@@ -323,7 +324,7 @@ class LogAgainstList(RuleBasedStateMachine):
         )
         assert self.log.log_start_offset == self.start_max
 
-    def note_deleted(self, log: log.Log, start: int, failure: LogStoreError | None) -> None:
+    def note_deleted(self, log: Log, start: int, failure: LogStoreError | None) -> None:
         assert failure is None
         assert log is self.log, "a process that is gone answers nobody"
         self.start_min = max(self.start_min, start)

@@ -732,8 +732,8 @@ def test_append_times_are_known_after_a_stop_whatever_has_the_index_rows(
     monkeypatch: pytest.MonkeyPatch, tail_rows_max: int, snapshot_bytes: int, crash: bool
 ) -> None:
     """The array, the snapshot, each a part, or both the same."""
-    monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", tail_rows_max)
-    monkeypatch.setattr("logstore.log.SNAPSHOT_INTERVAL_BYTES", snapshot_bytes)
+    monkeypatch.setattr("logstore.snapshot_writer.TAIL_ROWS_MAX", tail_rows_max)
+    monkeypatch.setattr("logstore.snapshot_writer.SNAPSHOT_INTERVAL_BYTES", snapshot_bytes)
     partition = Partition(SimulatedDisk(), config=TopicConfig(index_interval_bytes=0))
     times = []
     for number in range(8):
@@ -763,8 +763,8 @@ def test_a_bit_of_an_append_time_is_noticed_in_the_index_of_a_segment_that_is_no
     monkeypatch: pytest.MonkeyPatch, crash: bool, row: int
 ) -> None:
     """Nothing else says when a record was appended, and too early is deleted too early."""
-    monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", 0)
-    monkeypatch.setattr("logstore.log.SNAPSHOT_INTERVAL_BYTES", 700)
+    monkeypatch.setattr("logstore.snapshot_writer.TAIL_ROWS_MAX", 0)
+    monkeypatch.setattr("logstore.snapshot_writer.SNAPSHOT_INTERVAL_BYTES", 700)
     partition = Partition(SimulatedDisk(), config=TopicConfig(index_interval_bytes=0))
     times = []
     for _ in range(10):
@@ -790,8 +790,8 @@ def test_a_bit_of_an_append_time_is_noticed_in_the_index_of_a_segment_that_is_no
 
 def test_the_rows_of_an_array_are_believed_after_a_power_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is synced, and then a snapshot says what it has, also if nothing is appended any more."""
-    monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", 0)
-    monkeypatch.setattr("logstore.log.SNAPSHOT_INTERVAL_BYTES", 700)
+    monkeypatch.setattr("logstore.snapshot_writer.TAIL_ROWS_MAX", 0)
+    monkeypatch.setattr("logstore.snapshot_writer.SNAPSHOT_INTERVAL_BYTES", 700)
     for seed in range(5):
         partition = Partition(SimulatedDisk(), config=TopicConfig(index_interval_bytes=0))
         times = []

@@ -295,7 +295,7 @@ def test_an_index_that_lies_costs_time_and_nothing_else(column: int, kind: str) 
 
 def test_a_row_is_checked_against_the_header_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that leads to a later batch would hide the ones before it."""
-    monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", 0)
+    monkeypatch.setattr("logstore.snapshot_writer.TAIL_ROWS_MAX", 0)
     partition = Partition(SimulatedDisk(), config=TopicConfig(index_interval_bytes=0))
     for number in range(20):
         partition.append(b"value %02d" % number)
@@ -515,7 +515,7 @@ def test_a_first_batch_whose_offset_is_another_is_not_read_as_that(closed: bool,
 
 def test_append_times_are_known_of_rows_in_memory_in_the_array_and_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "logstore.log.SNAPSHOT_INTERVAL_BYTES", 500
+        "logstore.snapshot_writer.SNAPSHOT_INTERVAL_BYTES", 500
     )  # so often are the rows of an active segment stored
     partition = Partition(SimulatedDisk(), config=TopicConfig(segment_bytes=2000, index_interval_bytes=0))
     times = []

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from logstore import log
+from logstore import snapshot_writer
 from logstore.batch import Record, encode_batch
 from logstore.config import TopicConfig
 from tests.logstore.disk import PowerCut, SimulatedDisk
@@ -108,7 +108,7 @@ def test_index_rows_of_what_a_crash_took_are_not_taken_for_those_of_what_came_af
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Late work stores the rows there are, also those of batches that came after the round and are not synced."""
-    monkeypatch.setattr(log, "SNAPSHOT_INTERVAL_BYTES", 100)
+    monkeypatch.setattr(snapshot_writer, "SNAPSHOT_INTERVAL_BYTES", 100)
     every_batch = TopicConfig.from_strings({"index.interval.bytes": "0", "retention.ms": "-1"})
     met = 0
     for seed in range(60):

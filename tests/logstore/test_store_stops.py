@@ -291,7 +291,7 @@ def test_the_cluster_id_stays(disk: SimulatedDisk) -> None:
 def test_what_a_start_after_a_crash_had_to_read_a_clean_stop_spares_the_next_one(
     disk: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, tail_rows_max: int
 ) -> None:
-    monkeypatch.setattr("logstore.log.TAIL_ROWS_MAX", tail_rows_max)
+    monkeypatch.setattr("logstore.snapshot_writer.TAIL_ROWS_MAX", tail_rows_max)
     monkeypatch.setattr("logstore.recovery.UNINDEXED_BYTES_MAX", 0)
     scanned: list[int] = []
 

@@ -92,12 +92,12 @@ def compact_ahead_of_snapshot(patch: Patch) -> None:
     seals = Log.compactable_seals
 
     def whatever_the_snapshot_covers(a_log: Log, past: WallClockPast) -> tuple[Seal, ...]:
-        covered = a_log._snapshot_offset
-        a_log._snapshot_offset = a_log.log_end_offset
+        covered = a_log._snapshots.stored_offset
+        a_log._snapshots.stored_offset = a_log.log_end_offset
         try:
             return seals(a_log, past)
         finally:
-            a_log._snapshot_offset = covered
+            a_log._snapshots.stored_offset = covered
 
     patch(Log, "compactable_seals", whatever_the_snapshot_covers)
 

@@ -54,7 +54,10 @@ SYNCS = ("sync", "sync_dir", "sync_filesystem")
 def tiny_limits() -> Iterator[None]:
     """Snapshots of producers and the rows of indexes are written every 2 KB rather than every 16 MiB, and what
     compaction has replaced is removed after 5 s."""
-    with patch("logstore.log.SNAPSHOT_INTERVAL_BYTES", 2048), patch("logstore.compactions.KEPT_MS", KEPT_MS):
+    with (
+        patch("logstore.snapshot_writer.SNAPSHOT_INTERVAL_BYTES", 2048),
+        patch("logstore.compactions.KEPT_MS", KEPT_MS),
+    ):
         yield
 
 

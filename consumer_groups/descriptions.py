@@ -1,7 +1,5 @@
 """A group as it is shown to people: its members, and how far behind it is in every partition."""
 
-from dataclasses import replace
-
 from consumer_groups.classic.group import ClassicGroup
 from consumer_groups.classic.requests import ClassicGroupDescription, ClassicMemberDescription
 from consumer_groups.errors import GroupIdNotFound
@@ -68,8 +66,7 @@ async def describe(live: LiveGroup, topics: TopicDirectory, now_ms: int) -> Grou
     owners = dict(group.owners())
     described = describe_members(live, topics)
     lag = await lags(topics, committed, now_ms)
-    return replace(
-        described,
+    return described._replace(
         partitions=tuple(
             PartitionLag(
                 topic=info.name,

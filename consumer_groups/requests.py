@@ -1,6 +1,5 @@
 """What is asked of the coordinator and what it answers: groups.proto in Python, with topic ids as UUIDs."""
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 from uuid import UUID
@@ -26,8 +25,7 @@ class Partition(NamedTuple):
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class TopicPartitions:
+class TopicPartitions(NamedTuple):
     """Some partitions of one topic. In a request one of topic and topic_id is enough; an answer has both."""
 
     topic: str
@@ -35,8 +33,7 @@ class TopicPartitions:
     partitions: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatRequest:
+class HeartbeatRequest(NamedTuple):
     """KIP-848's heartbeat. None in an optional field means: as in the member's last heartbeat.
 
     A *full* heartbeat has both subscription and owned. A member sends one when it joins, and again after any call
@@ -64,8 +61,7 @@ class HeartbeatRequest:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatReply:
+class HeartbeatReply(NamedTuple):
     member_id: str
     member_epoch: int
     heartbeat_interval_ms: int
@@ -75,8 +71,7 @@ class HeartbeatReply:
     assignment: tuple[TopicPartitions, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class OffsetCommit:
+class OffsetCommit(NamedTuple):
     topic: str
     partition: int
     #: The next offset to read.
@@ -88,8 +83,7 @@ class OffsetCommit:
     leader_epoch: int = NO_LEADER_EPOCH
 
 
-@dataclass(frozen=True, slots=True)
-class Committer:
+class Committer(NamedTuple):
     """Who commits, as it says: a member, or without a member id somebody from outside of the group."""
 
     member_id: str
@@ -104,8 +98,7 @@ class Committer:
 OUTSIDER = Committer("", OUTSIDE_EPOCH)
 
 
-@dataclass(frozen=True, slots=True)
-class CommittedOffset:
+class CommittedOffset(NamedTuple):
     topic: str
     topic_id: UUID
     partition: int
@@ -134,8 +127,7 @@ class GroupState(Enum):
     DEAD = "Dead"
 
 
-@dataclass(frozen=True, slots=True)
-class GroupListing:
+class GroupListing(NamedTuple):
     group: str
     state: GroupState
     members_count: int
@@ -145,8 +137,7 @@ class GroupListing:
     protocol_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberDescription:
+class MemberDescription(NamedTuple):
     member_id: str
     instance_id: str
     client_id: str
@@ -159,8 +150,7 @@ class MemberDescription:
     target: tuple[TopicPartitions, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionLag:
+class PartitionLag(NamedTuple):
     topic: str
     topic_id: UUID
     partition: int
@@ -175,8 +165,7 @@ class PartitionLag:
     member_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class GroupDescription:
+class GroupDescription(NamedTuple):
     group: str
     state: GroupState
     group_epoch: int
@@ -186,8 +175,7 @@ class GroupDescription:
     partitions: tuple[PartitionLag, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SeekTarget:
+class SeekTarget(NamedTuple):
     """Where to seek: exactly one of the fields is set."""
 
     offset: int | None = None
@@ -198,8 +186,7 @@ class SeekTarget:
     shift_by: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SoughtPartition:
+class SoughtPartition(NamedTuple):
     topic: str
     partition: int
     #: -1: nothing was committed.
@@ -212,15 +199,13 @@ Assignment = frozenset[Partition]
 NOTHING: Assignment = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class TopicInfo:
+class TopicInfo(NamedTuple):
     name: str
     topic_id: UUID
     #: How many: they are numbered from 0.
     partitions: int
 
 
-@dataclass(frozen=True, slots=True)
-class OffsetRange:
+class OffsetRange(NamedTuple):
     log_start_offset: int
     high_watermark: int

@@ -225,9 +225,9 @@ class ClassicGroup(Rebalancing):
         self._save(settled=True)
         reply = self._reply(new_member_id)
         if request.can_skip_assignment:
-            reply = replace(reply, skip_assignment=new_member_id == self.leader)
+            reply = reply._replace(skip_assignment=new_member_id == self.leader)
         else:  # If told of itself it would assign, though nobody waits for that: so the leader is who it was.
-            reply = replace(reply, leader=leader, members=())
+            reply = reply._replace(leader=leader, members=())
         self._answers.append((ticket, reply))
 
     def _goes_on_with(self, old: ClassicMember, new: ClassicMember) -> bool:

@@ -5,14 +5,14 @@ Where Kafka has null for "not given", names here are empty.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from consumer_groups.errors import GroupError
 from consumer_groups.member import ClassicMember, MemberProtocol
 from consumer_groups.requests import GroupState
 
 
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
+class JoinRequest(NamedTuple):
     group: str
     #: Empty: to be given one.
     member_id: str
@@ -43,16 +43,14 @@ class JoinRequest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class JoinedMember:
+class JoinedMember(NamedTuple):
     member_id: str
     instance_id: str
     #: What it said of itself for the protocol that was chosen.
     metadata: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class JoinReply:
+class JoinReply(NamedTuple):
     member_id: str
     generation: int
     protocol_type: str
@@ -77,8 +75,7 @@ class SyncRequest:
     assignments: Mapping[str, bytes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class SyncReply:
+class SyncReply(NamedTuple):
     protocol_type: str
     protocol: str
     assignment: bytes
@@ -88,15 +85,13 @@ class SyncReply:
 Answer = JoinReply | SyncReply | GroupError
 
 
-@dataclass(frozen=True, slots=True)
-class Leaver:
+class Leaver(NamedTuple):
     #: Empty: whoever has the instance id, on an operator's word.
     member_id: str
     instance_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ClassicMemberDescription:
+class ClassicMemberDescription(NamedTuple):
     member_id: str
     instance_id: str
     client_id: str
@@ -106,8 +101,7 @@ class ClassicMemberDescription:
     assignment: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ClassicGroupDescription:
+class ClassicGroupDescription(NamedTuple):
     group: str
     state: GroupState
     protocol_type: str

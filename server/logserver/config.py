@@ -147,7 +147,8 @@ class ServerConfig:
         default=32 * _MIB,
         metadata=_about(
             whole(1 * _MIB, 1 << 40),
-            "Answers that Kafka clients have not taken yet, of all connections: many that read slowly need more.",
+            "Answers that Kafka clients have not taken yet, of all connections, and once more as much of large ones that "
+            "are being made: many clients that read slowly need more.",
         ),
     )
     stream_bytes_in_flight_max: int = field(

@@ -6,6 +6,7 @@ clients that have taken nothing for longest are cut, which makes room at once. W
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from logserver.bytes_in_flight import BytesInFlight
@@ -45,9 +46,9 @@ class Answers:
         """It has taken all of it, or never will."""
         self.counter.remove(self._untaken.pop(taker, 0))
 
-    async def room(self) -> None:
-        """Return when there is some."""
-        while not self.counter.has_room:
+    async def room(self, is_given_up: Callable[[], bool] = lambda: False) -> None:
+        """Return when there is some, or nobody wants it any more."""
+        while not (self.counter.has_room or is_given_up()):
             self._cut_the_slowest()
             try:
                 async with asyncio.timeout(_LOOK_MS / 1000):

@@ -66,12 +66,12 @@ class GroupHandlers:
         authorize(context, Operation.DESCRIBE, Resource.CLUSTER, "")
         states = {state.lower() for state in get(request, "states_filter", ())}
         types = {kind.lower() for kind in get(request, "types_filter", ())}
-        groups = []
+        groups = Items.of_answer(request, "groups", self._clock)
         for listed in self._groups.list_groups():
             kind = CLASSIC_TYPE if listed.is_classic else CONSUMER_TYPE
             if (states and listed.state.value.lower() not in states) or (types and kind not in types):
                 continue
-            groups.append(
+            await groups.add(
                 {
                     "group_id": listed.group,
                     "protocol_type": listed.protocol_type,

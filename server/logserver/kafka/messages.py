@@ -21,6 +21,7 @@ from kio.serial.errors import SerialError
 from logserver.errors import RequestTooLarge
 from logserver.kafka.apis import API_VERSIONS
 from logserver.kafka.kio_types import item_type, without_none
+from logserver.kafka.making import SharedSlice, current
 from logserver.kafka.primitives import NO_UUID, Reader, malformed
 from logserver.kafka.walk import walk
 from logserver.time_slice import TimeSlice
@@ -146,21 +147,30 @@ class Items:
 
     @classmethod
     def of_answer(cls, request: Any, name: str, clock: Clock) -> "Items":
-        return cls(load_response_schema(request.__api_key__, request.__version__), name, TimeSlice(clock))
+        return cls(load_response_schema(request.__api_key__, request.__version__), name, SharedSlice(clock))
 
     def within(self, name: str) -> "Items":
         """An array in the next item."""
         return Items(self._schema, name, self._time_slice)
 
     async def add(self, values: Fields) -> None:
-        """Raises RequestTooLarge."""
+        """Raises RequestTooLarge, and Overloaded when others need the memory."""
         await self._time_slice.give_way()
+        # What is within it was counted there.
+        counted_bytes = self.size_bytes + sum(each.size_bytes for each in values.values() if isinstance(each, Items))
         _write(self._encoded, self._schema, values)
         self._count += 1
-        if self._encoded.tell() > ANSWER_BYTES_MAX:
+        made = current()
+        if made is not None:
+            made.grow(self.size_bytes - counted_bytes)
+        if self.size_bytes > ANSWER_BYTES_MAX:
             raise RequestTooLarge(
                 f"the answer would have more than {ANSWER_BYTES_MAX} bytes", remedy="Ask for less at a time."
             )
+
+    @property
+    def size_bytes(self) -> int:
+        return self._encoded.tell()
 
     def __len__(self) -> int:
         return self._count

@@ -20,6 +20,9 @@ from logstore.topic_name import check_topic_name
 from logstore.topics import Topic
 
 _NONE_IF_EMPTY_FROM = 1
+#: One request makes no more topics than this, which takes some hundred milliseconds. Of others its client is told what
+#: Kafka tells of all, while it makes them, and asks again.
+CREATED_MAX = 100
 #: Of one answer to DescribeTopicPartitions, whatever is asked for: Kafka's max.request.partition.size.limit.
 PARTITIONS_PER_ANSWER_MAX = 2000
 
@@ -192,6 +195,19 @@ def asks_for_all(request: Any) -> bool:
     return request.__version__ < _NONE_IF_EMPTY_FROM and not request.topics
 
 
+def makes_topics(request: Any, broker: Broker) -> bool:
+    """Whether a request for metadata names topics that it makes."""
+    if not (broker.config.auto_create_topics and get(request, "allow_auto_topic_creation", True)):
+        return False
+    try:
+        for topic in request.topics or ():
+            if topic.name is not None:
+                broker.store.topic(topic.name)
+    except UnknownTopicOrPartition:
+        return True
+    return False
+
+
 def _cluster_operations(request: Any) -> int:
     return _ON_CLUSTER if get(request, "include_cluster_authorized_operations", False) else _NOT_ASKED_FOR
 
@@ -203,6 +219,7 @@ class TopicAnswers:
         self.answers = Items.of_answer(request, "topics", broker.clock)
         self._broker = broker
         self._with_operations = with_operations
+        self._created = 0
 
     async def add_all(self, topics: Iterable[Topic]) -> None:
         for topic in topics:
@@ -215,6 +232,10 @@ class TopicAnswers:
             if not (create and self._broker.config.auto_create_topics):
                 await self.refuse(error_code(unknown), name, NO_UUID)
                 return
+            if self._created == CREATED_MAX:
+                await self.refuse(ErrorCode.leader_not_available, name, NO_UUID)
+                return
+            self._created += 1
             try:
                 topic = self._broker.topics.create(context, name, 0, {})
             except LogStoreError as error:

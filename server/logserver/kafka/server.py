@@ -15,7 +15,7 @@ from logserver.bytes_in_flight import BytesInFlight
 from logserver.config import Address, ServerConfig
 from logserver.context import RequestContext
 from logserver.errors import ListenFailed
-from logserver.kafka.answers import Answers
+from logserver.kafka.answers import LITTLE_BYTES, Answers
 from logserver.kafka.apis import API_VERSIONS, ApiKey
 from logserver.kafka.buffers import SHARED_BYTES, SpareBuffers
 from logserver.kafka.connection import Connection, Frame
@@ -23,8 +23,9 @@ from logserver.kafka.fetch import FetchHandler
 from logserver.kafka.fetch_sessions import SessionPlaces
 from logserver.kafka.few_lines import FewLines
 from logserver.kafka.handlers import Handler, handlers
+from logserver.kafka.making import BeingMade, Making
 from logserver.kafka.messages import Fields, RequestHeader, encode_response, read_body
-from logserver.kafka.metadata import api_versions
+from logserver.kafka.metadata import api_versions, makes_topics
 from logserver.kafka.strangers import not_spoken
 from logstore.clock import Clock
 
@@ -40,6 +41,19 @@ LARGE_BYTES = 4 << 10
 #: So many of those are answered at once, each for a slice of time: one that makes a thousand topics must not keep the
 #: commits of others waiting, nor a hundred of them anybody.
 LARGE_AT_ONCE = 8
+#: But of those that make or change topics so many: each of their items waits for the disk, and who commits is not to
+#: wait for thousands of those.
+CHANGES_AT_ONCE = 2
+CHANGES = frozenset(
+    {
+        ApiKey.CREATE_TOPICS,
+        ApiKey.DELETE_TOPICS,
+        ApiKey.CREATE_PARTITIONS,
+        ApiKey.DELETE_RECORDS,
+        ApiKey.ALTER_CONFIGS,
+        ApiKey.INCREMENTAL_ALTER_CONFIGS,
+    }
+)
 #: The turn of a request that has few items.
 AT_ONCE = nullcontext()
 #: What waits for others to do something: the rest has an answer at once.
@@ -68,7 +82,9 @@ class KafkaServer:
         self.spare_buffers = SpareBuffers()
         self.broker: Broker
         self.session_places = SessionPlaces()
+        self._making = Making(config.kafka_answers_bytes_max)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._changes = asyncio.Semaphore(CHANGES_AT_ONCE)
         self._uninterrupted = asyncio.Lock()
         self._connections: set[Connection] = set()
         self._connections_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
@@ -141,13 +157,21 @@ class KafkaServer:
         once, each a slice of time after the other, and read and written in turn; and memory until it is answered."""
         with ExitStack() as held:
             held.enter_context(connection.in_flight.hold(len(frame)))
-            async with self._large:
-                async with self._turn():
-                    request, items = read_body(header, memoryview(frame))
-                held.enter_context(connection.in_flight.hold(items * ITEM_BYTES))
-                if header.api_key not in WAITING:
-                    return await self._answer_read(header, request, connection, self._turn())
-            return await self._answer_read(header, request, connection, self._turn())
+            places = self._changes if header.api_key in CHANGES else self._large
+            while True:
+                async with places:
+                    async with self._turn():
+                        request, items = read_body(header, memoryview(frame))
+                    if places is self._large and self._is_change(header, request):
+                        places = (
+                            self._changes
+                        )  # It is read once more then, and holds no more than its frame until then.
+                        del request
+                        continue
+                    held.enter_context(connection.in_flight.hold(items * ITEM_BYTES))
+                    if header.api_key not in WAITING:
+                        return await self._answer_read(header, request, connection, self._turn())
+                return await self._answer_read(header, request, connection, self._turn())
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -165,7 +189,33 @@ class KafkaServer:
     ) -> Coroutine[Any, Any, Frame]:
         if header.api_key == ApiKey.FETCH:
             return self._fetch.fetch(header, request, connection.context, connection.fetch_session)
-        return _answered(header, self._handlers[header.api_key], request, connection.context, turn)
+        return self._answered(header, self._handlers[header.api_key], request, connection.context, turn)
+
+    async def _answered(
+        self,
+        header: RequestHeader,
+        handler: Handler,
+        request: Any,
+        context: RequestContext,
+        turn: AbstractAsyncContextManager[None],
+    ) -> Frame:
+        with BeingMade(self._making) as made:
+            if self._is_change(header, request):
+                await self._making.turn()
+            answer = await handler(request, context)
+            async with turn:
+                frame = encode_response(header.api_key, header.version, header.correlation_id, answer)
+            if len(frame) <= LITTLE_BYTES:
+                return (frame,)
+            del answer  # the same bytes once more
+            await self.answers.room(lambda: made.is_given_up)
+            made.check()
+            # It is sent in this same turn of the loop, and what is not taken is counted there.
+            return (frame,)
+
+    def _is_change(self, header: RequestHeader, request: Any) -> bool:
+        """Whether it makes or changes topics: nothing else runs while the disk does that."""
+        return header.api_key in CHANGES or (header.api_key == ApiKey.METADATA and makes_topics(request, self.broker))
 
     def _sweep_by_the_clock(self) -> None:
         self.sweep()
@@ -187,18 +237,6 @@ class KafkaServer:
                 connection.abort()
             elif waited_ms > SWEEP_MS:
                 connection.release_memory()
-
-
-async def _answered(
-    header: RequestHeader,
-    handler: Handler,
-    request: Any,
-    context: RequestContext,
-    turn: AbstractAsyncContextManager[None],
-) -> Frame:
-    answer = await handler(request, context)
-    async with turn:
-        return (encode_response(header.api_key, header.version, header.correlation_id, answer),)
 
 
 async def _at_once(header: RequestHeader, answer: Fields) -> Frame:

@@ -147,7 +147,7 @@ class ServerConfig:
         default=32 * _MIB,
         metadata=_about(
             whole(1 * _MIB, 1 << 40),
-            "Answers that Kafka clients have not taken yet, of all connections, and once more as much of large ones that "
+            "Answers that Kafka clients have not taken yet, of all connections, and as much again of large ones that "
             "are being made: many clients that read slowly need more.",
         ),
     )

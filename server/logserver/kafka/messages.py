@@ -81,7 +81,7 @@ class ReadRequest(NamedTuple):
     items: int
 
 
-def read_body(header: RequestHeader, frame: memoryview, *, items_max: int = ITEMS_MAX) -> ReadRequest:
+def read_body(header: RequestHeader, frame: bytes | memoryview, *, items_max: int = ITEMS_MAX) -> ReadRequest:
     """Raises Malformed."""
     schema, read = _schema(header.api_key, header.version)
     walked = walk(schema, bytes(frame), header.body_at, items_max=items_max)

@@ -40,7 +40,7 @@ BACKLOG = 1024
 LARGE_BYTES = 4 << 10
 #: So many of those are answered at once, each for a slice of time: one that makes a thousand topics must not keep the
 #: commits of others waiting, nor a hundred of them anybody.
-LARGE_AT_ONCE = 8
+LARGE_AT_ONCE = 4
 #: But of those that make or change topics so many: each of their items waits for the disk, and who commits is not to
 #: wait for thousands of those.
 CHANGES_AT_ONCE = 2
@@ -54,6 +54,9 @@ CHANGES = frozenset(
         ApiKey.INCREMENTAL_ALTER_CONFIGS,
     }
 )
+#: What asks for all that there is, without naming it. What is looked up for so many is held at once.
+LISTS_AT_ONCE = 4
+LISTS = frozenset({ApiKey.LIST_GROUPS, ApiKey.LIST_CONFIG_RESOURCES})
 #: The turn of a request that has few items.
 AT_ONCE = nullcontext()
 #: What waits for others to do something: the rest has an answer at once.
@@ -85,6 +88,7 @@ class KafkaServer:
         self._making = Making(config.kafka_answers_bytes_max)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._changes = asyncio.Semaphore(CHANGES_AT_ONCE)
+        self._lists = asyncio.Semaphore(LISTS_AT_ONCE)
         self._uninterrupted = asyncio.Lock()
         self._connections: set[Connection] = set()
         self._connections_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
@@ -161,24 +165,27 @@ class KafkaServer:
             while True:
                 async with places:
                     async with self._turn():
-                        request, items = read_body(header, memoryview(frame))
+                        request, items = read_body(header, frame)
                     if places is self._large and self._is_change(header, request):
-                        places = (
-                            self._changes
-                        )  # It is read once more then, and holds no more than its frame until then.
-                        del request
+                        del request  # It is read once more, and holds no more than its frame until then.
+                        places = self._changes
                         continue
                     held.enter_context(connection.in_flight.hold(items * ITEM_BYTES))
+                    del frame  # What is needed of it the request has: who joins a group waits long.
                     if header.api_key not in WAITING:
                         return await self._answer_read(header, request, connection, self._turn())
                 return await self._answer_read(header, request, connection, self._turn())
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """For what nothing can interrupt. Between two of these others run."""
-        async with self._uninterrupted:
+        """For what nothing can interrupt. Before the next of these, others have as long as it took."""
+        await self._uninterrupted.acquire()
+        begun_ms = self._clock.monotonic_ms()
+        try:
             yield
-            await asyncio.sleep(0)
+        finally:
+            took_ms = self._clock.monotonic_ms() - begun_ms
+            asyncio.get_running_loop().call_later(took_ms / 1000, self._uninterrupted.release)
 
     def _answer_read(
         self,
@@ -200,9 +207,11 @@ class KafkaServer:
         turn: AbstractAsyncContextManager[None],
     ) -> Frame:
         with BeingMade(self._making) as made:
-            if self._is_change(header, request):
-                await self._making.turn()
-            answer = await handler(request, context)
+            asks_for_all = _asks_for_all(header, request)
+            async with self._lists if asks_for_all else AT_ONCE:
+                if asks_for_all or self._is_change(header, request):
+                    await self._making.turn()
+                answer = await handler(request, context)
             async with turn:
                 frame = encode_response(header.api_key, header.version, header.correlation_id, answer)
             if len(frame) <= LITTLE_BYTES:
@@ -237,6 +246,11 @@ class KafkaServer:
                 connection.abort()
             elif waited_ms > SWEEP_MS:
                 connection.release_memory()
+
+
+def _asks_for_all(header: RequestHeader, request: Any) -> bool:
+    """Whether it asks for all groups or topics. To look them up takes a slice by itself."""
+    return header.api_key in LISTS or not getattr(request, "topics", True)
 
 
 async def _at_once(header: RequestHeader, answer: Fields) -> Frame:

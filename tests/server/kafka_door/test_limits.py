@@ -55,6 +55,29 @@ async def test_a_request_of_too_many_items_ends_the_connection(kafka: KafkaClien
     assert await kafka.is_closed()
 
 
+async def test_after_what_nothing_can_interrupt_others_have_as_long_as_it_took(
+    door: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert door.kafka is not None
+    clock = MovedClock(0)
+    monkeypatch.setattr(door.kafka, "_clock", clock)
+    loop = asyncio.get_running_loop()
+    pauses: list[float] = []
+    call_later = loop.call_later
+
+    def noted(delay: float, *given: Any) -> asyncio.TimerHandle:
+        pauses.append(delay)
+        return call_later(delay, *given)
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    async with door.kafka._turn():
+        clock.ahead_ms += 200
+    assert any(0.2 <= pause < 0.3 for pause in pauses)
+    assert door.kafka._uninterrupted.locked()
+    async with door.kafka._turn():
+        pass  # comes, too
+
+
 async def test_a_large_request_is_counted_until_it_is_answered(kafka: KafkaClient, door: Server) -> None:
     await kafka.call(ApiKey.API_VERSIONS, **SOFTWARE)
     topics = [{"name": f"t{number}"} for number in range(1000)]

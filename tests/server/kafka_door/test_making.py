@@ -161,6 +161,32 @@ async def test_one_topic_is_made_in_a_turn_of_the_loop(
     assert len(set(made_in)) == len(clients)
 
 
+async def test_all_groups_are_looked_up_for_one_client_in_a_turn_of_the_loop(
+    door: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up_in: list[int] = []
+    turns = 0
+
+    def look_up() -> list[Any]:
+        looked_up_in.append(turns)
+        return []
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(door.broker.groups, "list_groups", look_up)
+    counting = asyncio.create_task(count())
+    clients = [await connect() for _ in range(20)]
+    sent = [await client.send(ApiKey.LIST_GROUPS, 5, states_filter=(), types_filter=()) for client in clients]
+    for client, expected in zip(clients, sent, strict=True):
+        assert (await client.answer(expected)).groups == ()
+    counting.cancel()
+    assert len(set(looked_up_in)) == len(clients)
+
+
 async def test_large_requests_that_change_topics_leave_turns_to_those_that_commit(
     door: Server, kafka: KafkaClient, monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:

@@ -19,6 +19,7 @@ from kio.schema.errors import ErrorCode
 
 from logserver.kafka.apis import ApiKey
 from logserver.kafka.connection import FIRST_REQUEST_BYTES_MAX
+from logserver.kafka.primitives import unsigned_varint
 from logstore.batch import Record, encode_batch
 from logstore.compression import Compression
 from tests.processes import ENVIRONMENT, ROOT, ServerProcess
@@ -33,6 +34,7 @@ GROWTH_BYTES_MAX = 100 << 20
 #: How long hostile clients are watched once they have done what they do.
 WATCHED_SECONDS = 3.0
 PATIENCE_SECONDS = 30.0
+TOPIC_OPERATIONS_UNASKED = {"include_topic_authorized_operations": False}
 
 
 class Victim:
@@ -329,3 +331,42 @@ def test_sixteen_mebibytes_of_empty_arrays_are_refused_unread(victim: Victim) ->
         for client in clients:
             client.sendall(struct.pack(">i", len(body)) + body)
             assert is_closed(client)
+
+
+@pytest.mark.parametrize("part", ["header", "body"])
+def test_millions_of_tagged_fields_are_not_stepped_over(victim: Victim, part: str) -> None:
+    count = 7 << 20
+    many, none = unsigned_varint(count) + b"\5\0" * count, b"\0"
+    header, body = (many, none) if part == "header" else (none, many)
+    request = struct.pack(">hhi", ApiKey.API_VERSIONS, 3, 1) + b"\0\1x" + header + b"\2x\2y" + body
+    with borne(victim), victim.proven() as client:
+        client.sendall(struct.pack(">i", len(request)) + request)
+        assert is_closed(client)
+
+
+def test_clients_that_ask_for_all_there_is_and_take_nothing_cost_little(victim: Victim) -> None:
+    with victim.proven() as client:
+        for number in range(5):
+            fields = {"name": f"wide{number}", "num_partitions": 10_000, "replication_factor": 1}
+            topics = [fields | {"assignments": (), "configs": ()}]
+            client.sendall(framed(ApiKey.CREATE_TOPICS, 5, topics=topics, timeout=10_000, validate_only=False))
+            read_frame(client)
+    asked = framed(ApiKey.METADATA, 12, topics=None, allow_auto_topic_creation=False, **TOPIC_OPERATIONS_UNASKED)
+    with borne(victim) as watch, many(victim, 200, proven=True) as clients:
+        for client in clients:
+            client.sendall(asked)
+        for _ in range(5):
+            watch()
+
+
+def test_clients_that_make_topics_by_asking_for_them_leave_others_their_turns(victim: Victim) -> None:
+    offsets = {"group_id": "g", "topics": [{"name": "good", "partition_indexes": tuple(range(2000))}]}
+    with borne(victim), many(victim, 8, proven=True) as clients, victim.proven() as good:
+        for number, client in enumerate(clients):
+            topics = [{"topic_id": None, "name": f"made-{number}-{topic}"} for topic in range(2000)]
+            fields = {"topics": topics, "allow_auto_topic_creation": True, **TOPIC_OPERATIONS_UNASKED}
+            client.sendall(framed(ApiKey.METADATA, 12, **fields))
+        started = time.monotonic()
+        good.sendall(framed(ApiKey.OFFSET_FETCH, 7, **offsets, require_stable=False))
+        read_frame(good)
+        assert time.monotonic() - started < served_within_seconds()

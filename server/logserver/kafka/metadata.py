@@ -20,8 +20,8 @@ from logstore.topic_name import check_topic_name
 from logstore.topics import Topic
 
 _NONE_IF_EMPTY_FROM = 1
-#: One request makes no more topics than this, which takes some hundred milliseconds. Of others its client is told what
-#: Kafka tells of all, while it makes them, and asks again.
+#: One request makes no more topics than this, which takes some hundred milliseconds. Of others its client is told that
+#: they have no leader yet, as of topics that are just being made, and asks again.
 CREATED_MAX = 100
 #: Of one answer to DescribeTopicPartitions, whatever is asked for: Kafka's max.request.partition.size.limit.
 PARTITIONS_PER_ANSWER_MAX = 2000

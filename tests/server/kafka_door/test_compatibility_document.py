@@ -6,7 +6,10 @@ from pathlib import Path
 from logserver.config import ServerConfig
 from logserver.kafka import connection
 from logserver.kafka.apis import API_VERSIONS, ApiKey
+from logserver.kafka.few_lines import INTERVAL_MS, LINES_MAX
 from logserver.kafka.messages import ANSWER_BYTES_MAX, ITEMS_MAX
+from logserver.kafka.metadata import CREATED_MAX
+from logserver.kafka.primitives import TAGS_MAX
 from tests.conformance.differences import DIFFERENCES
 from tests.conformance.kafka_python_own import EXPECTED
 
@@ -45,5 +48,11 @@ def test_the_bounds_of_requests_are_those_of_the_code() -> None:
         "answers that clients have not taken yet, of all connections": f"{given.kafka_answers_bytes_max >> 20} MiB",
         "from a request's first byte to its last": f"{connection.REQUEST_MS_MAX // 1000} s",
     }
+    assert f"up to {ITEMS_MAX:,}, and up to {TAGS_MAX:,} in its header" in section
+    assert f"makes up to {CREATED_MAX} topics" in section
     assert "(`--kafka-answers-bytes-max`)" in section
     assert f"1 s more for each {connection.BYTES_PER_SECOND_MIN >> 10} KiB" in section
+
+
+def test_how_often_the_log_tells_of_connections_is_as_in_the_code() -> None:
+    assert f"there are up to {LINES_MAX} lines in {INTERVAL_MS // 1000} s" in DOCUMENT

@@ -360,11 +360,11 @@ def test_clients_that_ask_for_all_there_is_and_take_nothing_cost_little(victim: 
 
 
 def test_clients_that_make_topics_by_asking_for_them_leave_others_their_turns(victim: Victim) -> None:
-    offsets = {"group_id": "g", "topics": [{"name": "good", "partition_indexes": tuple(range(2000))}]}
+    offsets: dict[str, Any] = {"group_id": "g", "topics": [{"name": "good", "partition_indexes": tuple(range(2000))}]}
     with borne(victim), many(victim, 8, proven=True) as clients, victim.proven() as good:
         for number, client in enumerate(clients):
             topics = [{"topic_id": None, "name": f"made-{number}-{topic}"} for topic in range(2000)]
-            fields = {"topics": topics, "allow_auto_topic_creation": True, **TOPIC_OPERATIONS_UNASKED}
+            fields: dict[str, Any] = {"topics": topics, "allow_auto_topic_creation": True, **TOPIC_OPERATIONS_UNASKED}
             client.sendall(framed(ApiKey.METADATA, 12, **fields))
         started = time.monotonic()
         good.sendall(framed(ApiKey.OFFSET_FETCH, 7, **offsets, require_stable=False))

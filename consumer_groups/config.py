@@ -29,7 +29,7 @@ class GroupConfig:
     members_max: int = 1_000
     groups_max: int = 10_000
     #: What the members of all groups may bring together, in groups of both protocols (see `room`).
-    total_bytes_max: int = 268_435_456
+    total_bytes_max: int = 67_108_864
     #: Names in one member's subscription.
     subscription_topics_max: int = 1_000
     #: UTF-8 bytes of the text beside a committed offset.

@@ -232,7 +232,7 @@ class ServerConfig:
         ),
     )
     group_total_bytes_max: int = field(
-        default=256 * _MIB,
+        default=64 * _MIB,
         metadata=_about(
             whole(1 * _MIB, 1 << 40),
             "What the members of all groups may bring together: names, subscriptions, assignments of classic groups.",

@@ -309,7 +309,16 @@ def signalled(*arguments, original={owner}.{name}, **named):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", ["click", "structlog", "grpc", "uvloop", "logserver.server"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "click",
+        pytest.param("structlog", marks=pytest.mark.slow),
+        pytest.param("grpc", marks=pytest.mark.slow),
+        pytest.param("uvloop", marks=pytest.mark.slow),
+        "logserver.server",
+    ],
+)
 def test_a_signal_while_it_loads_ends_it_without_a_word(programs: Programs, name: str, number: int) -> None:
     ended = programs.start(first=AT_IMPORT.format(name=name, number=int(number))).wait()
     assert (ended.status, ended.output, ended.log) == (128 + number, "", "")
@@ -321,9 +330,9 @@ def test_a_signal_while_it_loads_ends_it_without_a_word(programs: Programs, name
     ("module", "owner", "name"),
     [
         ("logstore.topics", "TopicStore", "open"),
-        ("logstore.topics", "TopicStore", "_start"),
-        ("consumer_groups.coordinator", "GroupCoordinator", "start"),
-        ("logserver.grpc.server", "GrpcServer", "__init__"),
+        pytest.param("logstore.topics", "TopicStore", "_start", marks=pytest.mark.slow),
+        pytest.param("consumer_groups.coordinator", "GroupCoordinator", "start", marks=pytest.mark.slow),
+        pytest.param("logserver.grpc.server", "GrpcServer", "__init__", marks=pytest.mark.slow),
         ("logserver.grpc.server", "GrpcServer", "serve"),
     ],
 )
@@ -366,7 +375,16 @@ def test_the_port_is_free_for_others_after_a_stop(programs: Programs) -> None:
         pass
 
 
-@pytest.mark.parametrize("missing", ["structlog", "numpy", "grpc_health", "mmap_ninja", "kio"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "numpy",
+        "kio",
+        pytest.param("structlog", marks=pytest.mark.slow),
+        pytest.param("grpc_health", marks=pytest.mark.slow),
+        pytest.param("mmap_ninja", marks=pytest.mark.slow),
+    ],
+)
 def test_without_the_dependencies_of_the_server_it_says_how_to_install_them(tmp_path: Path, missing: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.modules[{missing!r}] = None; {RUN}"],

@@ -183,7 +183,14 @@ def test_a_template_that_fails_says_why(new_template: None, monkeypatch: pytest.
         pass
 
 
-@pytest.mark.parametrize("paused", ["never", "before", "after"])
+@pytest.mark.parametrize(
+    "paused",
+    [
+        pytest.param("never", marks=pytest.mark.slow),
+        pytest.param("before", marks=pytest.mark.slow),
+        "after",
+    ],
+)
 def test_without_their_template_brokers_can_be_ended_and_started_again(
     new_template: None, tmp_path: Path, paused: str
 ) -> None:

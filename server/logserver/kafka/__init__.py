@@ -3,10 +3,11 @@
 Reading order:
 
     apis                                      what is spoken, in which versions
+    answers, making                           memory and time of answers: not taken yet, and not made yet
     primitives, kio_types, walk, messages     bytes to requests, and answers to bytes
     errors, leader_epochs                     what is refused, and Kafka's codes for it
+    strangers, few_lines                      who cannot be served, and how often the log says so
     buffers                                   what has come of requests that are not whole
-    answers                                   what has gone of answers that are not taken
     produce, fetch_sessions, fetch            the hot path, written by hand
     connection                                one connection: frames in, answers out in order
     metadata, offsets, producer_ids           what there is, and who writes
